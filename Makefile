@@ -1,0 +1,36 @@
+# The two commands of the README are `make run` and `make test`; each does all of its own set-up.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: run quick test test-slow lint pages clean
+
+run: $(READY)            ## train the polyphonic music model on the Bach chorales that come with music21
+	$(BIN)/python -m experiments polyphonic_music $(ARGS)
+
+quick: $(READY)          ## the same, shrunk to under a minute
+	$(BIN)/python -m experiments polyphonic_music --quick $(ARGS)
+
+test: $(READY) lint      ## the tests, without those marked slow
+	$(BIN)/python -m pytest -m "not slow" -n 2 $(ARGS)
+
+test-slow: $(READY)      ## all the tests that take longer than a minute
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(READY)           ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+pages: $(READY)          ## build README tables and result pages from experiments/results
+	$(BIN)/python -m experiments pages
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/python -m pip install --quiet --editable ".[experiments,dev]" -c constraints.txt
+	touch $(READY)
+
+clean:                   ## remove the virtual environment; runs are kept
+	rm -rf $(VENV)

@@ -1,0 +1,35 @@
+"""lstmjax: a functional LSTM for JAX."""
+
+from lstmjax import initializers, losses, metrics
+from lstmjax.bidirectional import Bidirectional, Directions, bidirectional
+from lstmjax.cell import LSTM, Cell, LSTMParams, LSTMState, lstm
+from lstmjax.cells import GRU, Elman, ElmanParams, GRUParams, elman, gru
+from lstmjax.unroll import unroll
+from lstmjax.wrappers import Residual, Stack, residual, stack
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "Bidirectional",
+    "Cell",
+    "Directions",
+    "Elman",
+    "ElmanParams",
+    "GRUParams",
+    "LSTMParams",
+    "LSTMState",
+    "Residual",
+    "Stack",
+    "bidirectional",
+    "elman",
+    "gru",
+    "initializers",
+    "losses",
+    "lstm",
+    "metrics",
+    "residual",
+    "stack",
+    "unroll",
+]

@@ -1,0 +1,299 @@
+"""What a cell is, and the LSTM.
+
+A *cell* is three pure functions and the static numbers that they need: ``init`` makes parameters,
+``initial_state`` makes a state, ``step`` advances the state by one time step. Cells are frozen dataclasses:
+equal numbers make equal cells, a cell can be a key of a cache, and it may be passed through ``jax.jit`` like
+any other argument (it is a pytree without leaves). `lstmjax.unroll` runs any cell over sequences.
+"""
+
+import abc
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from lstmjax import initializers
+from lstmjax.types import Array, DTypeLike, Key, Params, State
+
+
+class Cell(abc.ABC):
+    """One step of a recurrent network: static numbers and three pure functions.
+
+    To write a cell of your own, subclass it as a frozen dataclass. Every leaf of the state must begin
+    with the batch shape; ``step`` must work for any batch shape.
+
+    Example:
+      >>> cell = lstm(features=3, hidden=4)
+      >>> params = cell.init(jax.random.key(0))
+      >>> state, output = cell.step(params, cell.initial_state((2,)), jnp.ones((2, 3)))
+      >>> output.shape
+      (2, 4)
+    """
+
+    features: int
+    """Size of an input vector."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        jax.tree_util.register_static(cls)
+
+    @property
+    @abc.abstractmethod
+    def output_size(self) -> int:
+        """Size of an output vector."""
+
+    @property
+    @abc.abstractmethod
+    def input_dtype(self) -> DTypeLike:
+        """The dtype that inputs must have: the one the cell computes in."""
+
+    @abc.abstractmethod
+    def init(self, key: Key) -> Params:
+        """Fresh parameters, a pytree of arrays."""
+
+    @abc.abstractmethod
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> State:
+        """The state before the first step, a pytree of arrays ``[*batch_shape, ...]``."""
+
+    @abc.abstractmethod
+    def step(self, params: Params, state: State, inputs: Array) -> tuple[State, jax.Array]:
+        """Advance by one time step.
+
+        Args:
+          params: as `init` returns them.
+          state: as `initial_state` or a former step returned it.
+          inputs: ``[..., features]``, of the cell's ``input_dtype``.
+
+        Returns:
+          The next state, and the outputs ``[..., output_size]``.
+
+        Raises:
+          ValueError: a shape does not fit the cell.
+          TypeError: a dtype or the structure of a tree does not fit the cell.
+        """
+
+
+class LSTMParams(NamedTuple):
+    """Parameters of an LSTM; gates lie side by side in the order input, forget, candidate, output."""
+
+    kernel: Array
+    """``[features, 4 * hidden]``: from the input to the gates, W."""
+    recurrent_kernel: Array
+    """``[hidden, 4 * hidden]``: from the hidden state to the gates, R."""
+    bias: Array
+    """``[4 * hidden]``: b."""
+
+
+class LSTMState(NamedTuple):
+    """State of an LSTM."""
+
+    hidden: Array
+    """``[..., hidden]``, of the dtype of the computation: what the cell last put out, h."""
+    cell: Array
+    """``[..., hidden]``, at least float32: the memory, c."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LSTM(Cell):
+    """The specification of an LSTM; made by `lstm`, where the equations are."""
+
+    features: int
+    hidden: int
+    forget_bias: float | initializers.GateBias = 1.0
+    kernel_init: initializers.KernelInit = initializers.lecun_normal
+    recurrent_init: initializers.KernelInit = initializers.orthogonal
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike | None = None
+
+    def __post_init__(self) -> None:
+        check_sizes("lstm", features=self.features, hidden=self.hidden)
+        resolve_dtypes("lstm", self)
+
+    @property
+    def output_size(self) -> int:
+        """Size of an output vector: that of the hidden state."""
+        return self.hidden
+
+    @property
+    def input_dtype(self) -> DTypeLike:
+        """The dtype of inputs, hidden state and outputs."""
+        return self.dtype
+
+    @property
+    def cell_dtype(self) -> DTypeLike:
+        """The dtype of the cell state: a sum over time, so never of fewer than 32 bits."""
+        return jnp.promote_types(self.dtype, jnp.float32)
+
+    def init(self, key: Key) -> LSTMParams:
+        """Fresh parameters: `kernel_init` and `recurrent_init` for each gate, `forget_bias`, else zeros."""
+        kernel_key, recurrent_key, bias_key = jax.random.split(key, 3)
+        bias = self.forget_bias
+        bias_init = bias if callable(bias) else initializers.forget_gate_bias(float(bias))
+        return LSTMParams(
+            kernel=gates(self.kernel_init, kernel_key, 4, self.features, self),
+            recurrent_kernel=gates(self.recurrent_init, recurrent_key, 4, self.hidden, self),
+            bias=bias_init(bias_key, self.hidden, self.param_dtype).reshape(-1),
+        )
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> LSTMState:
+        """Zeros: hidden ``[*batch_shape, hidden]`` and cell of the same shape."""
+        shape = (*batch_shape, self.hidden)
+        return LSTMState(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.cell_dtype))
+
+    def step(
+        self, params: LSTMParams, state: LSTMState, inputs: Float[Array, "... features"]
+    ) -> tuple[LSTMState, Float[jax.Array, "... hidden"]]:
+        """Advance by one time step; see `Cell.step` for arguments and errors, `lstm` for the equations."""
+        check_step(self, params, state, inputs)
+        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.cell_dtype)
+        gates = product(inputs, params.kernel) + product(state.hidden, params.recurrent_kernel)
+        gates = gates + params.bias.astype(self.cell_dtype)
+        i, f, g, o = jnp.split(gates, 4, axis=-1)
+        cell = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+        hidden = (jax.nn.sigmoid(o) * jnp.tanh(cell)).astype(self.dtype)
+        return LSTMState(hidden, cell), hidden
+
+
+def lstm(features: int, hidden: int, **options: Any) -> LSTM:
+    r"""A long short-term memory cell with a forget gate.
+
+    .. math::
+        i_t &= \sigma(W_i x_t + R_i h_{t-1} + b_i) \\
+        f_t &= \sigma(W_f x_t + R_f h_{t-1} + b_f) \\
+        g_t &= \tanh (W_g x_t + R_g h_{t-1} + b_g) \\
+        o_t &= \sigma(W_o x_t + R_o h_{t-1} + b_o) \\
+        c_t &= f_t \odot c_{t-1} + i_t \odot g_t \\
+        h_t &= o_t \odot \tanh(c_t)
+
+    Input gate, forget gate, candidate and output gate lie in this order in every array of parameters, as in
+    PyTorch and Keras. There is one bias (PyTorch's two, added).
+
+    Args:
+      features: size of an input vector, D.
+      hidden: size of the hidden state and of the outputs, H.
+      forget_bias: what b_f starts as: a number, or a `GateBias` such as ``initializers.chrono(100)``.
+      kernel_init: start of each gate's ``[features, hidden]`` kernel.
+      recurrent_init: start of each gate's ``[hidden, hidden]`` recurrent kernel.
+      dtype: of inputs, hidden state and outputs, and of the operands of the matrix products. Products are
+        accumulated, gates computed and the cell state kept in this dtype or float32, whichever is wider.
+      param_dtype: of the parameters; by default ``dtype`` or float32, whichever is wider.
+
+    Returns:
+      A `Cell` whose parameters are `LSTMParams` and whose state is an `LSTMState`.
+
+    Raises:
+      ValueError: a size is not a positive integer.
+      TypeError: a dtype is not one of floating point, or an option is not known.
+
+    Source: Hochreiter and Schmidhuber 1997 (Neural Computation 9(8)); the forget gate: Gers, Schmidhuber
+    and Cummins 2000 (Neural Computation 12(10)).
+    """
+    return LSTM(features, hidden, **options)
+
+
+def gates(
+    initializer: initializers.KernelInit, key: Key, count: int, fan_in: int, cell: Any
+) -> jax.Array:
+    """``count`` kernels ``[fan_in, cell.hidden]``, each drawn on its own, side by side."""
+    keys = jax.random.split(key, count)
+    shape = (fan_in, cell.hidden)
+    return jnp.concatenate([initializer(k, shape, cell.param_dtype) for k in keys], axis=-1)
+
+
+def matmul(inputs: Array, kernel: Array, *, dtype: Any, result_dtype: Any) -> jax.Array:
+    """``inputs @ kernel`` with operands of ``dtype``, accumulated and returned in ``result_dtype``."""
+    return jnp.matmul(inputs, kernel.astype(dtype), preferred_element_type=result_dtype)
+
+
+# What follows is the checking that all cells share. It runs while JAX traces, so it costs no run time.
+
+
+def check_sizes(name: str, **sizes: int) -> None:
+    """Raise ValueError unless every size is a positive integer."""
+    for argument, size in sizes.items():
+        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"{name}: {argument} must be a positive integer, got {size!r}.")
+
+
+def resolve_dtypes(name: str, cell: Any) -> None:
+    """Make ``dtype`` and ``param_dtype`` of a frozen dataclass canonical; TypeError if not floating."""
+    param_dtype = cell.param_dtype
+    if param_dtype is None:
+        param_dtype = jnp.promote_types(cell.dtype, jnp.float32)
+    for argument, value in (("dtype", cell.dtype), ("param_dtype", param_dtype)):
+        if not jnp.issubdtype(value, jnp.floating):
+            raise TypeError(f"{name}: {argument} must be a floating point dtype, got {value!r}.")
+        object.__setattr__(cell, argument, jnp.dtype(value))
+
+
+def check_step(cell: Cell, params: Params, state: State, inputs: Array) -> None:
+    """Raise a clear error unless parameters, state and inputs of one step fit the cell."""
+    check_inputs(cell, inputs, axes="[..., features]")
+    check_params(cell, params)
+    check_state(cell, state, inputs.shape[:-1])
+
+
+def check_inputs(cell: Cell, inputs: Array, axes: str) -> None:
+    """Raise unless ``inputs`` has at least the rank of ``axes``, the cell's features and its dtype."""
+    rank = axes.count(",")
+    if not hasattr(inputs, "ndim") or inputs.ndim < rank:
+        raise ValueError(f"inputs must be an array {axes}, got {describe(inputs)}.")
+    if inputs.shape[-1] != cell.features:
+        raise ValueError(
+            f"inputs must be {axes} with {cell.features} features (the cell was built with "
+            f"features={cell.features}), got shape {inputs.shape}."
+        )
+    dtype = jax.dtypes.canonicalize_dtype(inputs.dtype)
+    if dtype != cell.input_dtype:
+        raise TypeError(
+            f"inputs have dtype {dtype}, but the cell computes in {cell.input_dtype}: cast them with "
+            f"inputs.astype({str(cell.input_dtype)!r}), or build the cell with dtype={str(dtype)!r}."
+        )
+
+
+def check_params(cell: Cell, params: Params) -> None:
+    """Raise unless ``params`` has the structure, shapes and dtypes that ``cell.init`` makes."""
+    check_tree("params", params, _shapes_of_params(cell), f"cell.init of {cell}")
+
+
+def check_state(cell: Cell, state: State, batch_shape: tuple[int, ...]) -> None:
+    """Raise unless ``state`` has the structure, shapes and dtypes of ``cell.initial_state(batch_shape)``."""
+    expected = jax.eval_shape(lambda: cell.initial_state(batch_shape))
+    check_tree("state", state, expected, f"cell.initial_state({batch_shape})")
+
+
+def check_tree(name: str, tree: Any, expected: Any, maker: str) -> None:
+    """Raise unless ``tree`` has the structure (TypeError), shapes (ValueError) and dtypes of ``expected``."""
+    if jax.tree.structure(tree) != jax.tree.structure(expected):
+        raise TypeError(
+            f"{name} must have the structure that {maker} returns,\n  {jax.tree.structure(expected)}\n"
+            f"got\n  {jax.tree.structure(tree)}"
+        )
+    for (path, want), leaf in zip(
+        jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(tree), strict=True
+    ):
+        where = name + jax.tree_util.keystr(path)
+        if jnp.shape(leaf) != want.shape:
+            raise ValueError(
+                f"{where} must have shape {want.shape}, as {maker} makes it, got {jnp.shape(leaf)}."
+            )
+        if jnp.result_type(leaf) != want.dtype:
+            raise TypeError(
+                f"{where} must have dtype {want.dtype}, as {maker} makes it, got {jnp.result_type(leaf)}."
+            )
+
+
+def describe(value: Any) -> str:
+    """A short text for error messages: dtype and shape of an array, the type of anything else."""
+    if hasattr(value, "shape"):
+        return f"{value.dtype} of shape {value.shape}"
+    return type(value).__name__
+
+
+@functools.cache
+def _shapes_of_params(cell: Cell) -> Params:
+    return jax.eval_shape(cell.init, jax.random.key(0))

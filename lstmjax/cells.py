@@ -1,0 +1,176 @@
+"""The other recurrent cells worth comparing an LSTM with."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from lstmjax import initializers
+from lstmjax.cell import Cell, check_sizes, check_step, gates, matmul, resolve_dtypes
+from lstmjax.types import Array, DTypeLike, Key
+
+
+@dataclasses.dataclass(frozen=True)
+class SingleStateCell(Cell):
+    """What `Elman` and `GRU` share: one state vector, which is also the output."""
+
+    features: int
+    hidden: int
+    kernel_init: initializers.KernelInit = initializers.lecun_normal
+    recurrent_init: initializers.KernelInit = initializers.orthogonal
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike | None = None
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__.lower()
+        check_sizes(name, features=self.features, hidden=self.hidden)
+        resolve_dtypes(name, self)
+
+    @property
+    def output_size(self) -> int:
+        """Size of an output vector: that of the hidden state."""
+        return self.hidden
+
+    @property
+    def input_dtype(self) -> DTypeLike:
+        """The dtype of inputs, hidden state and outputs."""
+        return self.dtype
+
+    @property
+    def gate_dtype(self) -> DTypeLike:
+        """The dtype that products are accumulated and gates computed in."""
+        return jnp.promote_types(self.dtype, jnp.float32)
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> jax.Array:
+        """Zeros ``[*batch_shape, hidden]``."""
+        return jnp.zeros((*batch_shape, self.hidden), self.dtype)
+
+
+class ElmanParams(NamedTuple):
+    """Parameters of a plain recurrent cell."""
+
+    kernel: Array
+    """``[features, hidden]``: W."""
+    recurrent_kernel: Array
+    """``[hidden, hidden]``: R."""
+    bias: Array
+    """``[hidden]``: b."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Elman(SingleStateCell):
+    """The specification of a plain recurrent cell; made by `elman`."""
+
+    def init(self, key: Key) -> ElmanParams:
+        """Fresh parameters; the bias is zero."""
+        kernel_key, recurrent_key = jax.random.split(key)
+        return ElmanParams(
+            kernel=gates(self.kernel_init, kernel_key, 1, self.features, self),
+            recurrent_kernel=gates(self.recurrent_init, recurrent_key, 1, self.hidden, self),
+            bias=jnp.zeros((self.hidden,), self.param_dtype),
+        )
+
+    def step(
+        self, params: ElmanParams, state: Array, inputs: Float[Array, "... features"]
+    ) -> tuple[jax.Array, Float[jax.Array, "... hidden"]]:
+        """Advance by one time step; see `Cell.step` for arguments and errors, `elman` for the equation."""
+        check_step(self, params, state, inputs)
+        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.gate_dtype)
+        total = product(inputs, params.kernel) + product(state, params.recurrent_kernel)
+        hidden = jnp.tanh(total + params.bias.astype(self.gate_dtype)).astype(self.dtype)
+        return hidden, hidden
+
+
+def elman(features: int, hidden: int, **options: Any) -> Elman:
+    r"""A plain recurrent cell: :math:`h_t = \tanh(W x_t + R h_{t-1} + b)`.
+
+    Args:
+      features: size of an input vector, D.
+      hidden: size of the hidden state and of the outputs, H.
+      kernel_init: start of the ``[features, hidden]`` kernel.
+      recurrent_init: start of the ``[hidden, hidden]`` recurrent kernel.
+      dtype: of inputs, hidden state and outputs.
+      param_dtype: of the parameters; by default ``dtype`` or float32, whichever is wider.
+
+    Raises:
+      ValueError: a size is not a positive integer.
+      TypeError: a dtype is not one of floating point, or an option is not known.
+
+    Source: Elman 1990 (Cognitive Science 14(2)).
+    """
+    return Elman(features, hidden, **options)
+
+
+class GRUParams(NamedTuple):
+    """Parameters of a gated recurrent unit; gates in the order reset, update, candidate."""
+
+    kernel: Array
+    """``[features, 3 * hidden]``: W."""
+    recurrent_kernel: Array
+    """``[hidden, 3 * hidden]``: R."""
+    bias: Array
+    """``[3 * hidden]``: b."""
+    candidate_bias: Array
+    """``[hidden]``: the bias inside the product with the reset gate, b'."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GRU(SingleStateCell):
+    """The specification of a gated recurrent unit; made by `gru`."""
+
+    def init(self, key: Key) -> GRUParams:
+        """Fresh parameters; the biases are zero."""
+        kernel_key, recurrent_key = jax.random.split(key)
+        return GRUParams(
+            kernel=gates(self.kernel_init, kernel_key, 3, self.features, self),
+            recurrent_kernel=gates(self.recurrent_init, recurrent_key, 3, self.hidden, self),
+            bias=jnp.zeros((3 * self.hidden,), self.param_dtype),
+            candidate_bias=jnp.zeros((self.hidden,), self.param_dtype),
+        )
+
+    def step(
+        self, params: GRUParams, state: Array, inputs: Float[Array, "... features"]
+    ) -> tuple[jax.Array, Float[jax.Array, "... hidden"]]:
+        """Advance by one time step; see `Cell.step` for arguments and errors, `gru` for the equations."""
+        check_step(self, params, state, inputs)
+        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.gate_dtype)
+        from_input = product(inputs, params.kernel) + params.bias.astype(self.gate_dtype)
+        from_state = product(state, params.recurrent_kernel)
+        reset_x, update_x, candidate_x = jnp.split(from_input, 3, axis=-1)
+        reset_h, update_h, candidate_h = jnp.split(from_state, 3, axis=-1)
+        reset = jax.nn.sigmoid(reset_x + reset_h)
+        update = jax.nn.sigmoid(update_x + update_h)
+        candidate_h = candidate_h + params.candidate_bias.astype(self.gate_dtype)
+        candidate = jnp.tanh(candidate_x + reset * candidate_h)
+        hidden = (1 - update) * candidate + update * state.astype(self.gate_dtype)
+        hidden = hidden.astype(self.dtype)
+        return hidden, hidden
+
+
+def gru(features: int, hidden: int, **options: Any) -> GRU:
+    r"""A gated recurrent unit, with the reset gate applied after the product (as cuDNN and PyTorch have it).
+
+    .. math::
+        r_t &= \sigma(W_r x_t + R_r h_{t-1} + b_r) \\
+        z_t &= \sigma(W_z x_t + R_z h_{t-1} + b_z) \\
+        n_t &= \tanh (W_n x_t + b_n + r_t \odot (R_n h_{t-1} + b'_n)) \\
+        h_t &= (1 - z_t) \odot n_t + z_t \odot h_{t-1}
+
+    Args:
+      features: size of an input vector, D.
+      hidden: size of the hidden state and of the outputs, H.
+      kernel_init: start of each gate's ``[features, hidden]`` kernel.
+      recurrent_init: start of each gate's ``[hidden, hidden]`` recurrent kernel.
+      dtype: of inputs, hidden state and outputs.
+      param_dtype: of the parameters; by default ``dtype`` or float32, whichever is wider.
+
+    Raises:
+      ValueError: a size is not a positive integer.
+      TypeError: a dtype is not one of floating point, or an option is not known.
+
+    Source: Cho et al. 2014 (arXiv:1406.1078); this form: Chung et al. 2014 (arXiv:1412.3555) and cuDNN.
+    """
+    return GRU(features, hidden, **options)

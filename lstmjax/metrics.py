@@ -1,0 +1,68 @@
+"""Metrics that stay right under masks, uneven batches and sharding: they keep sums, and divide once.
+
+A metric is a pytree of sums over the valid positions it has seen. Sums of several batches, steps, devices
+or hosts add up to the same metric as one pass over everything; only ``compute`` divides.
+"""
+
+from typing import NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Num
+
+from lstmjax.types import Array
+
+
+class Mean(NamedTuple):
+    """A mean over valid positions.
+
+    Example:
+      >>> a = Mean.of(jnp.array([1.0, 2.0, 99.0]), mask=jnp.array([True, True, False]))
+      >>> b = Mean.of(jnp.array([6.0]))
+      >>> float(a.merge(b).compute())
+      3.0
+    """
+
+    total: Array | float
+    """Scalar: sum over valid positions."""
+    count: Array | float
+    """Scalar: number of valid positions."""
+
+    @classmethod
+    def of(
+        cls,
+        values: Num[Array, "*shape"] | Bool[Array, "*shape"],
+        mask: Bool[Array, "*shape"] | None = None,
+    ) -> Self:
+        """Sum and count of ``values`` where ``mask`` (of the same shape; by default everywhere) is true.
+
+        Booleans are counted as 0 and 1, so that the mean of ``labels == predictions`` is the accuracy.
+
+        Raises:
+          ValueError: shapes differ.
+        """
+        values = jnp.asarray(values)
+        if not jnp.issubdtype(values.dtype, jnp.inexact):
+            values = values.astype(jnp.float32)
+        if mask is None:
+            return cls(values.sum(), jnp.asarray(values.size, values.dtype))
+        if mask.shape != values.shape:
+            raise ValueError(f"mask must have the shape of values, {values.shape}, got {mask.shape}.")
+        valid = jnp.where(mask, values, jnp.zeros_like(values))
+        return cls(valid.sum(), mask.sum(dtype=values.dtype))
+
+    def merge(self, other: Self) -> Self:
+        """The mean over what both have seen."""
+        return type(self)(self.total + other.total, self.count + other.count)
+
+    def compute(self) -> jax.Array:
+        """The mean; NaN if nothing was seen."""
+        return jnp.divide(self.total, self.count)
+
+
+class Perplexity(Mean):
+    """The exponential of the mean: of losses in nats, the perplexity."""
+
+    def compute(self) -> jax.Array:
+        """The exponential of the mean; NaN if nothing was seen."""
+        return jnp.exp(super().compute())

@@ -1,0 +1,183 @@
+"""The sequence contract: run any cell over a batch of sequences.
+
+What `unroll` promises, for every cell and wrapper, is listed in ``docs/design.md`` and checked in
+``tests/test_unroll.py``. The special cases are three selections around one step: a reset puts back the
+initial state before a step, padding keeps the old state, and puts out zeros.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from lstmjax.cell import Cell, check_inputs, check_params, check_state, describe
+from lstmjax.types import Array, Params, State
+
+
+def unroll(
+    cell: Cell,
+    params: Params,
+    inputs: Float[Array, "*batch time features"],
+    state: State | None = None,
+    lengths: Int[Array, "*batch"] | None = None,
+    resets: Bool[Array, "*batch time"] | None = None,
+    reverse: bool = False,
+) -> tuple[State, Float[jax.Array, "*batch time output"]]:
+    """Run a cell over a batch of sequences with `jax.lax.scan`.
+
+    Args:
+      cell: any `Cell`.
+      params: as ``cell.init`` returns them.
+      inputs: ``[..., time, features]`` of the cell's ``input_dtype``; the batch may have any rank, none
+        included, and time may be 0.
+      state: the state before the first step, ``[..., ...]``; by default ``cell.initial_state``.
+      lengths: integers ``[...]`` in ``0..time``: how many steps of each row are valid; by default all.
+        What lies beyond a row's length, NaN included, has no influence on any value or gradient.
+      resets: booleans ``[..., time]``: true at the first step of a new sequence, where the state starts
+        afresh from ``cell.initial_state`` (for several sequences packed in one row). With ``reverse``
+        the boundary is the same: no state passes from a step with a reset to the step before it.
+      reverse: run from the last valid step of each row to the first. Outputs stay at the position of
+        their inputs.
+
+    Returns:
+      The state after the last valid step of each row (after the first one if ``reverse``; the initial
+      state for a row of length 0), and the outputs ``[..., time, output_size]``, zero beyond the lengths.
+
+    Raises:
+      ValueError: a shape does not fit, or ``lengths`` (where its values are known, that is outside of
+        ``jit``) is not in ``0..time``. A length that is only known when compiled code runs is taken as
+        0 if negative and as ``time`` if larger.
+      TypeError: a dtype or the structure of a tree does not fit.
+
+    Example:
+      >>> import lstmjax
+      >>> cell = lstmjax.lstm(features=3, hidden=4)
+      >>> params = cell.init(jax.random.key(0))
+      >>> lengths = jnp.array([5, 0])
+      >>> state, outputs = lstmjax.unroll(cell, params, jnp.ones((2, 5, 3)), lengths=lengths)
+      >>> outputs.shape, float(jnp.abs(state.cell[1]).max())
+      ((2, 5, 4), 0.0)
+    """
+    check_inputs(cell, inputs, axes="[..., time, features]")
+    check_params(cell, params)
+    *batch_shape, time, _ = inputs.shape
+    if state is not None:
+        check_state(cell, state, tuple(batch_shape))
+    if lengths is not None:
+        lengths = check_lengths(lengths, tuple(batch_shape), time)
+    if resets is not None:
+        resets = check_resets(resets, (*batch_shape, time))
+    return _unroll(cell, params, inputs, state, lengths, resets, bool(reverse))
+
+
+@functools.partial(jax.jit, static_argnames="reverse")
+def _unroll(
+    cell: Cell,
+    params: Params,
+    inputs: jax.Array,
+    state: State | None,
+    lengths: jax.Array | None,
+    resets: jax.Array | None,
+    reverse: bool,
+) -> tuple[State, jax.Array]:
+    """`unroll` after the checks; jitted, so that a call outside of jit compiles once for each shape."""
+    *batch_shape, time, _ = inputs.shape
+    initial = cell.initial_state(tuple(batch_shape))
+    initial, state = vary_alike((initial, initial if state is None else state), like=(params, inputs))
+    valid = None if lengths is None else jnp.arange(time) < lengths[..., None]
+    if valid is not None:
+        inputs = jnp.where(valid[..., None], inputs, jnp.zeros_like(inputs))
+    if resets is not None:
+        resets = boundaries(resets, valid, reverse)
+
+    def body(carry: State, step: tuple[Any, Any, Any]) -> tuple[State, jax.Array]:
+        inputs_t, valid_t, reset_t = step
+        before = carry if reset_t is None else select(reset_t, initial, carry)
+        after, outputs_t = cell.step(params, before, inputs_t)
+        if valid_t is not None:
+            after = select(valid_t, after, carry)
+            outputs_t = select(valid_t, outputs_t, jnp.zeros_like(outputs_t))
+        return after, outputs_t
+
+    time_major = (
+        jnp.moveaxis(inputs, -2, 0),
+        None if valid is None else jnp.moveaxis(valid, -1, 0),
+        None if resets is None else jnp.moveaxis(resets, -1, 0),
+    )
+    state, outputs = jax.lax.scan(body, state, time_major, length=time, reverse=reverse)
+    return state, jnp.moveaxis(outputs, 0, -2)
+
+
+def boundaries(resets: jax.Array, valid: jax.Array | None, reverse: bool) -> jax.Array:
+    """Where the state must start afresh before a step is taken, in the direction of the run.
+
+    A reset at t separates step t from step t - 1. Running forward the first step after the boundary is t,
+    running in reverse it is t - 1; a reset in the padding separates nothing.
+    """
+    if valid is not None:
+        resets = resets & valid
+    if not reverse:
+        return resets
+    return jnp.concatenate([resets[..., 1:], jnp.zeros_like(resets[..., :1])], axis=-1)
+
+
+def select(mask: jax.Array, on_true: Any, on_false: Any) -> Any:
+    """`jnp.where` over two pytrees whose leaves begin with the axes of ``mask``."""
+
+    def one(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
+
+    return jax.tree.map(one, on_true, on_false)
+
+
+def vary_alike(tree: Any, like: Any) -> Any:
+    """Mark ``tree`` as varying over the mesh axes (of `jax.shard_map`) that anything in either varies over.
+
+    A scan wants the types of the state before and after a step to be equal, and the state after it varies
+    over all that the parameters and inputs do. Outside of ``shard_map`` this does nothing.
+    """
+    axes = frozenset[str]().union(*(_varying_axes(leaf) for leaf in jax.tree.leaves((tree, like))))
+
+    def one(leaf: Any) -> Any:
+        missing = tuple(sorted(axes - _varying_axes(leaf)))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(one, tree)
+
+
+def _varying_axes(leaf: Any) -> frozenset[str]:
+    return getattr(jax.typeof(leaf), "vma", frozenset())
+
+
+def check_lengths(lengths: Any, batch_shape: tuple[int, ...], time: int) -> Array:
+    """Lengths as an array; raise unless they are integers of the batch's shape in ``0..time``."""
+    lengths = lengths if isinstance(lengths, jax.Array) else np.asarray(lengths)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(f"lengths must be integers, got {describe(lengths)}.")
+    if lengths.shape != batch_shape:
+        raise ValueError(
+            f"lengths must have the batch shape of the inputs, {batch_shape}, got {lengths.shape}."
+        )
+    if lengths.size and not isinstance(lengths, jax.core.Tracer):
+        values = np.asarray(lengths)
+        if values.min() < 0 or values.max() > time:
+            row = np.unravel_index(np.argmax((values < 0) | (values > time)), values.shape)
+            where = "".join(f"[{index}]" for index in row)
+            raise ValueError(
+                f"lengths must lie in 0..{time}, the time axis of the inputs; lengths{where} is "
+                f"{values[row]}."
+            )
+    return lengths
+
+
+def check_resets(resets: Any, shape: tuple[int, ...]) -> Array:
+    """Resets as an array; raise unless they are booleans ``[..., time]``."""
+    resets = resets if isinstance(resets, jax.Array) else np.asarray(resets)
+    if resets.dtype != jnp.bool_:
+        raise TypeError(f"resets must be booleans, got {describe(resets)}: use resets != 0.")
+    if resets.shape != shape:
+        raise ValueError(f"resets must be [..., time] with shape {shape}, got {resets.shape}.")
+    return resets
