@@ -51,9 +51,7 @@ class Bidirectional:
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> Directions:
         """Initial states of both cells."""
-        return Directions(
-            self.forward.initial_state(batch_shape), self.backward.initial_state(batch_shape)
-        )
+        return Directions(self.forward.initial_state(batch_shape), self.backward.initial_state(batch_shape))
 
     def apply(
         self,

@@ -41,6 +41,10 @@ class Cell(abc.ABC):
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_static(cls)
 
+    def __repr__(self) -> str:
+        """The call that makes an equal cell; options that have their default values are left out."""
+        return f"{type(self).__name__}({', '.join(_arguments(self))})"
+
     @property
     @abc.abstractmethod
     def output_size(self) -> int:
@@ -97,7 +101,7 @@ class LSTMState(NamedTuple):
     """``[..., hidden]``, at least float32: the memory, c."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LSTM(Cell):
     """The specification of an LSTM; made by `lstm`, where the equations are."""
 
@@ -107,7 +111,7 @@ class LSTM(Cell):
     kernel_init: initializers.KernelInit = initializers.lecun_normal
     recurrent_init: initializers.KernelInit = initializers.orthogonal
     dtype: DTypeLike = jnp.float32
-    param_dtype: DTypeLike | None = None
+    param_dtype: Any = None
 
     def __post_init__(self) -> None:
         check_sizes("lstm", features=self.features, hidden=self.hidden)
@@ -195,9 +199,7 @@ def lstm(features: int, hidden: int, **options: Any) -> LSTM:
     return LSTM(features, hidden, **options)
 
 
-def gates(
-    initializer: initializers.KernelInit, key: Key, count: int, fan_in: int, cell: Any
-) -> jax.Array:
+def gates(initializer: initializers.KernelInit, key: Key, count: int, fan_in: int, cell: Any) -> jax.Array:
     """``count`` kernels ``[fan_in, cell.hidden]``, each drawn on its own, side by side."""
     keys = jax.random.split(key, count)
     shape = (fan_in, cell.hidden)
@@ -262,16 +264,16 @@ def check_params(cell: Cell, params: Params) -> None:
 
 def check_state(cell: Cell, state: State, batch_shape: tuple[int, ...]) -> None:
     """Raise unless ``state`` has the structure, shapes and dtypes of ``cell.initial_state(batch_shape)``."""
-    expected = jax.eval_shape(lambda: cell.initial_state(batch_shape))
-    check_tree("state", state, expected, f"cell.initial_state({batch_shape})")
+    check_tree("state", state, _shapes_of_state(cell, batch_shape), f"cell.initial_state({batch_shape})")
 
 
 def check_tree(name: str, tree: Any, expected: Any, maker: str) -> None:
     """Raise unless ``tree`` has the structure (TypeError), shapes (ValueError) and dtypes of ``expected``."""
-    if jax.tree.structure(tree) != jax.tree.structure(expected):
+    want_structure: Any = jax.tree.structure(expected)
+    structure: Any = jax.tree.structure(tree)
+    if structure != want_structure:
         raise TypeError(
-            f"{name} must have the structure that {maker} returns,\n  {jax.tree.structure(expected)}\n"
-            f"got\n  {jax.tree.structure(tree)}"
+            f"{name} must have the structure that {maker} returns,\n  {want_structure}\ngot\n  {structure}"
         )
     for (path, want), leaf in zip(
         jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(tree), strict=True
@@ -294,6 +296,17 @@ def describe(value: Any) -> str:
     return type(value).__name__
 
 
+def _arguments(cell: Any) -> list[str]:
+    fields = [field for field in dataclasses.fields(cell) if field.repr]
+    changed = [field for field in fields if getattr(cell, field.name) != field.default]
+    return [f"{field.name}={getattr(cell, field.name)!r}" for field in changed]
+
+
 @functools.cache
 def _shapes_of_params(cell: Cell) -> Params:
     return jax.eval_shape(cell.init, jax.random.key(0))
+
+
+@functools.lru_cache(maxsize=1024)
+def _shapes_of_state(cell: Cell, batch_shape: tuple[int, ...]) -> State:
+    return jax.eval_shape(lambda: cell.initial_state(batch_shape))

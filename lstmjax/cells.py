@@ -13,7 +13,7 @@ from lstmjax.cell import Cell, check_sizes, check_step, gates, matmul, resolve_d
 from lstmjax.types import Array, DTypeLike, Key
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SingleStateCell(Cell):
     """What `Elman` and `GRU` share: one state vector, which is also the output."""
 
@@ -22,7 +22,7 @@ class SingleStateCell(Cell):
     kernel_init: initializers.KernelInit = initializers.lecun_normal
     recurrent_init: initializers.KernelInit = initializers.orthogonal
     dtype: DTypeLike = jnp.float32
-    param_dtype: DTypeLike | None = None
+    param_dtype: Any = None
 
     def __post_init__(self) -> None:
         name = type(self).__name__.lower()
@@ -60,7 +60,7 @@ class ElmanParams(NamedTuple):
     """``[hidden]``: b."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Elman(SingleStateCell):
     """The specification of a plain recurrent cell; made by `elman`."""
 
@@ -117,7 +117,7 @@ class GRUParams(NamedTuple):
     """``[hidden]``: the bias inside the product with the reset gate, b'."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class GRU(SingleStateCell):
     """The specification of a gated recurrent unit; made by `gru`."""
 

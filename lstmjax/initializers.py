@@ -41,7 +41,7 @@ def uniform(scale: float) -> KernelInit:
 
 @functools.cache
 def forget_gate_bias(value: float = 1.0) -> GateBias:
-    """All biases zero but the forget gate's, which is ``value`` (Gers et al. 2000; Jozefowicz et al. 2015)."""
+    """Zero but for the forget gate: ``value`` (Gers et al. 2000; Jozefowicz et al. 2015)."""
 
     def init(key: Key, hidden: int, dtype: DTypeLike = jnp.float32) -> jax.Array:
         del key

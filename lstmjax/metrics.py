@@ -25,7 +25,7 @@ class Mean(NamedTuple):
 
     total: Array | float
     """Scalar: sum over valid positions."""
-    count: Array | float
+    weight: Array | float
     """Scalar: number of valid positions."""
 
     @classmethod
@@ -34,7 +34,7 @@ class Mean(NamedTuple):
         values: Num[Array, "*shape"] | Bool[Array, "*shape"],
         mask: Bool[Array, "*shape"] | None = None,
     ) -> Self:
-        """Sum and count of ``values`` where ``mask`` (of the same shape; by default everywhere) is true.
+        """Sum and number of ``values`` where ``mask`` (of the same shape; by default everywhere) is true.
 
         Booleans are counted as 0 and 1, so that the mean of ``labels == predictions`` is the accuracy.
 
@@ -53,11 +53,11 @@ class Mean(NamedTuple):
 
     def merge(self, other: Self) -> Self:
         """The mean over what both have seen."""
-        return type(self)(self.total + other.total, self.count + other.count)
+        return type(self)(self.total + other.total, self.weight + other.weight)
 
     def compute(self) -> jax.Array:
         """The mean; NaN if nothing was seen."""
-        return jnp.divide(self.total, self.count)
+        return jnp.divide(self.total, self.weight)
 
 
 class Perplexity(Mean):

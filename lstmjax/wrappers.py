@@ -1,14 +1,16 @@
 """Wrappers of cells: each takes cells and is itself a cell."""
 
 import dataclasses
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from lstmjax.cell import Cell, check_inputs
 from lstmjax.types import Array, DTypeLike, Key, Params, State
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Stack(Cell):
     """Cells one above the other; made by `stack`."""
 
@@ -59,10 +61,11 @@ class Stack(Cell):
                     f"{len(self.cells)} cells, got {jax.tree.structure(parts)}."
                 )
         states = []
+        outputs: Any = inputs
         for cell, cell_params, cell_state in zip(self.cells, params, state, strict=True):
-            new_state, inputs = cell.step(cell_params, cell_state, inputs)
+            new_state, outputs = cell.step(cell_params, cell_state, outputs)
             states.append(new_state)
-        return tuple(states), inputs  # type: ignore[return-value]
+        return tuple(states), outputs
 
 
 def stack(*cells: Cell) -> Stack:
@@ -84,7 +87,7 @@ def stack(*cells: Cell) -> Stack:
     return Stack(tuple(cells))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Residual(Cell):
     """A cell with its input added to its output; made by `residual`."""
 
@@ -124,7 +127,7 @@ class Residual(Cell):
         """Advance the inner cell by one time step and add the inputs to its outputs."""
         check_inputs(self, inputs, axes="[..., features]")
         state, outputs = self.cell.step(params, state, inputs)
-        return state, inputs + outputs
+        return state, jnp.add(inputs, outputs)
 
 
 def residual(cell: Cell) -> Residual:
