@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.types import Array, DTypeLike, Key, Params, State
+from lstmjax.types import Array, DTypeLike, Key, Params, State, at_least_float32
 
 
 class Cell(abc.ABC):
@@ -130,7 +130,7 @@ class LSTM(Cell):
     @property
     def cell_dtype(self) -> DTypeLike:
         """The dtype of the cell state: a sum over time, so never of fewer than 32 bits."""
-        return jnp.promote_types(self.dtype, jnp.float32)
+        return at_least_float32(self.dtype)
 
     def init(self, key: Key) -> LSTMParams:
         """Fresh parameters: `kernel_init` and `recurrent_init` for each gate, `forget_bias`, else zeros."""
@@ -223,12 +223,16 @@ def check_sizes(name: str, **sizes: int) -> None:
 
 def resolve_dtypes(name: str, cell: Any) -> None:
     """Make ``dtype`` and ``param_dtype`` of a frozen dataclass canonical; TypeError if not floating."""
-    param_dtype = cell.param_dtype
-    if param_dtype is None:
-        param_dtype = jnp.promote_types(cell.dtype, jnp.float32)
-    for argument, value in (("dtype", cell.dtype), ("param_dtype", param_dtype)):
+    for argument in ("dtype", "param_dtype"):
+        value = getattr(cell, argument)
+        if argument == "param_dtype" and value is None:
+            value = at_least_float32(cell.dtype)
         if not jnp.issubdtype(value, jnp.floating):
             raise TypeError(f"{name}: {argument} must be a floating point dtype, got {value!r}.")
+        if jax.dtypes.canonicalize_dtype(value) != value:
+            raise TypeError(
+                f"{name}: {argument} {jnp.dtype(value)} needs jax.config.update('jax_enable_x64', True)."
+            )
         object.__setattr__(cell, argument, jnp.dtype(value))
 
 
@@ -297,9 +301,14 @@ def describe(value: Any) -> str:
 
 
 def _arguments(cell: Any) -> list[str]:
-    fields = [field for field in dataclasses.fields(cell) if field.repr]
-    changed = [field for field in fields if getattr(cell, field.name) != field.default]
-    return [f"{field.name}={getattr(cell, field.name)!r}" for field in changed]
+    default = {field.name: field.default for field in dataclasses.fields(cell) if field.repr}
+    if "param_dtype" in default:
+        default["param_dtype"] = at_least_float32(cell.dtype)
+    changed = {name: getattr(cell, name) for name in default if getattr(cell, name) != default[name]}
+    return [
+        f"{name}={repr(str(value)) if isinstance(value, np.dtype) else repr(value)}"
+        for name, value in changed.items()
+    ]
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from lstmjax import initializers
 from lstmjax.cell import Cell, check_sizes, check_step, gates, matmul, resolve_dtypes
-from lstmjax.types import Array, DTypeLike, Key
+from lstmjax.types import Array, DTypeLike, Key, at_least_float32
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -42,7 +42,7 @@ class SingleStateCell(Cell):
     @property
     def gate_dtype(self) -> DTypeLike:
         """The dtype that products are accumulated and gates computed in."""
-        return jnp.promote_types(self.dtype, jnp.float32)
+        return at_least_float32(self.dtype)
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> jax.Array:
         """Zeros ``[*batch_shape, hidden]``."""

@@ -4,13 +4,15 @@ A metric is a pytree of sums over the valid positions it has seen. Sums of sever
 or hosts add up to the same metric as one pass over everything; only ``compute`` divides.
 """
 
-from typing import NamedTuple, Self
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Num
 
-from lstmjax.types import Array
+from lstmjax.types import Array, at_least_float32
+
+MeanType = TypeVar("MeanType", bound="Mean")
 
 
 class Mean(NamedTuple):
@@ -30,10 +32,10 @@ class Mean(NamedTuple):
 
     @classmethod
     def of(
-        cls,
+        cls: type[MeanType],
         values: Num[Array, "*shape"] | Bool[Array, "*shape"],
         mask: Bool[Array, "*shape"] | None = None,
-    ) -> Self:
+    ) -> MeanType:
         """Sum and number of ``values`` where ``mask`` (of the same shape; by default everywhere) is true.
 
         Booleans are counted as 0 and 1, so that the mean of ``labels == predictions`` is the accuracy.
@@ -42,8 +44,8 @@ class Mean(NamedTuple):
           ValueError: shapes differ.
         """
         values = jnp.asarray(values)
-        if not jnp.issubdtype(values.dtype, jnp.inexact):
-            values = values.astype(jnp.float32)
+        is_float = jnp.issubdtype(values.dtype, jnp.floating)
+        values = values.astype(at_least_float32(values.dtype) if is_float else jnp.float32)
         if mask is None:
             return cls(values.sum(), jnp.asarray(values.size, values.dtype))
         if mask.shape != values.shape:
@@ -51,7 +53,7 @@ class Mean(NamedTuple):
         valid = jnp.where(mask, values, jnp.zeros_like(values))
         return cls(valid.sum(), mask.sum(dtype=values.dtype))
 
-    def merge(self, other: Self) -> Self:
+    def merge(self: MeanType, other: MeanType) -> MeanType:
         """The mean over what both have seen."""
         return type(self)(self.total + other.total, self.weight + other.weight)
 

@@ -1,6 +1,7 @@
 """The cells as Flax NNX modules: thin, over the functional form, with one `nnx.Param` for each array."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
@@ -8,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from lstmjax.bidirectional import Bidirectional
 from lstmjax.cell import Cell, lstm
-from lstmjax.types import Array, Params, State
+from lstmjax.types import Array, Key, Params, State
 from lstmjax.unroll import unroll
 
 
@@ -74,3 +75,45 @@ class LSTM(Recurrent):
 
     def __init__(self, features: int, hidden: int, *, rngs: nnx.Rngs, **options: Any) -> None:
         super().__init__(lstm(features, hidden, **options), rngs=rngs)
+
+
+class Functional(NamedTuple):
+    """An NNX model as two pure functions; made by `functional`."""
+
+    init: Callable[[Key], Params]
+    """From a random key to fresh parameters, nested dicts of arrays."""
+    bind: Callable[[Params], Any]
+    """From parameters to the model, a view of them that is to be called and dropped."""
+
+
+def functional(make: Callable[..., nnx.Module]) -> Functional:
+    """Split a model once into its graph and its plain parameters.
+
+    All state of the model must be `nnx.Param`; layers that need randomness when called (`nnx.Dropout`) are
+    made without ``rngs`` and given them in the call.
+
+    Args:
+      make: builds the model, when called with ``rngs=``, as NNX modules take it.
+
+    Raises:
+      ValueError: the model has state that is no parameter.
+
+    Example:
+      >>> model = functional(lambda rngs: nnx.Linear(2, 3, rngs=rngs))
+      >>> params = model.init(jax.random.key(0))
+      >>> sorted(params), model.bind(params)(jax.numpy.ones(2)).shape
+      (['bias', 'kernel'], (3,))
+    """
+    graph, abstract, rest = nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0))), nnx.Param, ...)
+    if jax.tree.leaves(rest):
+        raise ValueError(f"functional: the model has state that is no nnx.Param: {nnx.to_pure_dict(rest)}.")
+
+    def init(key: Key) -> Params:
+        return nnx.to_pure_dict(nnx.state(make(rngs=nnx.Rngs(params=key)), nnx.Param))
+
+    def bind(params: Params) -> Any:
+        state = jax.tree.map(lambda leaf: leaf, abstract)
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(graph, state)
+
+    return Functional(init, bind)

@@ -16,6 +16,7 @@ Arrays that hold sequences are ``[..., time, features]``; a batch may have any r
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Key as _KeyType
@@ -33,4 +34,10 @@ Params: TypeAlias = Any
 State: TypeAlias = Any
 """A pytree of arrays ``[..., size]``: what a cell carries from one step to the next."""
 
-__all__ = ["Array", "DTypeLike", "Key", "Params", "State"]
+
+def at_least_float32(dtype: DTypeLike) -> np.dtype:
+    """``dtype``, or float32 if that is wider: what sums over features or over time are kept in."""
+    return jnp.dtype(dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32)
+
+
+__all__ = ["Array", "DTypeLike", "Key", "Params", "State", "at_least_float32"]

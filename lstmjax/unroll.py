@@ -87,7 +87,7 @@ def _unroll(
     *batch_shape, time, _ = inputs.shape
     initial = cell.initial_state(tuple(batch_shape))
     initial, state = vary_alike((initial, initial if state is None else state), like=(params, inputs))
-    valid = None if lengths is None else jnp.arange(time) < lengths[..., None]
+    valid = None if lengths is None else jnp.arange(time) < lengths[..., None].astype(int)
     if valid is not None:
         inputs = jnp.where(valid[..., None], inputs, jnp.zeros_like(inputs))
     if resets is not None:

@@ -1,0 +1,1 @@
+"""The experiments: each module reproduces one application or idea; `python -m experiments` lists them."""

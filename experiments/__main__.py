@@ -1,0 +1,99 @@
+"""`python -m experiments`: list the experiments, run one, keep a record of a run, build the pages.
+
+python -m experiments                                   list the experiments
+python -m experiments NAME --help                       its flags
+python -m experiments NAME [--quick] [flags]            run it
+python -m experiments record RUN --label LABEL          keep a run's figures in experiments/results
+python -m experiments pages [--check]                   build the tables of README and result pages
+"""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+EXPERIMENTS = {
+    "polyphonic_music": "the next frame of four-part chorales, folk tunes and piano music",
+}
+"""One line for each experiment; the module of the same name has the rest."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do what the arguments say; returns the exit status."""
+    if not arguments or arguments[0] in ("-h", "--help", "list"):
+        print(__doc__)
+        width = max(map(len, EXPERIMENTS))
+        for name, summary in EXPERIMENTS.items():
+            print(f"    {name:<{width}}  {summary}")
+        return 0
+    name, *rest = arguments
+    if name in COMMANDS:
+        COMMANDS[name](rest)
+        return 0
+    if name not in EXPERIMENTS:
+        close = difflib.get_close_matches(name, [*EXPERIMENTS, *COMMANDS], n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        print(f"There is no experiment {name!r}.{hint} `python -m experiments` lists them.", file=sys.stderr)
+        return 2
+    return _run_experiment(name, rest)
+
+
+def _run_experiment(name: str, arguments: Sequence[str]) -> int:
+    from experiments import command_line  # noqa: PLC0415 (keeps the list quick)
+    from experiments.datasets import DataError  # noqa: PLC0415
+
+    experiment: Any = importlib.import_module(f"experiments.{name}")
+    try:
+        command_line.main(name, experiment, arguments)
+    except (DataError, *command_line.ERRORS) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _record(arguments: Sequence[str]) -> None:
+    from experiments import pages  # noqa: PLC0415
+    from lstmjax import record  # noqa: PLC0415
+
+    def keep(
+        run: Annotated[Path, tyro.conf.Positional],
+        label: str,
+        replace: bool = False,
+    ) -> None:
+        """Keep a finished run's figures as experiments/results/<experiment>/<label>-seed<N>.json.
+
+        Args:
+            run: the run's folder.
+            label: name of the row in tables: lower case letters, digits and hyphens.
+            replace: overwrite the record of another run under the same label and seed.
+        """
+        print(record.keep(run, label, pages.RESULTS, replace=replace))
+
+    tyro.cli(keep, prog="python -m experiments record", args=arguments)
+
+
+def _pages(arguments: Sequence[str]) -> None:
+    from experiments import pages  # noqa: PLC0415
+
+    def build(check: bool = False) -> None:
+        """Build the tables of the README and the result pages from experiments/results.
+
+        Args:
+            check: write nothing; fail if something is not up to date.
+        """
+        stale = pages.build(check=check)
+        if check and stale:
+            sys.exit(f"not up to date: {', '.join(map(str, stale))}. Run `make pages`.")
+
+    tyro.cli(build, prog="python -m experiments pages", args=arguments)
+
+
+COMMANDS = {"record": _record, "pages": _pages}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,110 @@
+"""From a command line to a finished run, the same way for every experiment.
+
+An experiment is a module with a frozen dataclass `Config` (a subclass of `CommonConfig`), a function
+`preset(config)` and a function `run(config, run)`. Its flags are the fields of `Config`. Defaults may depend
+on choices such as the data set: flags are read once to see the choices, `preset` gives the defaults that
+belong to them, and the flags are read again on top, so that what a person gives always wins.
+"""
+
+import dataclasses
+import shlex
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import tyro
+
+from lstmjax.checkpoint import CheckpointError
+from lstmjax.record import RecordError, Run
+from lstmjax.train import TrainConfig, TrainingError
+
+ERRORS = (CheckpointError, RecordError, TrainingError)
+"""What may go wrong without a fault in the code: told in a line, without a traceback."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CommonConfig:
+    """The flags that every experiment has."""
+
+    quick: bool = False
+    """Shrink everything to under a minute on two cores; the whole path still runs."""
+    data_dir: Path | None = None
+    """Folder of the data sets; by default $LSTMJAX_DATA, or else a cache that is downloaded to."""
+    runs: Path = Path("runs")
+    """Folder under which the run's own folder is made."""
+    resume: Path | None = None
+    """A run's folder: go on with that run, with its config, where its last checkpoint is."""
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+
+Config = TypeVar("Config", bound=CommonConfig)
+
+
+class Experiment(Protocol):
+    """What a module in `experiments` offers."""
+
+    Config: type[Any]
+
+    def preset(self, config: Any) -> Any:
+        """The defaults that belong to the choices in ``config``."""
+
+    def run(self, config: Any, run: Run) -> None:
+        """Train, evaluate, and write everything into the folder of ``run``."""
+
+
+def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
+    """Run an experiment as its command line says; returns the run, finished."""
+    program = f"python -m experiments {name}"
+    config = parse(experiment, arguments, program)
+    if config.resume is not None:
+        run = Run.open(config.resume)
+    else:
+        command = shlex.join(["python", "-m", "experiments", name, *arguments])
+        run = Run.create(config.runs, name, dataclasses.asdict(config), config.train.seed, command)
+    print(f"run folder: {run.path}", flush=True)
+    experiment.run(config, run)
+    return run
+
+
+def parse(experiment: Experiment, arguments: Sequence[str], program: str) -> Any:
+    """The config that the flags say; exits with a message and a suggestion at an unknown flag."""
+
+    def read(default: Any) -> Any:
+        return tyro.cli(
+            experiment.Config, prog=program, args=arguments, default=default, description=experiment.__doc__
+        )
+
+    choices = read(experiment.Config())
+    if choices.resume is None:
+        return read(experiment.preset(choices))
+    return read(from_mapping(experiment.Config, Run.open(choices.resume).config))
+
+
+def from_mapping(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """A config dataclass from what `config.json` holds of it.
+
+    Raises:
+      ValueError: the fields are not those of ``kind``: the run was made by another version.
+    """
+    names = {field.name for field in dataclasses.fields(kind)}
+    if names != set(values):
+        raise ValueError(
+            f"the recorded config does not fit {kind.__qualname__}: missing {sorted(names - set(values))}, "
+            f"unknown {sorted(set(values) - names)}. The run was made by another version of the experiment."
+        )
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: _from_json(hints[name], value) for name, value in values.items()})
+
+
+def _from_json(hint: Any, value: Any) -> Any:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        hint = next(option for option in typing.get_args(hint) if option is not types.NoneType)
+    if dataclasses.is_dataclass(hint):
+        return from_mapping(typing.cast(Any, hint), value)
+    if hint is Path:
+        return Path(value)
+    return tuple(value) if typing.get_origin(hint) is tuple else value

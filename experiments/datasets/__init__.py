@@ -1,0 +1,74 @@
+"""The data sets, in one table: what each is, whose it is, and how to load it.
+
+Importing this package imports no parser: a loader brings in its own when it is called.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from experiments.datasets.files import DataError, unknown_name
+
+__all__ = ["DATASETS", "DataError", "Dataset", "Splits", "get", "load"]
+
+Item = TypeVar("Item")
+
+
+class Splits(NamedTuple, Generic[Item]):
+    """A data set in its three parts, each a tuple of items (of piano rolls uint8 [time, 88], say)."""
+
+    train: tuple[Item, ...]
+    valid: tuple[Item, ...]
+    test: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A row of the table: the title, the licence, the source and the loader of a data set.
+
+    `load(data_dir)` returns the `Splits`; `data_dir` is as in `files.data_folder`.
+    """
+
+    title: str
+    licence: str
+    source: str
+    load: Callable[[str | Path | None], Splits[Any]]
+
+
+def _piano_rolls(name: str, data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import piano_rolls  # noqa: PLC0415
+
+    return piano_rolls.load(name, data_dir)
+
+
+def _chorales(data_dir: str | Path | None) -> Splits[Any]:
+    """Load the chorales of music21, which come with the package: `data_dir` has no part in it."""
+    from experiments.datasets import chorales  # noqa: PLC0415
+
+    return chorales.load()
+
+
+_ROLLS = "http://www-ens.iro.umontreal.ca/~boulanni/icml2012"
+_RESEARCH = "research use, as published with the paper"
+
+DATASETS: dict[str, Dataset] = {
+    "jsb": Dataset("JSB Chorales", _RESEARCH, _ROLLS, partial(_piano_rolls, "jsb")),
+    "nottingham": Dataset("Nottingham", _RESEARCH, _ROLLS, partial(_piano_rolls, "nottingham")),
+    "muse": Dataset("MuseData", _RESEARCH, _ROLLS, partial(_piano_rolls, "muse")),
+    "piano": Dataset("Piano-midi.de", _RESEARCH, _ROLLS, partial(_piano_rolls, "piano")),
+    "chorales": Dataset("Bach chorales of music21", "see the notes", "https://www.music21.org", _chorales),
+}
+
+
+def get(name: str) -> Dataset:
+    """Return the row of the table for `name`; raise `DataError` with a suggestion if it has none."""
+    if name not in DATASETS:
+        raise unknown_name("data set", name, DATASETS)
+    return DATASETS[name]
+
+
+def load(name: str, data_dir: str | Path | None = None) -> Splits[Any]:
+    """Load the data set `name` of the table; raise `DataError` if it is unknown or not to be had."""
+    return get(name).load(data_dir)

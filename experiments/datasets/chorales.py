@@ -1,0 +1,235 @@
+"""The four-part chorales of J. S. Bach that come with the package `music21`, as piano rolls.
+
+Source: the folder `bach` of the corpus of https://www.music21.org, all of its chorales and not only
+the 371 of Riemenschneider's edition. Licence: the music is in the public domain; the encodings (most
+of them by Margaret Greentree, 2004) are distributed with music21 by permission, and some encodings
+of its corpus are not for commercial use. Nothing is downloaded.
+
+Frames. One every eighth note from the beginning of the score, a pickup included: the keys that sound
+at that instant in the written voices soprano, alto, tenor and bass (`piano_rolls.PianoRoll`: uint8
+[time, 88], key 0 is A0), at sounding pitch and in the original key, so from C2 to A5 only. Tied,
+held and repeated notes look the same; a fermata lasts as long as it is written; repeats are not
+expanded; grace notes, and notes that begin and end between two frames (1,222 of 95,718), are lost.
+Instruments that double or accompany the choir are left out; five-part settings keep both sopranos.
+
+Left out of the 409 scores are 5 in which the choir is silent for over a quarter of the time (choruses
+with orchestral interludes), and 3 whose roll is another's, frame for frame.
+
+Split. By melody, not by chorale: Bach set many hymn tunes more than once. Two chorales have the same
+melody if they have the same title, or if their sopranos share a run of 12 intervals from beat to
+beat, in any key; and so on from chorale to chorale. The melodies are dealt out in the order of a hash
+of their first chorale's name, until the training part has 70% of the chorales, and then until it and
+the validation part have 85%. With music21 10.5.1 that makes:
+
+    part    melodies  chorales  frames  shortest  longest  silent frames
+    train        136       281  31,876        64      330            336
+    valid         27        60   6,192        48      386             52
+    test          35        60   6,524        64      224             76
+"""
+
+import hashlib
+import os
+import re
+import unicodedata
+import warnings
+import zipfile
+import zlib
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
+from math import ceil
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from experiments.datasets import Splits
+from experiments.datasets.files import DataError, atomic_write, cache_folder
+from experiments.datasets.piano_rolls import KEYS, LOWEST_PITCH, PianoRoll, as_piano_roll
+
+FRAME_QUARTERS = 0.5  # an eighth note, in quarter notes
+FORMAT = 1  # of the cache; raise it whenever the same score would be cut otherwise
+
+_VOICES = ("Soprano", "Alto", "Tenor", "Bass")
+_SHARED_RUN = 12  # intervals in a row that make two melodies the same
+_LIMITS = (0.70, 0.85)  # of the chorales: where validation part and test part begin
+_MOST_SILENCE = 0.25  # of the frames; concerted movements have 0.44 and more, chorales at most 0.15
+
+
+class Chorale(NamedTuple):
+    """One chorale as it is cut from its score."""
+
+    name: str  # of the score's file, such as "bwv269"
+    title: str  # of the hymn; empty if music21 does not list it
+    roll: PianoRoll  # uint8 [time, 88]
+    melody: tuple[int, ...]  # the soprano's notes on the beats, as MIDI numbers
+
+
+def load(cache_dir: str | Path | None = None) -> Splits[PianoRoll]:
+    """Load the chorales, each uint8 [time, 88], split so that no melody is in two parts.
+
+    The first call cuts the scores, on all cores in processes of their own (a script that calls it
+    needs `if __name__ == "__main__"`), and keeps the result in `cache_dir` (default: the folder
+    `chorales` of `files.cache_folder()`).
+
+    Raises:
+        DataError: music21 is missing.
+    """
+    return split(read(cache_dir))
+
+
+def read(cache_dir: str | Path | None = None) -> tuple[Chorale, ...]:
+    """Return all chorales in the order of their names, from the cache if it is there and whole."""
+    music21 = _music21()
+    folder = Path(cache_dir) if cache_dir else cache_folder() / "chorales"
+    path = folder / f"chorales-v{FORMAT}-music21-{music21.__version__}.npz"
+    try:
+        return _read_cache(path)
+    except (OSError, ValueError, KeyError, EOFError, DataError, zipfile.BadZipFile, zlib.error):
+        chorales = _select(_cut_all(scores()))
+        _write_cache(path, chorales)
+        return chorales
+
+
+def split(chorales: Sequence[Chorale]) -> Splits[PianoRoll]:
+    """Divide chorales into training, validation and test part by their melodies."""
+    names = melodies(chorales)
+    by_melody: dict[str, list[PianoRoll]] = {name: [] for name in names}
+    for name, chorale in zip(names, chorales, strict=True):
+        by_melody[name].append(chorale.roll)
+    parts: tuple[list[PianoRoll], ...] = ([], [], [])
+    dealt = 0
+    for name in sorted(by_melody, key=lambda name: hashlib.sha256(name.encode()).digest()):
+        share = dealt / len(chorales)
+        parts[sum(share >= limit for limit in _LIMITS)].extend(by_melody[name])
+        dealt += len(by_melody[name])
+    return Splits(*map(tuple, parts))
+
+
+def melodies(chorales: Sequence[Chorale]) -> list[str]:
+    """Return for each chorale the name of the first chorale that has its melody (see above)."""
+    features = [_features(chorale) for chorale in chorales]
+    having = defaultdict(list)
+    for index, own in enumerate(features):
+        for feature in own:
+            having[feature].append(index)
+    found: dict[int, str] = {}
+    for first, chorale in enumerate(chorales):
+        reached = [first]
+        while reached:
+            index = reached.pop()
+            if index not in found:
+                found[index] = chorale.name
+                reached.extend(other for feature in features[index] for other in having[feature])
+    return [found[index] for index in range(len(chorales))]
+
+
+def _features(chorale: Chorale) -> set[Hashable]:
+    """Return what chorales of one melody share: the title, and runs of the soprano's intervals."""
+    intervals = [after - before for before, after in pairwise(chorale.melody)]
+    starts = range(len(intervals) - _SHARED_RUN + 1)
+    runs: set[Hashable] = {tuple(intervals[start : start + _SHARED_RUN]) for start in starts}
+    letters = re.sub("[^a-z]", "", unicodedata.normalize("NFKD", chorale.title).lower())
+    return runs | {letters} if letters else runs
+
+
+def scores() -> list[Path]:
+    """Return the paths of music21's chorale scores by name, each score in one encoding."""
+    paths = [Path(path) for path in _music21().corpus.getComposer("bach", fileExtensions=("xml",))]
+    chorales = [path for path in paths if path.stem != "bwv846"]  # a prelude and fugue
+    if not chorales:
+        raise DataError("the music21 that is installed here comes without its corpus of scores")
+    return sorted(chorales, key=lambda path: path.stem)
+
+
+def cut(path: Path) -> Chorale:
+    """Cut one score into frames; raise `DataError` if no part of it is called soprano."""
+    score = _music21().converter.parse(path, forceSource=True)  # past music21's pickled cache
+    score.toSoundingPitch(inPlace=True)
+    voices = [(voice, part.flatten()) for part in score.parts if (voice := _voice(part))]
+    soprano = next((part for voice, part in voices if voice == "Soprano"), None)
+    if soprano is None:
+        raise DataError(f"{path} has no part called Soprano")
+    end = max(part.highestTime for _, part in voices)
+    roll = np.zeros((ceil(end / FRAME_QUARTERS), KEYS), np.uint8)
+    for _, part in voices:
+        for note in part.notes:
+            frames = _grid(note, FRAME_QUARTERS)
+            roll[frames.start : frames.stop, [p.midi - LOWEST_PITCH for p in note.pitches]] = 1
+    melody = tuple(n.pitches[-1].midi for n in soprano.stripTies().notes if _grid(n, 1.0))
+    return Chorale(path.stem, _title(path.stem), roll, melody)
+
+
+def _voice(part: Any) -> str | None:
+    """Return which voice of the choir a part is, by its name, or None for an instrument."""
+    words = (part.partName or "").split()
+    return words[0] if words and words[0] in _VOICES else None
+
+
+def _grid(note: Any, step: float) -> range:
+    """Return the positions of a grid, `step` quarter notes apart, at which the note sounds."""
+    return range(ceil(note.offset / step), ceil((note.offset + note.quarterLength) / step))
+
+
+def _title(name: str) -> str:
+    listed = _music21().corpus.chorales.ChoraleListRKBWV().byBWV
+    return listed.get(name.removeprefix("bwv"), {}).get("title", "")
+
+
+def _music21() -> Any:
+    try:
+        import music21  # noqa: PLC0415
+    except ImportError as error:
+        raise DataError('music21 is missing: pip install "lstmjax[experiments]"') from error
+    return music21
+
+
+def _cut_all(paths: Sequence[Path]) -> list[Chorale]:
+    """Cut scores in processes that are started afresh: a fork could hang on the threads of JAX."""
+    workers = min(8, os.cpu_count() or 1)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        cuts = pool.map(cut, paths, chunksize=8)
+        progress = track(cuts, "cutting Bach chorales", total=len(paths), console=Console(stderr=True))
+        return list(progress)
+
+
+def _select(chorales: Iterable[Chorale]) -> tuple[Chorale, ...]:
+    """Leave out the chorales that are mostly silent, and each roll's repetitions."""
+    by_roll: dict[bytes, Chorale] = {}
+    for chorale in chorales:
+        silence = 1 - chorale.roll.any(axis=1).mean()
+        if silence <= _MOST_SILENCE:
+            by_roll.setdefault(chorale.roll.tobytes(), chorale)
+    return tuple(by_roll.values())
+
+
+def _write_cache(path: Path, chorales: Sequence[Chorale]) -> None:
+    try:
+        with atomic_write(path) as stream:
+            np.savez_compressed(
+                stream,
+                names=np.array([chorale.name for chorale in chorales]),
+                titles=np.array([chorale.title for chorale in chorales]),
+                frames=np.concatenate([chorale.roll for chorale in chorales]),
+                frame_counts=np.array([len(chorale.roll) for chorale in chorales]),
+                melodies=np.concatenate([chorale.melody for chorale in chorales]),
+                melody_counts=np.array([len(chorale.melody) for chorale in chorales]),
+            )
+    except OSError as error:
+        warnings.warn(f"the cut chorales cannot be kept in {path}: {error}", stacklevel=3)
+
+
+def _read_cache(path: Path) -> tuple[Chorale, ...]:
+    with np.load(path, allow_pickle=False) as columns:
+        frames = as_piano_roll(columns["frames"], f"{path}: frames")
+        rolls = np.split(frames, np.cumsum(columns["frame_counts"])[:-1])
+        melodies = np.split(columns["melodies"], np.cumsum(columns["melody_counts"])[:-1])
+        names, titles = columns["names"].tolist(), columns["titles"].tolist()
+    return tuple(
+        Chorale(name, title, roll, tuple(melody.tolist()))
+        for name, title, roll, melody in zip(names, titles, rolls, melodies, strict=True)
+    )

@@ -1,0 +1,69 @@
+"""What a person sees while training: a live line in a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class ProgressReport:
+    """Reports steps out of a total, as a context manager.
+
+    Args:
+      total: the step at which training ends.
+      start: the step it begins at, above 0 after a resume.
+      console: where to write; by default standard output.
+    """
+
+    def __init__(self, total: int, start: int = 0, console: Console | None = None) -> None:
+        self.console = console or Console()
+        self._total, self._start, self._began = total, start, time.monotonic()
+        self._bar = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=total, completed=start, figures="compiling")
+
+    def __enter__(self) -> "ProgressReport":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def line(self, text: str) -> None:
+        """Print a line that stays."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def update(self, step: int, figures: Mapping[str, float]) -> None:
+        """Show the figures of the latest steps, with the speed and the time left."""
+        speed = (step - self._start) / max(time.monotonic() - self._began, 1e-9)
+        text = f"{format_figures(figures)}  {speed:.1f} steps/s"
+        self._bar.update(self._task, completed=step, figures=text)
+        if not self.console.is_terminal:
+            left = (self._total - step) / max(speed, 1e-9)
+            self.line(f"step {step}/{self._total}  {text}  {format_seconds(left)} left")
+
+
+def format_figures(figures: Mapping[str, float]) -> str:
+    """Names and numbers on one line."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds as ``h:mm:ss`` or ``m:ss``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

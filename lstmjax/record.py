@@ -1,0 +1,424 @@
+"""Runs and records: the folder that a run of an experiment writes, and the one file kept of it.
+
+The folder of a run, `runs/<experiment>/<time>-<seed>/`, holds
+
+* `config.json`: experiment, command, config, seed, and when it started;
+* `metrics.jsonl`: one line for each `Run.log`, in order;
+* `summary.json`: what came out and how it came about, once the run has finished;
+* `checkpoints/`, and whatever pictures and samples the experiment puts there.
+
+`keep` makes a record of a finished run, and tables are built from `load_records`. All files are
+strict JSON; a float that is not finite is one of the strings "NaN", "Infinity", "-Infinity".
+"""
+
+import functools
+import importlib.metadata
+import itertools
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import time
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+
+from lstmjax.checkpoint import PathLike, write_atomically
+
+_NAMES = {"experiment": r"[a-z0-9_]+", "label": r"[a-z0-9-]+"}
+_T = TypeVar("_T")
+
+
+class RecordError(ValueError):
+    """A run folder or a record that is not what it should be."""
+
+
+class Entry(NamedTuple):
+    """One line of `metrics.jsonl`; `seconds` is the active time of the run until then."""
+
+    step: int
+    kind: str
+    seconds: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run worth keeping, as `<results>/<experiment>/<label>-seed<seed>.json` has it."""
+
+    experiment: str
+    label: str
+    command: str
+    config: dict[str, Any]
+    seed: int
+    metrics: dict[str, float]
+    device: str
+    seconds: float
+    commit: str
+    versions: dict[str, str]
+
+    @property
+    def file(self) -> Path:
+        """Where it lies in the folder of all results."""
+        return Path(self.experiment, f"{self.label}-seed{self.seed}.json")
+
+
+class Statistic(NamedTuple):
+    """A metric over several seeds; the sample standard deviation of a single one is NaN."""
+
+    mean: float
+    deviation: float
+    seeds: int
+
+
+class Summary(NamedTuple):
+    """The records of one label: each metric's statistic, and the mean of the seconds."""
+
+    metrics: dict[str, Statistic]
+    seconds: float
+
+
+class _Header(NamedTuple):
+    """What `config.json` holds."""
+
+    experiment: str
+    command: str
+    config: dict[str, Any]
+    seed: int
+    started: str
+
+
+class Run:
+    """The folder of one run, made by `Run.create` or found again by `Run.open`.
+
+    Its `path`, `experiment`, `command`, `config` (as JSON gives it back) and `seed` are attributes.
+
+    Example:
+      >>> import tempfile
+      >>> run = Run.create(tempfile.mkdtemp(), "adding", {"hidden": 8}, seed=1, command="...")
+      >>> run.log(10, {"loss": 0.5})
+      >>> run.finish({"test_loss": 0.25})
+      >>> [(entry.step, entry.metrics) for entry in Run.open(run.path).metrics("train")]
+      [(10, {'loss': 0.5})]
+    """
+
+    def __init__(self, path: Path, header: _Header) -> None:
+        self.path = path
+        self.experiment, self.command, self.config, self.seed, self._started = header
+        self._clock_zero = time.monotonic()
+        self._commit = commit()
+
+    @classmethod
+    def create(
+        cls, root: PathLike, experiment: str, config: Mapping[str, Any], seed: int, command: str
+    ) -> "Run":
+        """Make a run folder, `<root>/<experiment>/<UTC time>-<seed>`; `-2` and so on if taken.
+
+        Args:
+          root: the folder of all runs.
+          experiment: its name: lower case letters, digits and underscores.
+          config: numbers, text, None, and mappings and sequences of these. An enum member becomes
+            its name, a path its text, a tuple a list.
+          seed: what everything random in the run comes from.
+          command: what a person types to do it again.
+
+        Raises:
+          RecordError: the name has other characters, or the config other values; it says where.
+        """
+        now = _now()
+        fields = _Header(experiment, command, dict(config), seed, now)._asdict()
+        header = _build(_Header, _plain(fields), "a new run")
+        path = _make_folder(Path(root, experiment, f"{re.sub('[-:]', '', now)}-{header.seed}"))
+        write_atomically(path / "config.json", _json(header._asdict(), indent=2))
+        return cls(path, header)
+
+    @classmethod
+    def open(cls, path: PathLike) -> "Run":
+        """Find a run again, to read it or to go on with it; nothing is written yet.
+
+        Its clock goes on from the last time on file, a logged line's or the summary's. So all
+        sessions count, steps done twice too, but not what a killed one did after its last line.
+
+        Raises:
+          RecordError: this is no run folder, or a file in it is damaged; it names file and line.
+        """
+        path = Path(path)
+        if not (path / "config.json").is_file():
+            raise RecordError(f"{path} is no run folder: it has no config.json")
+        header = _build(_Header, _read(path / "config.json"), path / "config.json")
+        run = cls(path, header)
+        times = [entry.seconds for entry in run.metrics()]
+        if (path / "summary.json").is_file():
+            summary = _read(path / "summary.json")
+            times.append(_checked(summary.get("seconds"), float, f"{path}/summary.json: seconds"))
+        run._clock_zero -= max(times, default=0.0)
+        return run
+
+    def log(self, step: int, metrics: Mapping[str, float], kind: str = "train") -> None:
+        """Append the metrics of a step to `metrics.jsonl`, where a kill cannot reach them.
+
+        Raises:
+          RecordError: a metric is no number.
+        """
+        fields = {"step": step, "kind": kind, "seconds": self.seconds, "metrics": dict(metrics)}
+        entry = _build(Entry, _plain(fields), f"metrics of step {step}")
+        with open(self.path / "metrics.jsonl", "ab+") as file:
+            file.seek(max(file.tell() - 1, 0))
+            if file.read(1) not in (b"", b"\n"):  # a killed session left half a line
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(_json(entry._asdict()))
+
+    def metrics(self, kind: str | None = None) -> list[Entry]:
+        """Read what was logged, of one kind or all; half a last line of a killed run is left out.
+
+        Raises:
+          RecordError: the file is damaged; it names the line.
+        """
+        path = self.path / "metrics.jsonl"
+        *lines, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        entries = []
+        for number, line in enumerate(lines, start=1):
+            where = f"{path}, line {number}"
+            entries.append(_build(Entry, _parse(line, where), where))
+        return [entry for entry in entries if kind in (None, entry.kind)]
+
+    def rewind(self, step: int) -> None:
+        """Drop what was logged beyond a step, and with it a summary, to go on from a checkpoint."""
+        entries = self.metrics()
+        kept = [entry for entry in entries if entry.step <= step]
+        if len(kept) < len(entries):
+            lines = b"".join(_json(entry._asdict()) for entry in kept)
+            write_atomically(self.path / "metrics.jsonl", lines)
+            (self.path / "summary.json").unlink(missing_ok=True)
+
+    @property
+    def seconds(self) -> float:
+        """Active time of the run so far, all its sessions together."""
+        return round(time.monotonic() - self._clock_zero, 3)
+
+    def finish(self, metrics: Mapping[str, float]) -> None:
+        """Write `summary.json`: the final metrics, and all that a `Record` says, label excepted.
+
+        Its commit is the one that the last session began with.
+        """
+        summary = {
+            "experiment": self.experiment,
+            "command": self.command,
+            "config": self.config,
+            "seed": self.seed,
+            "metrics": _checked(_plain(dict(metrics)), dict[str, float], "summary: metrics"),
+            "device": device(),
+            "seconds": self.seconds,
+            "commit": self._commit,
+            "versions": versions(),
+            "started": self._started,
+            "finished": _now(),
+        }
+        write_atomically(self.path / "summary.json", _json(summary, indent=2))
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _make_folder(path: Path) -> Path:
+    """Make a folder of this name or, if others were quicker, with -2, -3, ... added."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        free = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            free.mkdir()
+            break
+        except FileExistsError:
+            continue
+    return free
+
+
+def keep(run_path: PathLike, label: str, results_root: PathLike, *, replace: bool = False) -> Path:
+    """Keep the summary of a finished run as the record of its experiment, label and seed.
+
+    Args:
+      run_path: the folder of the run.
+      label: what the run is an example of: lower case letters, digits and hyphens.
+      results_root: the folder of all results.
+      replace: whether it may take the place of another run's record.
+
+    Returns:
+      The record's file.
+
+    Raises:
+      RecordError: the run has no summary, the label other characters, or there is another record.
+    """
+    path = Path(run_path, "summary.json")
+    if not path.is_file():
+        raise RecordError(f"{run_path} has no summary.json: it is no run, or has not finished")
+    summary = {**_read(path), "label": label}
+    fields = {name: value for name, value in summary.items() if name not in ("started", "finished")}
+    record = _build(Record, fields, path)
+    file, data = Path(results_root) / record.file, _json(asdict(record), indent=2)
+    if file.exists() and file.read_bytes() != data and not replace:
+        raise RecordError(f"{file} is the record of another run: choose a label, or replace it")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, data)
+    return file
+
+
+def load_records(results_root: PathLike, experiment: str | None = None) -> list[Record]:
+    """Read all records, or those of one experiment, in order of experiment, label and seed.
+
+    Raises:
+      RecordError: a file is not what `keep` writes; it names the file and the field.
+    """
+    records = []
+    for path in Path(results_root).glob(f"{experiment or '*'}/*.json"):
+        record = _build(Record, _read(path), path)
+        if path.relative_to(results_root) != record.file:
+            raise RecordError(f"{path}: experiment, label and seed say it should be {record.file}")
+        records.append(record)
+    return sorted(records, key=lambda record: (record.experiment, record.label, record.seed))
+
+
+def summarize(records: Iterable[Record]) -> dict[tuple[str, str], Summary]:
+    """Bring the records of each (experiment, label) together, whatever metrics each seed has."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.experiment, record.label), []).append(record)
+    summaries = {}
+    for group, members in groups.items():
+        names = dict.fromkeys(name for member in members for name in member.metrics)
+        values = {n: [m.metrics[n] for m in members if n in m.metrics] for n in names}
+        metrics = {name: _statistic(numbers) for name, numbers in values.items()}
+        summaries[group] = Summary(metrics, sum(m.seconds for m in members) / len(members))
+    return summaries
+
+
+def _statistic(values: list[float]) -> Statistic:
+    with np.errstate(all="ignore"):  # a value that is not finite makes the statistic so
+        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+        return Statistic(float(np.mean(values)), deviation, len(values))
+
+
+def device() -> str:
+    """Name what JAX computes on: `cpu (2 cores, AMD EPYC)`, `gpu (NVIDIA H100)`."""
+    devices = jax.devices()
+    if devices[0].platform != "cpu":
+        count = f"{len(devices)} x " if len(devices) > 1 else ""
+        return f"{devices[0].platform} ({count}{devices[0].device_kind})"
+    info = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
+    model = named[1] if named else platform.processor() or platform.machine()
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return f"cpu ({cores} core{'s' if cores > 1 else ''}, {model})"
+
+
+def versions() -> dict[str, str]:
+    """Name the versions of Python and of those packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in ("jax", "jaxlib", "flax", "optax", "numpy", "lstmjax"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def commit(source: PathLike = __file__) -> str:
+    """Name the git commit that a source file belongs to, as it was when first asked.
+
+    Returns:
+      The hash, with `-dirty` if tracked files differ from it or Python files are not tracked at
+      all; `unknown` if there is no git, or it does not track the file.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(source).parent), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    try:
+        git("ls-files", "--error-unmatch", Path(source).name)
+        commit_hash = git("rev-parse", "HEAD").strip()
+        changes = git("status", "--porcelain", "--untracked-files=all").splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    is_dirty = any(not line.startswith("??") or line.rstrip('"').endswith(".py") for line in changes)
+    return f"{commit_hash}-dirty" if is_dirty else commit_hash
+
+
+def _plain(value: Any, where: str = "") -> Any:
+    """Make of a value what JSON can hold."""
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{number}]") for number, item in enumerate(value)]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise RecordError(f"{where.lstrip('.')}: {value!r:.80} cannot be kept in JSON")
+
+
+def _json(value: Any, indent: int | None = None) -> bytes:
+    return json.dumps(_plain(value), indent=indent, allow_nan=False).encode() + b"\n"
+
+
+def _parse(text: bytes, where: object) -> dict[str, Any]:
+    """Read a JSON object, strictly."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        value = json.loads(text, parse_constant=refuse)
+    except ValueError as error:
+        raise RecordError(f"{where} is damaged: {error}") from error
+    if not isinstance(value, dict):
+        raise RecordError(f"{where} is damaged: it holds no JSON object")
+    return value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return _parse(path.read_bytes(), path)
+
+
+def _build(kind: Callable[..., _T], fields: Mapping[str, Any], where: object) -> _T:
+    """Make a `kind` of just its fields, each checked against its type."""
+    hints = typing.get_type_hints(kind)
+    for name in {**hints, **fields}:
+        if name not in fields or name not in hints:
+            raise RecordError(f"{where}: field {name} is {'missing' if name in hints else 'unknown'}")
+    values = {name: _checked(fields[name], hints[name], f"{where}: field {name}") for name in hints}
+    for name, pattern in _NAMES.items():
+        if name in values and not re.fullmatch(pattern, values[name]):
+            raise RecordError(f"{where}: field {name}, {values[name]!r}, must be {pattern}")
+    return kind(**values)
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    """Return a value read from JSON as the type that it should be."""
+    if typing.get_origin(hint) is dict and isinstance(value, dict):
+        items = typing.get_args(hint)[1]
+        return {key: _checked(item, items, f"{where}.{key}") for key, item in value.items()}
+    if hint is float and value in ("NaN", "Infinity", "-Infinity"):
+        return float(value)
+    allowed = {str: str, int: int, float: int | float, Any: object}.get(hint, ())
+    if not isinstance(value, allowed) or (isinstance(value, bool) and hint is not Any):
+        raise RecordError(f"{where}: expected {getattr(hint, '__name__', hint)}, not {value!r}")
+    return value

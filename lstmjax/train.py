@@ -1,0 +1,299 @@
+"""A small training loop over pure functions.
+
+A `Task` says what is learned: how parameters start, the loss of a batch, which batch belongs to a step,
+what is measured. `fit` does the rest, the same for every experiment: a jitted step with donated buffers,
+evaluation on a validation set, the best parameters kept, early stopping, checkpoints, records. Everything
+random is a function of seed and step, so a resumed run gives the same bits as one that was never stopped.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from lstmjax.checkpoint import Checkpoints
+from lstmjax.metrics import Mean
+from lstmjax.progress import ProgressReport, format_figures
+from lstmjax.record import Run
+from lstmjax.types import Key, Params
+
+Batch = Any
+Metrics = Mapping[str, Mean]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is learned, as pure functions."""
+
+    init: Callable[[Key], Params]
+    """Fresh parameters: a pytree of arrays."""
+    loss: Callable[[Params, Batch, Key], tuple[jax.Array, Metrics]]
+    """The training loss of a batch, a scalar, and metrics to report; the key is that of the step."""
+    batch: Callable[[int, int], Batch]
+    """The training batch of ``(seed, step)``: a pytree of NumPy arrays."""
+    evaluate: Callable[[Params, Batch], Metrics]
+    """Metrics of a batch, nothing random in it."""
+    valid: Callable[[], Iterable[Batch]]
+    """Batches of the validation set; an empty one means that the last parameters are the best."""
+    monitor: str = "nll"
+    """The metric of `evaluate` that is to become small: it decides on the best parameters."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How it is learned: what all experiments have in common."""
+
+    steps: int = 1000
+    """Number of training steps."""
+    seed: int = 1
+    """Seed of everything random: parameters, order of batches, noise."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of Adam."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Course of the learning rate after the warm-up; the cosine ends at zero after the last step."""
+    warmup: int = 0
+    """Steps over which the learning rate rises linearly from zero."""
+    clip_norm: float = 1.0
+    """The global norm that gradients are scaled down to if larger; 0 leaves them alone."""
+    averaging: float = 0.0
+    """Decay of a running average of the parameters, which is what is evaluated; 0 for none."""
+    evaluate_every: int = 100
+    """Steps between two evaluations on the validation set."""
+    patience: int = 0
+    """Evaluations without a new best one after which training stops; 0 for never."""
+    log_every: int = 50
+    """Steps between two reports of the training loss."""
+    checkpoint_every: int = 500
+    """Steps between two checkpoints; there is one at the end in any case."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "seed", "learning_rate", "warmup", "clip_norm", "patience"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"train.{name} must not be negative, got {getattr(self, name)}.")
+        for name in ("evaluate_every", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name} must be at least 1 step, got {getattr(self, name)}.")
+        if not 0 <= self.averaging < 1:
+            raise ValueError(f"train.averaging must lie in [0, 1), got {self.averaging}.")
+
+
+class TrainState(NamedTuple):
+    """What a training step changes."""
+
+    step: jax.Array
+    """Number of steps done, int32."""
+    params: Params
+    average: Params
+    """Running average of the parameters; None without averaging."""
+    optimizer: optax.OptState
+
+
+class Best(NamedTuple):
+    """What an evaluation changes: the best parameters so far."""
+
+    params: Params
+    value: float
+    """Their monitored metric on the validation set; inf before the first evaluation."""
+    step: int
+    stale: int
+    """Number of evaluations since."""
+
+
+class Fit(NamedTuple):
+    """What `fit` returns."""
+
+    state: TrainState
+    best: Best
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on."""
+
+
+def adam(config: TrainConfig) -> optax.GradientTransformation:
+    """Adam (Kingma and Ba 2015) with the schedule and clipping of ``config``."""
+    after = max(config.steps - config.warmup, 1)
+    schedules = {
+        "constant": optax.constant_schedule(config.learning_rate),
+        "cosine": optax.cosine_decay_schedule(config.learning_rate, after),
+    }
+    schedule = schedules[config.schedule]
+    if config.warmup:
+        rise = optax.linear_schedule(0.0, config.learning_rate, config.warmup)
+        schedule = optax.join_schedules([rise, schedule], [config.warmup])
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    return optax.chain(clip, optax.adam(schedule))
+
+
+def init_state(task: Task, config: TrainConfig, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    init_key, _ = jax.random.split(jax.random.key(config.seed))
+    params = jax.jit(task.init)(init_key)
+    average = jax.tree.map(jnp.copy, params) if config.averaging else None
+    return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params))
+
+
+def make_step(
+    task: Task, config: TrainConfig, optimizer: optax.GradientTransformation
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The jitted training step; the state that it is given is donated and must not be used again."""
+    _, step_key = jax.random.split(jax.random.key(config.seed))
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(step_key, state.step)
+        gradient = jax.value_and_grad(task.loss, has_aux=True)
+        (loss, metrics), gradients = gradient(state.params, batch, key)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = state.average
+        if config.averaging:
+            decay = jnp.minimum(config.averaging, (1.0 + state.step) / (10.0 + state.step))
+            average = optax.incremental_update(params, average, 1 - decay)
+        metrics = {
+            "loss": Mean.of(loss),
+            **metrics,
+            "gradient_norm": Mean.of(optax.tree.norm(gradients)),
+        }
+        return TrainState(state.step + 1, params, average, optimizer_state), metrics
+
+    return step
+
+
+def evaluate(
+    function: Callable[[Params, Batch], Metrics], params: Params, batches: Iterable[Batch]
+) -> dict[str, float]:
+    """Metrics over all batches; their sums are added up in float64, and divided once. Empty if no batch."""
+    return _compute(_sum(_evaluate(function, params, batch) for batch in batches))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _evaluate(function: Callable[[Params, Batch], Metrics], params: Params, batch: Batch) -> Metrics:
+    return function(params, batch)
+
+
+def _sum(metrics: Iterable[Metrics]) -> dict[str, Mean]:
+    totals: dict[str, Mean] = {}
+    for each in metrics:
+        for name, metric in jax.tree.map(np.float64, jax.device_get(dict(each))).items():
+            totals[name] = totals[name].merge(metric) if name in totals else metric
+    return totals
+
+
+def _compute(totals: Metrics) -> dict[str, float]:
+    return {name: float(metric.compute()) for name, metric in totals.items()}
+
+
+def fit(
+    task: Task,
+    config: TrainConfig,
+    run: Run | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+) -> Fit:
+    """Train, from where the run's latest checkpoint ends if there is one.
+
+    Args:
+      task: what is learned.
+      config: how.
+      run: where metrics and checkpoints go; by default nowhere.
+      optimizer: by default `adam` of the config, which then has learning rate, schedule and clipping.
+
+    Returns:
+      The last state, and the parameters that did best on the validation set (the averaged ones where
+      there is averaging).
+
+    Raises:
+      TrainingError: the loss is no longer finite.
+    """
+    optimizer = optimizer or adam(config)
+    state = init_state(task, config, optimizer)
+    progress = Fit(state, Best(_candidate(state), math.inf, 0, 0))
+    checkpoints = None
+    if run is not None:
+        checkpoints = Checkpoints(run.path / "checkpoints")
+        restored = checkpoints.restore_latest(progress)
+        progress = progress if restored is None else restored[1]
+        run.rewind(int(progress.state.step))
+    return _loop(task, config, optimizer, progress, run, checkpoints)
+
+
+def _candidate(state: TrainState) -> Params:
+    """The parameters that would be kept now: copies, since the state's own are donated to the next step."""
+    return jax.tree.map(jnp.copy, state.params if state.average is None else state.average)
+
+
+def _loop(
+    task: Task,
+    config: TrainConfig,
+    optimizer: optax.GradientTransformation,
+    progress: Fit,
+    run: Run | None,
+    checkpoints: Checkpoints | None,
+) -> Fit:
+    train_step = make_step(task, config, optimizer)
+    state, best = progress
+    step = start = int(state.step)
+    recent: list[Metrics] = []
+    with ProgressReport(config.steps, start) as report:
+        report.line(_headline(state, start))
+        while not _done(config, step, best):
+            state, metrics = train_step(state, task.batch(config.seed, step))
+            recent.append(metrics)
+            step += 1
+            evaluating = step % config.evaluate_every == 0 or step == config.steps
+            saving = step % config.checkpoint_every == 0
+            if evaluating or saving or step % config.log_every == 0:
+                figures, recent = _finite(_compute(_sum(recent)), step), []
+                report.update(step, figures)
+                if run is not None:
+                    run.log(step, figures)
+            if evaluating:
+                best = _evaluate_and_keep(task, state, best, report, run)
+            if checkpoints is not None and (saving or _done(config, step, best)):
+                checkpoints.save(step, Fit(state, best))
+        if step < config.steps:
+            report.line(f"stopped early at step {step}: no new best in {best.stale} evaluations")
+    return Fit(state, best)
+
+
+def _done(config: TrainConfig, step: int, best: Best) -> bool:
+    return step >= config.steps or (config.patience > 0 and best.stale >= config.patience)
+
+
+def _evaluate_and_keep(
+    task: Task, state: TrainState, best: Best, report: ProgressReport, run: Run | None
+) -> Best:
+    params, step = _candidate(state), int(state.step)
+    figures = evaluate(task.evaluate, params, task.valid())
+    if not figures:
+        return Best(params, math.inf, step, 0)
+    if task.monitor not in figures:
+        raise TrainingError(f"the task monitors {task.monitor!r}, but evaluates only {sorted(figures)}.")
+    value = figures[task.monitor]
+    better = value < best.value
+    report.line(f"step {step}  valid {format_figures(figures)}{'  (best)' if better else ''}")
+    if run is not None:
+        run.log(step, figures, kind="valid")
+    return Best(params, value, step, 0) if better else best._replace(stale=best.stale + 1)
+
+
+def _finite(figures: dict[str, float], step: int) -> dict[str, float]:
+    if not math.isfinite(figures["loss"]):
+        raise TrainingError(
+            f"the loss is {figures['loss']} at or before step {step}: lower --train.learning-rate or "
+            "--train.clip-norm, or look at the data. The latest checkpoint is from before."
+        )
+    return figures
+
+
+def _headline(state: TrainState, start: int) -> str:
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    device = jax.devices()[0]
+    resumed = f", resumed after step {start}" if start else ""
+    return f"{count:,} parameters on {jax.device_count()} {device.device_kind} device{resumed}"

@@ -1,0 +1,274 @@
+"""The tables that the tests of the sequence contract loop over, and random data for them.
+
+A new cell or a new way to run cells gets the whole contract by one line in a table.
+"""
+
+import functools
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import reference
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from jax.typing import DTypeLike
+
+import lstmjax
+
+
+class Case(NamedTuple):
+    make: Callable[[DTypeLike], lstmjax.Cell]
+    """The cell, small, for a dtype."""
+    step: reference.Step
+    """What its step computes."""
+
+
+CELLS: dict[str, Case] = {
+    "lstm": Case(lambda dtype: lstmjax.lstm(2, 3, dtype=dtype), reference.lstm),
+    "lstm_chrono": Case(
+        lambda dtype: lstmjax.lstm(1, 1, forget_bias=lstmjax.initializers.chrono(10.0), dtype=dtype),
+        reference.lstm,
+    ),
+    "elman": Case(lambda dtype: lstmjax.elman(2, 3, dtype=dtype), reference.elman),
+    "gru": Case(lambda dtype: lstmjax.gru(2, 3, dtype=dtype), reference.gru),
+    "stack": Case(
+        lambda dtype: lstmjax.stack(lstmjax.lstm(2, 3, dtype=dtype), lstmjax.gru(3, 2, dtype=dtype)),
+        reference.stack(reference.lstm, reference.gru),
+    ),
+    "residual": Case(
+        lambda dtype: lstmjax.residual(lstmjax.lstm(3, 3, dtype=dtype)),
+        reference.residual(reference.lstm),
+    ),
+    "nested": Case(
+        lambda dtype: lstmjax.stack(
+            lstmjax.elman(2, 3, dtype=dtype),
+            lstmjax.residual(lstmjax.stack(lstmjax.lstm(3, 4, dtype=dtype), lstmjax.gru(4, 3, dtype=dtype))),
+        ),
+        reference.stack(reference.elman, reference.residual(reference.stack(reference.lstm, reference.gru))),
+    ),
+}
+
+WAYS: dict[str, Callable[..., Any]] = {"unroll": lstmjax.unroll}
+"""Ways to run a cell over sequences, with the arguments and results of `lstmjax.unroll`."""
+
+SHAPES: tuple[tuple[tuple[int, ...], int], ...] = (
+    ((4,), 5),
+    ((), 4),
+    ((1, 2), 1),
+    ((0,), 2),
+    ((2,), 0),
+)
+"""Batch shapes and times: ranks 0 to 2, empty batches, time 0 and 1. The first is the usual one."""
+
+JUNK = (np.nan, np.inf, -np.inf, 1e300, -1e300)
+
+
+class Problem(NamedTuple):
+    """What a cell is to be run over, and the weights of a loss that is linear in the result."""
+
+    params: Any
+    inputs: np.ndarray
+    state: Any
+    lengths: np.ndarray
+    resets: np.ndarray
+    weights: Any
+    reverse: bool
+
+
+class Result(NamedTuple):
+    state: Any
+    outputs: Any
+
+
+class Gradients(NamedTuple):
+    params: Any
+    inputs: Any
+    state: Any
+
+
+def random_like(tree: Any, random: np.random.Generator, scale: float = 1.0) -> Any:
+    """Normal numbers in the shapes and dtypes of a tree."""
+    return jax.tree.map(lambda leaf: (scale * random.standard_normal(leaf.shape)).astype(leaf.dtype), tree)
+
+
+@functools.cache
+def initial_params(name: str, dtype: DTypeLike) -> Any:
+    params = jax.jit(CELLS[name].make(dtype).init)(jax.random.key(zlib.crc32(name.encode())))
+    return jax.tree.map(np.asarray, params)
+
+
+def random_problem(
+    name: str,
+    batch_shape: tuple[int, ...],
+    time: int,
+    seed: int,
+    *,
+    lengths: np.ndarray | None = None,
+    resets: np.ndarray | None = None,
+    reverse: bool = False,
+    dtype: DTypeLike = jnp.float64,
+) -> Problem:
+    """Random numbers everywhere; lengths and resets are random too unless given."""
+    random = np.random.default_rng(seed)
+    cell = CELLS[name].make(dtype)
+    params = initial_params(name, jnp.dtype(dtype))
+    noise = random_like(params, random, 0.3)  # No bias may be zero, or a lost one would not be missed.
+    state = jax.eval_shape(functools.partial(cell.initial_state, batch_shape))
+    inputs = jax.ShapeDtypeStruct((*batch_shape, time, cell.features), dtype)
+    outputs = jax.ShapeDtypeStruct((*batch_shape, time, cell.output_size), dtype)
+    if lengths is None:
+        lengths = random.integers(0, time + 1, batch_shape, np.int32)
+    if resets is None:
+        resets = random.random((*batch_shape, time)) < 0.3
+    return Problem(
+        params=jax.tree.map(lambda a, b: a + b, params, noise),
+        inputs=random_like(inputs, random),
+        state=random_like(state, random),
+        lengths=np.asarray(lengths, np.int32),
+        resets=np.asarray(resets),
+        weights=random_like(Result(state, outputs), random),
+        reverse=reverse,
+    )
+
+
+@st.composite
+def problems(
+    draw: st.DrawFn, name: str, shapes: tuple[tuple[tuple[int, ...], int], ...] = SHAPES[:1]
+) -> Problem:
+    """Problems in float64 for a cell, with lengths and resets of every kind, and junk as padding."""
+    batch_shape, time = draw(st.sampled_from(shapes))
+    lengths = draw(npst.arrays(np.int32, batch_shape, elements=st.integers(0, time)))
+    resets = draw(npst.arrays(np.bool_, (*batch_shape, time), elements=st.booleans()))
+    seed = draw(st.integers(0, 2**32 - 1))
+    problem = random_problem(
+        name,
+        batch_shape,
+        time,
+        seed,
+        lengths=lengths,
+        resets=resets,
+        reverse=draw(st.booleans()),
+    )
+    junk = draw(st.sampled_from(JUNK))
+    return problem._replace(inputs=fill_padding(problem, junk))
+
+
+def padding(problem: Problem) -> np.ndarray:
+    """Where inputs are padding, ``[..., time]``."""
+    time = problem.inputs.shape[-2]
+    return np.arange(time) >= problem.lengths[..., None]
+
+
+def fill_padding(problem: Problem, value: float) -> np.ndarray:
+    """The inputs with ``value`` in all of the padding."""
+    dtype = problem.inputs.dtype
+    return np.where(padding(problem)[..., None], np.asarray(value, dtype), problem.inputs)
+
+
+@functools.partial(jax.jit, static_argnames=("way", "reverse"))
+def _run(
+    way: str,
+    cell: lstmjax.Cell,
+    params: Any,
+    inputs: Any,
+    state: Any,
+    lengths: Any,
+    resets: Any,
+    weights: Any,
+    reverse: bool,
+) -> tuple[Result, Gradients]:
+    def forward(params: Any, inputs: Any, state: Any) -> Result:
+        return Result(*WAYS[way](cell, params, inputs, state, lengths, resets, reverse))
+
+    result, pullback = jax.vjp(forward, params, inputs, state)
+    return result, Gradients(*pullback(weights))
+
+
+def run(
+    name: str, problem: Problem, way: str = "unroll", dtype: DTypeLike = jnp.float64
+) -> tuple[Result, Gradients]:
+    """Result and gradients of the weighted sum of all that comes out; compiled once for each shape.
+
+    The cell is made anew each time and goes through `jax.jit` as an argument like any other.
+    """
+    *arguments, weights, reverse = problem
+    result = _run(way, CELLS[name].make(dtype), *arguments, weights, reverse)
+    return jax.tree.map(np.asarray, result)
+
+
+def expect(name: str, problem: Problem) -> Result:
+    """What the oracle says should come out."""
+    problem = in_double(problem)
+    initial = initial_row(name)
+    return Result(
+        *reference.unroll(
+            CELLS[name].step,
+            problem.params,
+            problem.inputs,
+            initial,
+            problem.state,
+            problem.lengths,
+            problem.resets,
+            problem.reverse,
+        )
+    )
+
+
+def expect_loss(name: str, problem: Problem) -> Callable[[Gradients], Any]:
+    """The weighted sum of what comes out, as a function of params, inputs and state, by the oracle."""
+    weights = in_double(problem).weights
+
+    def loss(at: Gradients) -> Any:
+        result = expect(name, problem._replace(params=at.params, inputs=at.inputs, state=at.state))
+        return reference.inner(result, weights)
+
+    return loss
+
+
+def arguments(problem: Problem) -> Gradients:
+    """What a problem can be differentiated by, in float64."""
+    problem = in_double(problem)
+    return Gradients(problem.params, problem.inputs, problem.state)
+
+
+def initial_row(name: str) -> Any:
+    """The initial state of one row: zeros, for every cell there is (test_cell.py)."""
+    state = jax.eval_shape(CELLS[name].make(jnp.float32).initial_state)
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape), state)
+
+
+def in_double(problem: Problem) -> Problem:
+    """The same numbers in float64."""
+
+    def one(leaf: Any) -> Any:
+        if not isinstance(leaf, np.ndarray) or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        return leaf.astype(np.float64)
+
+    return jax.tree.map(one, problem)
+
+
+def assert_close(actual: Any, expected: Any, tolerance: float = 1e-10) -> None:
+    """Equal trees, up to rounding: relative to each number, and to 1 where numbers are smaller."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for (path, want), have in zip(
+        jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(actual), strict=True
+    ):
+        have, want = np.asarray(have), np.asarray(want)
+        assert have.shape == want.shape, jax.tree_util.keystr(path)
+        np.testing.assert_allclose(
+            have.astype(np.float64),
+            want.astype(np.float64),
+            rtol=tolerance,
+            atol=tolerance,
+            equal_nan=False,
+            err_msg=jax.tree_util.keystr(path),
+        )
+
+
+def assert_equal(actual: Any, expected: Any) -> None:
+    """Equal trees, bit for bit; NaN is equal to nothing."""
+    assert_close(actual, expected, tolerance=0.0)
