@@ -18,9 +18,9 @@ import tyro
 
 from lstmjax.checkpoint import CheckpointError
 from lstmjax.record import RecordError, Run
-from lstmjax.train import TrainConfig, TrainingError
+from lstmjax.train import ConfigError, TrainConfig, TrainingError
 
-ERRORS = (CheckpointError, RecordError, TrainingError)
+ERRORS = (CheckpointError, ConfigError, RecordError, TrainingError)
 """What may go wrong without a fault in the code: told in a line, without a traceback."""
 
 
@@ -86,11 +86,11 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """A config dataclass from what `config.json` holds of it.
 
     Raises:
-      ValueError: the fields are not those of ``kind``: the run was made by another version.
+      ConfigError: the fields are not those of ``kind``: the run was made by another version.
     """
     names = {field.name for field in dataclasses.fields(kind)}
     if names != set(values):
-        raise ValueError(
+        raise ConfigError(
             f"the recorded config does not fit {kind.__qualname__}: missing {sorted(names - set(values))}, "
             f"unknown {sorted(set(values) - names)}. The run was made by another version of the experiment."
         )

@@ -85,6 +85,18 @@ class Config(CommonConfig):
     temperature: float = 0.8
     """Of the generated pieces: 1 is the model itself, less takes likely notes more often."""
 
+    def __post_init__(self) -> None:
+        for name in ("hidden", "layers", "nade_units", "batch_size", "buckets", "sample_frames"):
+            if getattr(self, name) < 1:
+                raise train.ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("chunk_frames", "weight_noise", "limit", "samples"):
+            if getattr(self, name) < 0:
+                raise train.ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if not 0 <= self.dropout < 1:
+            raise train.ConfigError(f"dropout must lie in [0, 1), got {self.dropout}.")
+        if not self.temperature > 0:
+            raise train.ConfigError(f"temperature must be above 0, got {self.temperature}.")
+
 
 class Piece(NamedTuple):
     """What belongs to a data set: its frame, and how it is trained."""
@@ -108,7 +120,14 @@ PIECES = {
     "muse": Piece(0.5, LONG, {}),
     "piano": Piece(0.5, LONG, {}),
 }
-QUICK: dict[str, Any] = {"hidden": 32, "nade_units": 16, "limit": 16, "buckets": 1, "sample_frames": 32, "samples": 1}
+QUICK: dict[str, Any] = {
+    "hidden": 32,
+    "nade_units": 16,
+    "limit": 16,
+    "buckets": 1,
+    "sample_frames": 32,
+    "samples": 1,
+}
 
 
 def preset(config: Config) -> Config:
@@ -139,9 +158,7 @@ class MusicModel(nnx.Module):
     def __init__(self, config: Config, frequencies: np.ndarray, max_active: int, *, rngs: nnx.Rngs) -> None:
         sizes = [KEYS] + [config.hidden] * config.layers
         make = CELLS[config.cell]
-        layers = [
-            Recurrent(make(below, above), rngs=rngs) for below, above in itertools.pairwise(sizes)
-        ]
+        layers = [Recurrent(make(below, above), rngs=rngs) for below, above in itertools.pairwise(sizes)]
         self.layers = nnx.List(layers)
         self.dropout = nnx.Dropout(config.dropout)
         log_odds = jnp.asarray(np.log(frequencies) - np.log1p(-frequencies), jnp.float32)
@@ -152,9 +169,8 @@ class MusicModel(nnx.Module):
             kernel_init=nnx.initializers.lecun_normal(),
             rngs=rngs,
         )
-        self.nade = None
-        if config.head == "nade":
-            self.nade = NADEHead(config.hidden, config.nade_units, max_active, rngs=rngs)
+        nade_head = functools.partial(NADEHead, config.hidden, config.nade_units, max_active, rngs=rngs)
+        self.nade = nade_head() if config.head == "nade" else None
 
     def outputs(
         self, frames: Float[Array, "batch time 88"], lengths: Int[Array, " batch"], key: Key | None

@@ -133,10 +133,11 @@ def _tone(pitch: int, count: int) -> npt.NDArray[np.float32]:
     """Return `count` samples of a note as `synthesize` describes it."""
     frequency = 440.0 * 2.0 ** ((pitch - 69) / 12)
     time = np.arange(count) / SAMPLE_RATE
-    wave = np.zeros(count)
+    phase = (2 * np.pi * (frequency * time % 1)).astype(np.float32)  # whose sine is much the quicker
+    wave = np.zeros(count, np.float32)
     for harmonic in range(1, _HARMONICS + 1):
         if harmonic * frequency < SAMPLE_RATE / 2:  # what is above would come back as another pitch
-            wave += np.sin(2 * np.pi * harmonic * frequency * time) / harmonic**2
+            wave += np.sin(harmonic * phase) / harmonic**2
     attack = np.minimum(1.0, time / _ATTACK_SECONDS)
     release = np.minimum(1.0, time[::-1] / _RELEASE_SECONDS)
     return (wave * attack * release * np.exp(-time / _DECAY_SECONDS)).astype(np.float32)
@@ -151,7 +152,7 @@ def _key_range(rolls: Mapping[str, PianoRoll]) -> tuple[int, int]:
 def _draw(axes: Any, title: str, roll: PianoRoll, seconds: float) -> None:
     for pitch, held in groupby(notes(roll), key=lambda note: note.pitch):
         spans = [(note.start * seconds, note.length * seconds) for note in held]
-        axes.broken_barh(spans, (pitch - 0.4, 0.8), facecolors=_NOTE_COLOR, linewidth=0)
+        axes.broken_barh(spans, (pitch - 0.4, 0.8), facecolors=_NOTE_COLOR, linewidth=0, snap=False)
     cs = range(24, 109, 12)
     axes.set_yticks(cs, [f"C{pitch // 12 - 1}" for pitch in cs])
     axes.tick_params(labelbottom=True, labelleft=True)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 
 from lstmjax.cell import Cell
 from lstmjax.types import Array, Key, Params, State
@@ -58,7 +58,7 @@ class Bidirectional:
         params: Directions,
         inputs: Float[Array, "*batch time features"],
         state: Directions | None = None,
-        lengths: Int[Array, "*batch"] | None = None,
+        lengths: Integer[Array, "*batch"] | None = None,
         resets: Bool[Array, "*batch time"] | None = None,
         reverse: bool = False,
     ) -> tuple[State, Float[jax.Array, "*batch time output"]]:

@@ -63,7 +63,7 @@ def save(path: PathLike, tree: Any, metadata: Mapping[str, str] | None = None) -
     Example:
       >>> import tempfile
       >>> path = f"{tempfile.mkdtemp()}/model.safetensors"
-      >>> save(path, {"kernel": jnp.ones((2, 3)), "step": 7}, {"epoch": "1"})
+      >>> save(path, {"kernel": jnp.ones((2, 3), jnp.float32), "step": 7}, {"epoch": "1"})
       >>> restore(path, {"kernel": jax.ShapeDtypeStruct((2, 3), jnp.float32), "step": 0})["step"]
       7
     """
@@ -283,7 +283,7 @@ def _place(name: str, leaf: _Leaf, values: np.ndarray, like: Any) -> Any:
     if type(like) in _SCALARS:
         return values.item()
     if isinstance(like, np.ndarray | np.generic):
-        return values.copy() if isinstance(like, np.ndarray) else values[()]
+        return values if isinstance(like, np.ndarray) else values[()]
     array = jax.device_put(values)
     if leaf.weak_type:  # Only Python scalars make arrays that give way in type promotion.
         array = jnp.full(values.shape, values.dtype.type(0).item()).at[...].set(array)

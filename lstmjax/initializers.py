@@ -14,7 +14,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from lstmjax.types import DTypeLike, Key
+from lstmjax.types import DTypeLike, Key, at_least_float32
 
 KernelInit = Callable[..., jax.Array]
 """``(key, shape, dtype) -> array``, as in ``jax.nn.initializers``."""
@@ -22,11 +22,16 @@ KernelInit = Callable[..., jax.Array]
 GateBias = Callable[[Key, int, DTypeLike], jax.Array]
 """``(key, hidden, dtype) -> [4, hidden]``: the biases of the gates i, f, g, o."""
 
-orthogonal: KernelInit = jax.nn.initializers.orthogonal()
-"""Orthogonal columns (Saxe et al. 2014, arXiv:1312.6120): the usual start of a recurrent kernel."""
-
 lecun_normal: KernelInit = jax.nn.initializers.lecun_normal()
 """Normal of variance ``1 / fan_in`` (LeCun et al. 1998): the usual start of an input kernel."""
+
+
+def orthogonal(key: Key, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
+    """Orthogonal columns (Saxe et al. 2014, arXiv:1312.6120): the usual start of a recurrent kernel.
+
+    Computed in at least float32, since there is no QR decomposition of fewer bits.
+    """
+    return jax.nn.initializers.orthogonal()(key, shape, at_least_float32(dtype)).astype(dtype)
 
 
 @functools.cache

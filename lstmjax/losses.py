@@ -8,7 +8,7 @@ influence on any loss or gradient. Averages are taken by `lstmjax.metrics.Mean`,
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Integer, Num
 
 from lstmjax.types import Array
 
@@ -41,7 +41,7 @@ def bernoulli(
 
 def cross_entropy(
     logits: Float[Array, "*batch classes"],
-    labels: Int[Array, "*batch"],
+    labels: Integer[Array, "*batch"],
     mask: Bool[Array, "*batch"] | None = None,
 ) -> Float[jax.Array, "*batch"]:
     r"""Negative log-likelihood of class labels: :math:`-l_y + \log \sum_k \exp l_k`.

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 
 from lstmjax.bidirectional import Bidirectional
 from lstmjax.cell import Cell, lstm
@@ -53,7 +53,7 @@ class Recurrent(nnx.Module):
         self,
         inputs: Float[Array, "*batch time features"],
         state: State | None = None,
-        lengths: Int[Array, "*batch"] | None = None,
+        lengths: Integer[Array, "*batch"] | None = None,
         resets: Bool[Array, "*batch time"] | None = None,
         reverse: bool = False,
     ) -> tuple[State, Float[jax.Array, "*batch time output"]]:

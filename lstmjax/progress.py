@@ -19,7 +19,7 @@ class ProgressReport:
 
     def __init__(self, total: int, start: int = 0, console: Console | None = None) -> None:
         self.console = console or Console()
-        self._total, self._start, self._began = total, start, time.monotonic()
+        self._total, self._latest = total, (start, time.monotonic())
         self._bar = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -49,7 +49,8 @@ class ProgressReport:
 
     def update(self, step: int, figures: Mapping[str, float]) -> None:
         """Show the figures of the latest steps, with the speed and the time left."""
-        speed = (step - self._start) / max(time.monotonic() - self._began, 1e-9)
+        (before, then), self._latest = self._latest, (step, time.monotonic())
+        speed = (step - before) / max(self._latest[1] - then, 1e-9)
         text = f"{format_figures(figures)}  {speed:.1f} steps/s"
         self._bar.update(self._task, completed=step, figures=text)
         if not self.console.is_terminal:

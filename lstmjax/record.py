@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, SupportsFloat, TypeVar
 
 import jax
 import numpy as np
@@ -163,8 +163,10 @@ class Run:
         run._clock_zero -= max(times, default=0.0)
         return run
 
-    def log(self, step: int, metrics: Mapping[str, float], kind: str = "train") -> None:
+    def log(self, step: int, metrics: Mapping[str, SupportsFloat], kind: str = "train") -> None:
         """Append the metrics of a step to `metrics.jsonl`, where a kill cannot reach them.
+
+        Metrics are Python numbers, or NumPy or JAX ones without axes; they become floats.
 
         Raises:
           RecordError: a metric is no number.
@@ -206,7 +208,7 @@ class Run:
         """Active time of the run so far, all its sessions together."""
         return round(time.monotonic() - self._clock_zero, 3)
 
-    def finish(self, metrics: Mapping[str, float]) -> None:
+    def finish(self, metrics: Mapping[str, SupportsFloat]) -> None:
         """Write `summary.json`: the final metrics, and all that a `Record` says, label excepted.
 
         Its commit is the one that the last session began with.
@@ -417,8 +419,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         items = typing.get_args(hint)[1]
         return {key: _checked(item, items, f"{where}.{key}") for key, item in value.items()}
     if hint is float and value in ("NaN", "Infinity", "-Infinity"):
-        return float(value)
-    allowed = {str: str, int: int, float: int | float, Any: object}.get(hint, ())
+        value = float(value)
+    allowed: Any = {str: str, int: int, float: int | float, Any: object}.get(hint, ())
     if not isinstance(value, allowed) or (isinstance(value, bool) and hint is not Any):
         raise RecordError(f"{where}: expected {getattr(hint, '__name__', hint)}, not {value!r}")
-    return value
+    return float(value) if hint is float else value

@@ -45,6 +45,10 @@ class Task:
     """The metric of `evaluate` that is to become small: it decides on the best parameters."""
 
 
+class ConfigError(ValueError):
+    """A setting that makes no sense; the message names it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """How it is learned: what all experiments have in common."""
@@ -75,12 +79,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "seed", "learning_rate", "warmup", "clip_norm", "patience"):
             if getattr(self, name) < 0:
-                raise ValueError(f"train.{name} must not be negative, got {getattr(self, name)}.")
+                raise ConfigError(f"train.{name} must not be negative, got {getattr(self, name)}.")
         for name in ("evaluate_every", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"train.{name} must be at least 1 step, got {getattr(self, name)}.")
+                raise ConfigError(f"train.{name} must be at least 1 step, got {getattr(self, name)}.")
         if not 0 <= self.averaging < 1:
-            raise ValueError(f"train.averaging must lie in [0, 1), got {self.averaging}.")
+            raise ConfigError(f"train.averaging must lie in [0, 1), got {self.averaging}.")
 
 
 class TrainState(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 
 from lstmjax.cell import Cell, check_inputs, check_params, check_state, describe
 from lstmjax.types import Array, Params, State
@@ -22,7 +22,7 @@ def unroll(
     params: Params,
     inputs: Float[Array, "*batch time features"],
     state: State | None = None,
-    lengths: Int[Array, "*batch"] | None = None,
+    lengths: Integer[Array, "*batch"] | None = None,
     resets: Bool[Array, "*batch time"] | None = None,
     reverse: bool = False,
 ) -> tuple[State, Float[jax.Array, "*batch time output"]]:

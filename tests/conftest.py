@@ -1,17 +1,28 @@
 """Runs before any test module is imported: two CPU devices, and annotations checked as code runs."""
 
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import jax
 import jaxtyping
 import pytest
 
+REPOSITORY = Path(__file__).parent.parent
+
 if "lstmjax" in sys.modules:
     raise RuntimeError("lstmjax was imported before the hook that checks its annotations.")
 
 jax.config.update("jax_num_cpu_devices", 2)
+
+# Compiling is most of what the tests do: what one test, worker or run compiled, the others load. Processes
+# that a test starts inherit it.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(REPOSITORY / ".pytest_cache" / "compiled")
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 jaxtyping.install_import_hook("lstmjax", "beartype.beartype")
 
 # The same examples in every run, so that a failure of one run is a failure of the next. Random draws are
@@ -25,7 +36,7 @@ def exact() -> Iterator[None]:
     """float64, and no dtype changed behind one's back: what the core is tested under.
 
     These tests compile thousands of small programs and compute next to nothing, so that compilation leaves
-    out what makes it slow; what they compute is checked in full optimisation by point 10 of the contract.
+    out what makes it slow; point 10 of the contract is checked with it (``optimized``).
     """
     optimizations = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
@@ -35,8 +46,25 @@ def exact() -> Iterator[None]:
 
 
 @pytest.fixture
+def optimized() -> Iterator[None]:
+    """Within ``exact``: programs are compiled as users' programs are."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture
 def unchecked() -> Iterator[None]:
     """Annotations are not checked: what a user sees who passes something wrong."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the real data sets; skips the test where there is none."""
+    folder = Path(os.environ.get("LSTMJAX_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not (folder / "music").is_dir():
+        pytest.skip("no real data: LSTMJAX_DATA names no folder that has music/")
+    return folder

@@ -1,6 +1,8 @@
 """The sequence contract (docs/design.md), point by point, for every cell and every way to run it."""
 
+import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,17 +20,20 @@ from cases import (
     arguments,
     assert_close,
     assert_equal,
+    draw_problem,
     expect,
     expect_loss,
     fill_padding,
+    in_double,
     padding,
-    problems,
     random_like,
     random_problem,
     run,
+    shapes_of_run,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import Mesh, PartitionSpec
 
 import lstmjax
 
@@ -50,7 +55,7 @@ DTYPES = {"float64": 1e-10, "float32": 1e-5, "float16": 1e-2, "bfloat16": 8e-2}
 @settings(max_examples=40)
 @given(data=st.data())
 def test_contract_01_equals_the_reference(name: str, way: str, data: st.DataObject) -> None:
-    problem = data.draw(problems(name, SHAPES))
+    problem = draw_problem(data, name, SHAPES)
     result, gradients = run(name, problem, way)
     assert_close(result, expect(name, problem))
     at, loss = arguments(problem), expect_loss(name, problem)
@@ -93,12 +98,9 @@ def test_contract_01_equals_a_loop_over_step(name: str, reverse: bool, way: str)
 
 
 @each_way
-@each_direction
 @each_cell
-def test_contract_01_defaults_are_zero_state_full_length_and_no_resets(
-    name: str, reverse: bool, way: str
-) -> None:
-    problem = random_problem(name, *SHAPES[0], seed=3, reverse=reverse)
+def test_contract_01_defaults_are_zero_state_full_length_and_no_resets(name: str, way: str) -> None:
+    problem = random_problem(name, *SHAPES[0], seed=3)
     defaults = problem._replace(state=None, lengths=None, resets=None)
     explicit = problem._replace(
         state=jax.tree.map(np.zeros_like, problem.state),
@@ -136,9 +138,9 @@ def test_contract_01_lengths_may_be_integers_of_any_dtype(dtype: str) -> None:
 @each_cell
 @given(data=st.data())
 def test_contract_02_two_halves_equal_the_whole(name: str, way: str, data: st.DataObject) -> None:
-    problem = data.draw(problems(name))
-    middle = data.draw(st.sampled_from([0, 2, problem.inputs.shape[-2]]))
-    if problem.reverse and middle < problem.inputs.shape[-2]:
+    problem = draw_problem(data, name)
+    middle = data.draw(st.sampled_from([2, 3]), "middle")
+    if problem.reverse:
         # A reset at the first step of the later half lies between the halves: in reverse, whoever carries
         # the state from one to the other sees to it that none is carried there.
         problem.resets[..., middle] = False
@@ -176,7 +178,7 @@ def _values(name: str, problem: Problem, way: str) -> Result:
 @settings(max_examples=30)
 @given(data=st.data())
 def test_contract_03_padding_never_matters(name: str, way: str, data: st.DataObject) -> None:
-    problem = data.draw(problems(name))
+    problem = draw_problem(data, name)
     clean = problem._replace(inputs=fill_padding(problem, 0.0), resets=problem.resets & ~padding(problem))
     result, gradients = run(name, problem, way)
     assert_equal((result, gradients), run(name, clean, way))
@@ -191,7 +193,7 @@ def test_contract_03_padding_never_matters(name: str, way: str, data: st.DataObj
 @each_cell
 @given(data=st.data())
 def test_contract_04_a_row_of_length_zero_does_nothing(name: str, way: str, data: st.DataObject) -> None:
-    problem = data.draw(problems(name))
+    problem = draw_problem(data, name)
     empty = data.draw(st.sampled_from([np.array([1, 3]), np.arange(4)]))
     problem.lengths[empty] = 0
     problem = problem._replace(inputs=fill_padding(problem, np.nan))
@@ -226,7 +228,7 @@ def test_contract_04_empty_rows_add_nothing_to_the_gradient(name: str, reverse: 
 @given(data=st.data())
 def test_contract_05_a_reset_starts_a_new_sequence(name: str, way: str, data: st.DataObject) -> None:
     """One reset in the middle, against the two sequences on their own, each moved to the front."""
-    problem = data.draw(problems(name))
+    problem = draw_problem(data, name)
     time = problem.inputs.shape[-2]
     t = data.draw(st.integers(1, time - 1))
     once = np.zeros_like(problem.resets)
@@ -298,7 +300,7 @@ def _rows(mask: np.ndarray, on_true: Any, on_false: Any) -> Any:
 @each_cell
 @given(data=st.data())
 def test_contract_06_reverse_turns_the_valid_part_around(name: str, way: str, data: st.DataObject) -> None:
-    problem = data.draw(problems(name))
+    problem = draw_problem(data, name)
     problem = problem._replace(resets=np.zeros_like(problem.resets), reverse=True)
     result, gradients = run(name, problem, way)
     flipped = problem._replace(
@@ -328,32 +330,23 @@ def _flip(sequences: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 def test_contract_07_any_batch_rank(name: str, way: str) -> None:
     flat = random_problem(name, *SHAPES[0], seed=9)
     result, _ = run(name, flat, way)
-    *arrays, reverse = flat
-    square = Problem(
-        flat.params,
-        *jax.tree.map(lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:]), tuple(arrays[1:])),
-        reverse,
-    )
-    folded, _ = run(name, square, way)
-    assert_close(jax.tree.map(lambda leaf: leaf.reshape(4, *leaf.shape[2:]), folded), result, 1e-13)
-    single = flat._replace(
-        **{
-            field: jax.tree.map(lambda leaf: leaf[2], getattr(flat, field))
-            for field in ("inputs", "state", "lengths", "resets")
-        },
-        weights=None,
-    )
-    assert_close(_values(name, single, way), jax.tree.map(lambda leaf: leaf[2], result), 1e-13)
+    square, _ = run(name, _over_batch(flat, lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:])), way)
+    assert_close(jax.tree.map(lambda leaf: leaf.reshape(4, *leaf.shape[2:]), square), result, 1e-13)
+    single, _ = run(name, _over_batch(flat, lambda leaf: np.asarray(leaf[2])), way)
+    assert_close(single, jax.tree.map(lambda leaf: leaf[2], result), 1e-13)
+
+
+def _over_batch(problem: Problem, function: Callable[[np.ndarray], np.ndarray]) -> Problem:
+    """Everything in a problem that has batch axes, changed."""
+    changed = jax.tree.map(function, problem._replace(params=None, reverse=None))
+    return changed._replace(params=problem.params, reverse=problem.reverse)
 
 
 @each_way
 @each_direction
 @each_cell
-@pytest.mark.parametrize("batch_shape", [(2,)], ids=str)
-def test_contract_07_no_time_returns_the_state(
-    name: str, batch_shape: tuple[int, ...], reverse: bool, way: str
-) -> None:
-    problem = random_problem(name, batch_shape, 0, seed=10, reverse=reverse)
+def test_contract_07_no_time_returns_the_state(name: str, reverse: bool, way: str) -> None:
+    problem = random_problem(name, (2,), 0, seed=10, reverse=reverse)
     result, gradients = run(name, problem, way)
     assert_equal(result.state, problem.state)
     assert result.outputs.shape == problem.weights.outputs.shape
@@ -382,3 +375,258 @@ def test_contract_07_an_empty_batch_has_empty_results(name: str, reverse: bool, 
     assert result.outputs.shape == problem.weights.outputs.shape
     assert_equal(result.state, problem.state)
     assert all(not leaf.any() for leaf in jax.tree.leaves(gradients.params))
+
+
+# 8. It works under jit, vmap, grad, jacfwd, hessian-vector products, remat and shard_map; no retrace.
+
+
+@each_way
+@each_cell
+def test_contract_08_without_and_with_jit(name: str, way: str) -> None:
+    """Outside of jit (where lengths are known), and in it (where they are not)."""
+    problem = random_problem(name, *SHAPES[0], seed=13)
+    assert_close(_values(name, problem, way), run(name, problem, way)[0], 1e-13)
+
+
+@each_way
+@each_cell
+def test_contract_08_vmap(name: str, way: str) -> None:
+    """Over everything, parameters and lengths included; each result as if computed alone."""
+    alone = [random_problem(name, (2,), 3, seed=seed) for seed in (14, 15)]
+    unroll = functools.partial(WAYS[way], CELLS[name].make(jnp.float64))
+
+    @jax.jit
+    def together(*arrays: Any) -> tuple[Result, Any]:
+        *arguments, weights = arrays
+        result, pullback = jax.vjp(jax.vmap(unroll), *arguments)
+        return Result(*result), pullback(tuple(weights))[:3]
+
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(problem[:-1] for problem in alone))
+    actual = together(*stacked)
+    expected = jax.tree.map(lambda *leaves: np.stack(leaves), *(run(name, p, way) for p in alone))
+    assert_close(actual[0], expected[0], 1e-13)
+    assert_close(Gradients(*actual[1]), expected[1], 1e-12)
+
+
+@each_way
+@each_cell
+def test_contract_08_jacfwd(name: str, way: str) -> None:
+    """Forward mode against reverse mode: the Jacobian, weighted, is the gradient of the weighted sum."""
+    problem = _single_row(name, seed=16)
+
+    @jax.jit
+    def jacobian(at: Gradients) -> Result:
+        return jax.jacfwd(functools.partial(_forward, name, way, problem))(at)
+
+    rows = jax.tree.leaves(jacobian(arguments(problem)), is_leaf=lambda x: isinstance(x, Gradients))
+    weighted = [
+        jax.tree.map(functools.partial(np.tensordot, weights, axes=weights.ndim), row)
+        for weights, row in zip(jax.tree.leaves(problem.weights), rows, strict=True)
+    ]
+    total = jax.tree.map(lambda *leaves: sum(leaves), *weighted)
+    assert_close(total, run(name, problem, way)[1], 1e-12)
+
+
+@each_way
+@pytest.mark.parametrize("name", ["nested"])
+def test_contract_08_jacfwd_equals_jacrev(name: str, way: str) -> None:
+    problem = _single_row(name, seed=16)
+    forward = functools.partial(_forward, name, way, problem)
+    jacobians = jax.jit(lambda at: (jax.jacfwd(forward)(at), jax.jacrev(forward)(at)))
+    assert_close(*jacobians(arguments(problem)), 1e-12)
+
+
+def _single_row(name: str, seed: int) -> Problem:
+    problem = random_problem(name, *SHAPES[1], seed=seed, lengths=3, resets=np.arange(4) == 1)
+    return problem._replace(inputs=fill_padding(problem, np.nan))
+
+
+def _forward(name: str, way: str, problem: Problem, at: Gradients) -> Result:
+    """A problem's result as a function of what it can be differentiated by."""
+    cell, (*_, lengths, resets, _, reverse) = CELLS[name].make(jnp.float64), problem
+    return Result(*WAYS[way](cell, at.params, at.inputs, at.state, lengths, resets, reverse))
+
+
+@each_way
+@each_cell
+def test_contract_08_hessian_vector_products(name: str, way: str) -> None:
+    """Forward over reverse, against differences of the oracle's exact gradient in one direction."""
+    problem = _single_row(name, seed=17)
+    at, random = arguments(problem), np.random.default_rng(17)
+    one, other = random_like(at, random), random_like(at, random)
+
+    @jax.jit
+    def product(at: Gradients, direction: Gradients) -> Gradients:
+        def loss(at: Gradients) -> jax.Array:
+            result = _forward(name, way, problem, at)
+            products = jax.tree.map(lambda a, b: (a * b).sum(), problem.weights, result)
+            return sum(jax.tree.leaves(products))
+
+        return jax.jvp(jax.grad(loss), (at,), (direction,))[1]
+
+    def slope(step: float) -> float:
+        moved = jax.tree.map(lambda x, v: x + step * v, at, one)
+        return reference.derivative(expect_loss(name, problem), moved, other)
+
+    actual = reference.inner(product(at, one), other)
+    # Differences of fourth order: what they leave out is of order step ** 4, and the rounding 1e-16 / step.
+    step = 1e-3
+    expected = (8 * (slope(step) - slope(-step)) - (slope(2 * step) - slope(-2 * step))) / (12 * step)
+    assert_close(actual, expected, 1e-8)
+
+
+@each_way
+@each_cell
+def test_contract_08_remat(name: str, way: str) -> None:
+    problem = _single_row(name, seed=18)
+    forward = jax.checkpoint(functools.partial(_forward, name, way, problem))
+    gradients = jax.jit(lambda at: jax.vjp(forward, at)[1](problem.weights)[0])
+    assert_close(gradients(arguments(problem)), run(name, problem, way)[1], 1e-12)
+
+
+@each_way
+@each_cell
+def test_contract_08_shard_map(name: str, way: str) -> None:
+    """The batch over two devices, parameters on both, the state left to the cell."""
+    problem = random_problem(name, *SHAPES[0], seed=19)._replace(state=None)
+    cell = CELLS[name].make(jnp.float64)
+    mesh = Mesh(np.array(jax.devices("cpu")[:2]), ("devices",))
+    everywhere, split = PartitionSpec(), PartitionSpec("devices")
+
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=(everywhere, split, split, split), out_specs=split)
+    def unroll(params: Any, inputs: Any, lengths: Any, resets: Any) -> Any:
+        return WAYS[way](cell, params, inputs, None, lengths, resets)
+
+    @jax.jit
+    def sharded(params: Any, inputs: Any, lengths: Any, resets: Any, weights: Any) -> Any:
+        def forward(params: Any, inputs: Any) -> Any:
+            return unroll(params, inputs, lengths, resets)
+
+        result, pullback = jax.vjp(forward, params, inputs)
+        return Result(*result), Gradients(*pullback(tuple(weights)), None)
+
+    params, inputs, _, lengths, resets, weights, _ = problem
+    actual = sharded(params, inputs, lengths, resets, weights)
+    assert_close(actual, run(name, problem, way), 1e-12)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class CountingCell(lstmjax.Cell):
+    """A cell that counts how often its step is traced."""
+
+    cell: lstmjax.Cell
+    traces: list[str] = dataclasses.field(default_factory=list, compare=False)
+
+    @property
+    def features(self) -> int:
+        return self.cell.features
+
+    @property
+    def output_size(self) -> int:
+        return self.cell.output_size
+
+    @property
+    def input_dtype(self) -> Any:
+        return self.cell.input_dtype
+
+    def init(self, key: Any) -> Any:
+        return self.cell.init(key)
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> Any:
+        return self.cell.initial_state(batch_shape)
+
+    def step(self, params: Any, state: Any, inputs: Any) -> Any:
+        self.traces.append("step")
+        return self.cell.step(params, state, inputs)
+
+
+@each_way
+@each_cell
+def test_contract_08_equal_shapes_are_traced_once(name: str, way: str) -> None:
+    """Whatever the lengths and resets, and for a cell made anew; with jit around and without."""
+    cells = [CountingCell(CELLS[name].make(jnp.float64)) for _ in range(4)]
+    problems = [random_problem(name, (3,), 3, seed=seed) for seed in range(4)]
+    jitted = jax.jit(WAYS[way], static_argnames="reverse")
+    for unroll in (WAYS[way], jitted):
+        counts = []
+        for cell, problem in zip(cells, problems, strict=True):
+            unroll(cell, *problem[:-2], reverse=False)
+            counts.append(sum(len(cell.traces) for cell in cells))
+        assert counts[0] > 0
+        assert counts == counts[:1] * 4
+
+
+# 9. Types are stated and kept: parameters, compute, cell state and outputs each have their dtype.
+
+
+def _dtypes(tree: Any) -> list[str]:
+    return [str(leaf.dtype) for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@each_way
+@each_cell
+def test_contract_09_dtypes_are_kept(name: str, way: str, dtype: str) -> None:
+    cell, wide = CELLS[name].make(dtype), "float64" if dtype == "float64" else "float32"
+    assert cell.input_dtype == dtype
+    assert set(_dtypes(jax.eval_shape(cell.init, jax.random.key(0)))) == {wide}
+    initial = jax.eval_shape(functools.partial(cell.initial_state, (4,)))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(initial):
+        is_cell_state = path != () and getattr(path[-1], "name", "") == "cell"
+        assert leaf.dtype == (wide if is_cell_state else dtype), jax.tree_util.keystr(path)
+    problem = random_problem(name, *SHAPES[0], seed=20, dtype=jnp.dtype(dtype))
+    result, gradients = shapes_of_run(name, problem, way, dtype)
+    assert result.outputs.dtype == dtype
+    assert _dtypes(result.state) == _dtypes(initial)
+    assert _dtypes(gradients) == _dtypes((problem.params, problem.inputs, problem.state))
+
+
+@each_way
+@each_cell
+@pytest.mark.parametrize("argument", ["params", "inputs", "state"])
+def test_contract_09_a_mismatch_says_which(name: str, argument: str, way: str) -> None:
+    problem = random_problem(name, *SHAPES[0], seed=21)
+    narrow = jax.tree.map(lambda leaf: leaf.astype(np.float32), getattr(problem, argument))
+    with pytest.raises(TypeError, match=rf"^{argument}.* dtype.*") as error:
+        _values(name, problem._replace(**{argument: narrow}), way)
+    assert "float32" in str(error.value)
+    assert "float64" in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("make", [lstmjax.lstm, lstmjax.elman, lstmjax.gru])
+def test_contract_09_parameters_may_have_another_dtype(make: Any, dtype: str) -> None:
+    cell = make(2, 3, param_dtype=dtype)
+    params = cell.init(jax.random.key(0))
+    assert set(_dtypes(params)) == {dtype}
+    inputs = np.ones((2, 3, 2), np.float32)
+
+    def total(params: Any) -> tuple[jax.Array, Any]:
+        state, outputs = lstmjax.unroll(cell, params, inputs)
+        return outputs.sum(), (state, outputs)
+
+    gradients, result = jax.grad(total, has_aux=True)(params)
+    assert set(_dtypes(result)) == {"float32"}
+    assert set(_dtypes(gradients)) == {dtype}
+
+
+# 10. Every way gives the same, within the tolerance of its dtype, masks included.
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@each_way
+@each_cell
+@pytest.mark.usefixtures("optimized")
+def test_contract_10_every_way_is_right_in_every_dtype(name: str, way: str, dtype: str) -> None:
+    """Against exact arithmetic on the same numbers; compiled as users' programs are."""
+    problem = random_problem(name, *SHAPES[0], seed=22, dtype=jnp.dtype(dtype))
+    problem = problem._replace(inputs=fill_padding(problem, np.nan))
+    result, gradients = run(name, problem, way, jnp.dtype(dtype))
+    tolerance = DTYPES[dtype]
+    assert_close(result, expect(name, problem), tolerance)
+    at = arguments(problem)
+    random = np.random.default_rng(22)
+    for part in Gradients._fields:
+        direction = jax.tree.map(np.zeros_like, at)._replace(**{part: random_like(getattr(at, part), random)})
+        slope = reference.derivative(expect_loss(name, problem), at, direction)
+        assert_close(reference.inner(in_double(gradients), direction), slope, tolerance)

@@ -52,13 +52,14 @@ def _chorales(data_dir: str | Path | None) -> Splits[Any]:
 
 _ROLLS = "http://www-ens.iro.umontreal.ca/~boulanni/icml2012"
 _RESEARCH = "research use, as published with the paper"
+_ENCODINGS = "music in the public domain; encodings by permission, see music21's corpus/license.txt"
 
 DATASETS: dict[str, Dataset] = {
     "jsb": Dataset("JSB Chorales", _RESEARCH, _ROLLS, partial(_piano_rolls, "jsb")),
     "nottingham": Dataset("Nottingham", _RESEARCH, _ROLLS, partial(_piano_rolls, "nottingham")),
     "muse": Dataset("MuseData", _RESEARCH, _ROLLS, partial(_piano_rolls, "muse")),
     "piano": Dataset("Piano-midi.de", _RESEARCH, _ROLLS, partial(_piano_rolls, "piano")),
-    "chorales": Dataset("Bach chorales of music21", "see the notes", "https://www.music21.org", _chorales),
+    "chorales": Dataset("Bach chorales of music21", _ENCODINGS, "https://www.music21.org", _chorales),
 }
 
 

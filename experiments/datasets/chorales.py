@@ -19,7 +19,7 @@ Split. By melody, not by chorale: Bach set many hymn tunes more than once. Two c
 melody if they have the same title, or if their sopranos share a run of 12 intervals from beat to
 beat, in any key; and so on from chorale to chorale. The melodies are dealt out in the order of a hash
 of their first chorale's name, until the training part has 70% of the chorales, and then until it and
-the validation part have 85%. With music21 10.5.1 that makes:
+the validation part have 85%. With music21 9.3 to 10.5 that makes:
 
     part    melodies  chorales  frames  shortest  longest  silent frames
     train        136       281  31,876        64      330            336
@@ -27,6 +27,7 @@ the validation part have 85%. With music21 10.5.1 that makes:
     test          35        60   6,524        64      224             76
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -58,6 +59,7 @@ _VOICES = ("Soprano", "Alto", "Tenor", "Bass")
 _SHARED_RUN = 12  # intervals in a row that make two melodies the same
 _LIMITS = (0.70, 0.85)  # of the chorales: where validation part and test part begin
 _MOST_SILENCE = 0.25  # of the frames; concerted movements have 0.44 and more, chorales at most 0.15
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, DataError, zipfile.BadZipFile, zlib.error)
 
 
 class Chorale(NamedTuple):
@@ -87,12 +89,11 @@ def read(cache_dir: str | Path | None = None) -> tuple[Chorale, ...]:
     music21 = _music21()
     folder = Path(cache_dir) if cache_dir else cache_folder() / "chorales"
     path = folder / f"chorales-v{FORMAT}-music21-{music21.__version__}.npz"
-    try:
+    with contextlib.suppress(*_UNREADABLE):
         return _read_cache(path)
-    except (OSError, ValueError, KeyError, EOFError, DataError, zipfile.BadZipFile, zlib.error):
-        chorales = _select(_cut_all(scores()))
-        _write_cache(path, chorales)
-        return chorales
+    chorales = _select(_cut_all(scores()))
+    _write_cache(path, chorales)
+    return chorales
 
 
 def split(chorales: Sequence[Chorale]) -> Splits[PianoRoll]:
@@ -133,7 +134,7 @@ def _features(chorale: Chorale) -> set[Hashable]:
     intervals = [after - before for before, after in pairwise(chorale.melody)]
     starts = range(len(intervals) - _SHARED_RUN + 1)
     runs: set[Hashable] = {tuple(intervals[start : start + _SHARED_RUN]) for start in starts}
-    letters = re.sub("[^a-z]", "", unicodedata.normalize("NFKD", chorale.title).lower())
+    letters = re.sub("[^a-z]", "", unicodedata.normalize("NFKD", chorale.title).casefold())
     return runs | {letters} if letters else runs
 
 

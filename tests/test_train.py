@@ -1,0 +1,207 @@
+"""The training loop: exact resume, the best parameters kept, early stopping, clear failures."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import lstmjax
+from lstmjax import train
+from lstmjax.batching import SequenceBatches
+from lstmjax.metrics import Mean
+from lstmjax.record import Run
+
+CELL = lstmjax.lstm(features=1, hidden=4)
+
+
+def make_task(**changes):
+    """Predict the next value of sine waves of unequal length, with noise that depends on the key."""
+    random = np.random.default_rng(0)
+    waves = [
+        np.sin(np.arange(length) / random.uniform(1, 3))[:, None].astype(np.float32)
+        for length in random.integers(5, 12, size=20)
+    ]
+    batches = SequenceBatches(waves, batch_size=4, buckets=2)
+
+    def errors(params, batch):
+        inputs = jnp.asarray(batch.values)
+        lengths = jnp.maximum(batch.lengths - 1, 0)
+        _, outputs = lstmjax.unroll(CELL, params["cell"], inputs[:, :-1], lengths=lengths)
+        squares = jnp.square((outputs @ params["readout"])[..., 0] - inputs[:, 1:, 0])
+        return Mean.of(squares, jnp.arange(squares.shape[1]) < lengths[:, None])
+
+    def init(key):
+        return {"cell": CELL.init(key), "readout": jnp.zeros((4, 1))}
+
+    def loss(params, batch, key):
+        noise = 1 + 0.1 * jax.random.normal(key)
+        mean = errors(params, batch)
+        return mean.compute() * noise, {"error": mean}
+
+    task = train.Task(
+        init=init,
+        loss=loss,
+        batch=batches.at,
+        evaluate=lambda params, batch: {"nll": errors(params, batch)},
+        valid=lambda: SequenceBatches(waves[:5], 4, buckets=1).once(),
+    )
+    return dataclasses.replace(task, **changes)
+
+
+CONFIG = train.TrainConfig(
+    steps=12, seed=3, learning_rate=0.01, averaging=0.9, evaluate_every=3, log_every=2, checkpoint_every=4
+)
+
+
+def new_run(folder):
+    return Run.create(folder, "waves", {}, seed=CONFIG.seed, command="test")
+
+
+def assert_same_bits(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_training_lowers_the_loss_and_keeps_the_best():
+    config = dataclasses.replace(CONFIG, steps=150, evaluate_every=10)
+    task = make_task()
+    fit = train.fit(task, config)
+    untrained = train.fit(task, dataclasses.replace(config, steps=0)).best.params
+    before = train.evaluate(task.evaluate, untrained, task.valid())
+    after = train.evaluate(task.evaluate, fit.best.params, task.valid())
+    assert after["nll"] < 0.5 * before["nll"]
+    assert after["nll"] == pytest.approx(fit.best.value)
+    assert int(fit.state.step) == 150
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 7])
+def test_a_resumed_run_gives_the_same_bits(tmp_path, stop_at, monkeypatch):
+    task = make_task()
+    whole_run = new_run(tmp_path)
+    whole = train.fit(task, CONFIG, whole_run)
+
+    def failing_batch(seed, step):
+        if step == stop_at:
+            raise KeyboardInterrupt
+        return task.batch(seed, step)
+
+    run = new_run(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(dataclasses.replace(task, batch=failing_batch), CONFIG, run)
+    resumed = train.fit(task, CONFIG, Run.open(run.path))
+    assert_same_bits(whole, resumed)
+    logged = [[(e.step, e.kind, e.metrics) for e in r.metrics()] for r in (whole_run, run)]
+    assert logged[0] == logged[1]
+
+
+def test_a_finished_run_resumed_does_nothing_more(tmp_path):
+    run = new_run(tmp_path)
+    first = train.fit(make_task(), CONFIG, run)
+
+    def no_batch(seed, step):
+        raise AssertionError("there is nothing left to train")
+
+    assert_same_bits(first, train.fit(make_task(batch=no_batch), CONFIG, Run.open(run.path)))
+
+
+def test_seeds_differ_and_equal_seeds_agree():
+    task = make_task()
+    one, again = train.fit(task, CONFIG), train.fit(task, CONFIG)
+    other = train.fit(task, dataclasses.replace(CONFIG, seed=4))
+    assert_same_bits(one, again)
+    assert not np.array_equal(one.state.params["readout"], other.state.params["readout"])
+
+
+def test_early_stopping_keeps_the_best_of_what_was_seen(tmp_path):
+    values = iter([5.0, 3.0, 4.0, 4.0, 4.0, 1.0])
+    evaluations = []
+
+    def valid():
+        evaluations.append(next(values))
+        return iter([evaluations[-1]])
+
+    task = make_task(valid=valid, evaluate=lambda params, value: {"nll": Mean.of(jnp.asarray(value))})
+    config = dataclasses.replace(CONFIG, steps=100, patience=2)
+    run = new_run(tmp_path)
+    fit = train.fit(task, config, run)
+    assert evaluations == [5.0, 3.0, 4.0, 4.0]
+    assert (fit.best.value, fit.best.step, int(fit.state.step)) == (3.0, 6, 12)
+    assert_same_bits(fit, train.fit(task, config, Run.open(run.path)))
+
+
+def test_without_a_validation_set_the_last_parameters_are_the_best():
+    fit = train.fit(make_task(valid=lambda: iter(())), dataclasses.replace(CONFIG, averaging=0.0))
+    assert_same_bits(fit.best.params, fit.state.params)
+    assert fit.best.step == CONFIG.steps
+
+
+def test_the_average_is_the_one_of_its_definition():
+    task = make_task()
+    config = dataclasses.replace(CONFIG, steps=5, averaging=0.3)
+    optimizer = train.adam(config)
+    step = train.make_step(task, config, optimizer)
+    state = train.init_state(task, config, optimizer)
+    expected = np.asarray(state.params["readout"])
+    for number in range(5):
+        state, _ = step(state, task.batch(config.seed, number))
+        decay = min(0.3, (1 + number) / (10 + number))
+        expected = decay * expected + (1 - decay) * np.asarray(state.params["readout"])
+    np.testing.assert_allclose(state.average["readout"], expected, rtol=1e-5)
+
+
+def test_the_step_does_not_compile_again_for_equal_shapes_and_donates_its_state():
+    task = make_task()
+    optimizer = train.adam(CONFIG)
+    step = train.make_step(task, CONFIG, optimizer)
+    first = train.init_state(task, CONFIG, optimizer)
+    state, _ = step(first, task.batch(0, 0))
+    shapes = {task.batch(0, number).values.shape for number in range(20)}
+    for number in range(20):
+        state, _ = step(state, task.batch(0, number))
+    assert step._cache_size() == len(shapes)
+    assert first.params["readout"].is_deleted()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint_is_made(tmp_path):
+    def loss(params, batch, key):
+        return params["readout"].sum() * jnp.nan, {}
+
+    run = new_run(tmp_path)
+    with pytest.raises(
+        train.TrainingError, match=r"loss is nan at or before step 2: lower --train.learning-rate"
+    ):
+        train.fit(make_task(loss=loss), CONFIG, run)
+    assert not list(run.path.glob("checkpoints/*.safetensors"))
+
+
+def test_a_monitor_that_is_not_evaluated_is_named():
+    with pytest.raises(train.TrainingError, match=r"monitors 'accuracy', but evaluates only \['nll'\]"):
+        train.fit(make_task(monitor="accuracy"), CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", -1), ("log_every", 0), ("averaging", 1.0), ("seed", -2)]
+)
+def test_bad_settings_are_named(name, value):
+    with pytest.raises(train.ConfigError, match=f"train.{name} must .*{value}"):
+        train.TrainConfig(**{name: value})
+
+
+def test_the_schedule_rises_then_falls_and_gradients_are_clipped():
+    config = train.TrainConfig(steps=10, learning_rate=0.5, schedule="cosine", warmup=4, clip_norm=1.0)
+    optimizer = train.adam(config)
+    params = jnp.zeros(3)
+    state, sizes = optimizer.init(params), []
+    for _ in range(10):
+        updates, state = optimizer.update(jnp.full(3, 1e6), state, params)
+        sizes.append(float(jnp.abs(updates).max()))
+    expected = [0.5 * n / 4 for n in range(4)] + [0.25 * (1 + np.cos(np.pi * n / 6)) for n in range(6)]
+    np.testing.assert_allclose(sizes, expected, rtol=1e-3, atol=1e-6)
+    clipped, _ = optax.clip_by_global_norm(1.0).update(jnp.full(3, 1e6), optax.EmptyState())
+    moment = functools.reduce(
+        lambda found, leaf: leaf if leaf.shape == (3,) else found, jax.tree.leaves(state)
+    )
+    assert float(jnp.max(moment)) <= float(jnp.max(clipped)) + 1e-6, "Adam only ever saw clipped gradients"
