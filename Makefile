@@ -28,7 +28,7 @@ pages: $(READY)          ## build README tables and result pages from experiment
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
 	$(BIN)/python -m pip install --quiet --editable ".[experiments,dev]" -c constraints.txt
 	touch $(READY)
 

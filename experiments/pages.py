@@ -1,13 +1,12 @@
 """Tables of results, built from the records in `experiments/results` and from nothing else."""
 
 import importlib
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.__main__ import EXPERIMENTS
 from experiments.benchmark import Benchmark
-from lstmjax.record import Record, load_records
+from lstmjax.record import Record, Summary, load_records, summarize
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -97,11 +96,11 @@ def _by_label(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _figure(records: Sequence[Record], metric: str) -> str:
-    values = [record.metrics[metric] for record in records if metric in record.metrics]
-    if not values:
+    statistic = _summary(records).metrics.get(metric)
+    if statistic is None:
         return ""
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{spread}"
+    spread = f" ± {statistic.deviation:.3f}" if statistic.seeds > 1 else ""
+    return f"{statistic.mean:.3f}{spread}"
 
 
 def _seeds(records: Sequence[Record]) -> str:
@@ -109,7 +108,12 @@ def _seeds(records: Sequence[Record]) -> str:
 
 
 def _minutes(records: Sequence[Record]) -> str:
-    return f"{statistics.mean(record.seconds for record in records) / 60:.1f}"
+    return f"{_summary(records).seconds / 60:.1f}"
+
+
+def _summary(records: Sequence[Record]) -> Summary:
+    (summary,) = summarize(records).values()
+    return summary
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

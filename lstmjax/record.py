@@ -11,15 +11,10 @@ The folder of a run, `runs/<experiment>/<time>-<seed>/`, holds
 strict JSON; a float that is not finite is one of the strings "NaN", "Infinity", "-Infinity".
 """
 
-import functools
-import importlib.metadata
 import itertools
 import json
 import math
-import os
-import platform
 import re
-import subprocess
 import time
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -33,6 +28,7 @@ import jax
 import numpy as np
 
 from lstmjax.checkpoint import PathLike, write_atomically
+from lstmjax.environment import commit, device, versions
 
 _NAMES = {"experiment": r"[a-z0-9_]+", "label": r"[a-z0-9-]+"}
 _T = TypeVar("_T")
@@ -308,54 +304,6 @@ def _statistic(values: list[float]) -> Statistic:
     with np.errstate(all="ignore"):  # a value that is not finite makes the statistic so
         deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
         return Statistic(float(np.mean(values)), deviation, len(values))
-
-
-def device() -> str:
-    """Name what JAX computes on: `cpu (2 cores, AMD EPYC)`, `gpu (NVIDIA H100)`."""
-    devices = jax.devices()
-    if devices[0].platform != "cpu":
-        count = f"{len(devices)} x " if len(devices) > 1 else ""
-        return f"{devices[0].platform} ({count}{devices[0].device_kind})"
-    info = Path("/proc/cpuinfo")
-    named = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
-    model = named[1] if named else platform.processor() or platform.machine()
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return f"cpu ({cores} core{'s' if cores > 1 else ''}, {model})"
-
-
-def versions() -> dict[str, str]:
-    """Name the versions of Python and of those packages that are installed."""
-    found = {"python": platform.python_version()}
-    for package in ("jax", "jaxlib", "flax", "optax", "numpy", "lstmjax"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-@functools.cache
-def commit(source: PathLike = __file__) -> str:
-    """Name the git commit that a source file belongs to, as it was when first asked.
-
-    Returns:
-      The hash, with `-dirty` if tracked files differ from it or Python files are not tracked at
-      all; `unknown` if there is no git, or it does not track the file.
-    """
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(source).parent), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    try:
-        git("ls-files", "--error-unmatch", Path(source).name)
-        commit_hash = git("rev-parse", "HEAD").strip()
-        changes = git("status", "--porcelain", "--untracked-files=all").splitlines()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    is_dirty = any(not line.startswith("??") or line.rstrip('"').endswith(".py") for line in changes)
-    return f"{commit_hash}-dirty" if is_dirty else commit_hash
 
 
 def _plain(value: Any, where: str = "") -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from lstmjax import record
+from lstmjax import environment, record
 from lstmjax.record import Record, RecordError, Run
 
 
@@ -350,8 +350,8 @@ def test_commit_is_dirty_when_code_differs_from_it(tmp_path):
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def commit() -> str:
-        record.commit.cache_clear()
-        return record.commit(source)
+        environment.commit.cache_clear()
+        return environment.commit(source)
 
     source, page = tmp_path / "source.py", tmp_path / "page.md"
     source.write_text("one")
@@ -369,8 +369,8 @@ def test_commit_is_dirty_when_code_differs_from_it(tmp_path):
     (tmp_path / "new.py").unlink()
     page.write_text("two")
     assert commit() == git("rev-parse", "HEAD") + "-dirty"
-    record.commit.cache_clear()
+    environment.commit.cache_clear()
 
 
 def test_device_names_kind_and_model():
-    assert re.fullmatch(r"cpu \((1 core|\d+ cores), .+\)|(gpu|tpu) \(.+\)", record.device())
+    assert re.fullmatch(r"cpu \((1 core|\d+ cores), .+\)|(gpu|tpu) \(.+\)", environment.device())

@@ -1,0 +1,20 @@
+"""What the README shows works."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_the_code_runs(code):
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["outputs"].shape == (32, 100, 256)
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))
+def test_links_lead_somewhere(link):
+    assert (Path(__file__).parent.parent / link).exists()
