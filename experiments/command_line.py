@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import tyro
 
+from lstmjax import parallel
 from lstmjax.checkpoint import CheckpointError
 from lstmjax.record import RecordError, Run
 from lstmjax.train import ConfigError, TrainConfig, TrainingError
@@ -34,6 +35,8 @@ class CommonConfig:
     """Folder of the data sets; by default $LSTMJAX_DATA, or else a cache that is downloaded to."""
     runs: Path = Path("runs")
     """Folder under which the run's own folder is made."""
+    keep_memory: bool = True
+    """Let the C library keep freed memory: quicker steps on CPU, a larger process."""
     resume: Path | None = None
     """A run's folder: go on with that run, with its config, where its last checkpoint is."""
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
@@ -58,6 +61,8 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
     """Run an experiment as its command line says; returns the run, finished."""
     program = f"python -m experiments {name}"
     config = parse(experiment, arguments, program)
+    if config.keep_memory:
+        parallel.keep_memory()
     if config.resume is not None:
         run = Run.open(config.resume)
     else:

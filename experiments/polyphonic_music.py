@@ -98,51 +98,49 @@ class Config(CommonConfig):
             raise train.ConfigError(f"temperature must be above 0, got {self.temperature}.")
 
 
-class Piece(NamedTuple):
-    """What belongs to a data set: its frame, and how it is trained."""
+class Recipe(NamedTuple):
+    """Defaults that belong to a choice."""
 
-    frame_quarters: float
-    """Length of a frame in quarter notes."""
-    recipe: dict[str, Any]
+    when: dict[str, Any]
+    """The config values that it belongs to."""
+    config: dict[str, Any]
     """Config values that differ from the defaults."""
-    train: dict[str, Any]
-    """`TrainConfig` values that differ from `TRAIN`."""
+    train: dict[str, Any] = {}
+    """Values of the training config that differ from `TRAIN`."""
 
 
 TRAIN = train.TrainConfig(
     steps=5000, learning_rate=2e-3, schedule="cosine", averaging=0.99, evaluate_every=250, log_every=50
 )
-LONG = {"chunk_frames": 200, "weight_noise": 0.05}
-PIECES = {
-    "chorales": Piece(0.5, {}, {}),
-    "jsb": Piece(1.0, {}, {}),
-    "nottingham": Piece(0.5, LONG, {}),
-    "muse": Piece(0.5, LONG, {}),
-    "piano": Piece(0.5, LONG, {}),
-}
-QUICK: dict[str, Any] = {
-    "hidden": 32,
-    "nade_units": 16,
-    "limit": 16,
-    "buckets": 1,
-    "sample_frames": 32,
-    "samples": 1,
-}
+RECIPES = (
+    Recipe({"dataset": "chorales", "head": "auto"}, {"head": "nade"}),
+    Recipe({"head": "auto"}, {"head": "bernoulli"}),
+    Recipe({"head": "nade"}, {"weight_noise": 0.1}),
+    Recipe({"cell": "gru"}, {"weight_noise": 0.1}),
+    Recipe({"cell": "rnn"}, {"weight_noise": 0.05}, {"learning_rate": 1e-3}),
+    Recipe({"dataset": "nottingham"}, {"chunk_frames": 200, "weight_noise": 0.05}, {"learning_rate": 4e-3}),
+    Recipe({"dataset": "muse"}, {"chunk_frames": 200, "weight_noise": 0.05}, {"learning_rate": 4e-3}),
+    Recipe({"dataset": "piano"}, {"chunk_frames": 200, "weight_noise": 0.1}, {"learning_rate": 4e-3}),
+    Recipe(
+        {"quick": True},
+        {"hidden": 32, "nade_units": 16, "limit": 16, "buckets": 1, "sample_frames": 32, "samples": 1},
+        {"steps": 60, "evaluate_every": 30, "log_every": 15},
+    ),
+)
+"""Taken one after the other, where they belong to what was chosen by then. All were chosen on validation sets."""
+
+FRAME_QUARTERS = {"chorales": 0.5, "jsb": 1.0, "nottingham": 0.5, "muse": 0.5, "piano": 0.5}
+"""Length of a frame of each data set, in quarter notes."""
 
 
 def preset(config: Config) -> Config:
-    """The defaults that belong to the data set, the head and ``--quick`` of ``config``."""
-    piece = PIECES[config.dataset]
-    head = config.head
-    if head == "auto":
-        head = "nade" if config.dataset == "chorales" else "bernoulli"
-    noise = {"weight_noise": 0.1} if head == "nade" else {}
-    settings = dataclasses.replace(TRAIN, **piece.train)
-    config = dataclasses.replace(config, head=head, **{**noise, **piece.recipe}, train=settings)
-    if not config.quick:
-        return config
-    settings = dataclasses.replace(settings, steps=60, evaluate_every=30, log_every=15)
-    return dataclasses.replace(config, **QUICK, train=settings)
+    """The defaults that belong to the choices of data set, cell, head and ``--quick`` in ``config``."""
+    config = dataclasses.replace(config, train=TRAIN)
+    for recipe in RECIPES:
+        if all(getattr(config, name) == value for name, value in recipe.when.items()):
+            settings = dataclasses.replace(config.train, **recipe.train)
+            config = dataclasses.replace(config, **recipe.config, train=settings)
+    return config
 
 
 class MusicModel(nnx.Module):
@@ -328,7 +326,7 @@ def write_samples(
     """Generated pieces as MIDI and WAV, and as a picture beside pieces of the test set."""
     key = jax.random.key(config.train.seed)
     rolls = generate(config, model, params, key, config.samples, config.sample_frames)
-    quarters = PIECES[config.dataset].frame_quarters
+    quarters = FRAME_QUARTERS[config.dataset]
     seconds = quarters * 60 / TEMPO
     panels = {}
     for number, roll in enumerate(rolls, 1):

@@ -25,7 +25,7 @@ class ProgressReport:
             MofNCompleteColumn(),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
             console=self.console,
             disable=not self.console.is_terminal,
         )
@@ -48,14 +48,16 @@ class ProgressReport:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def update(self, step: int, figures: Mapping[str, float]) -> None:
-        """Show the figures of the latest steps, with the speed and the time left."""
+        """Show the figures of the latest steps, ``loss`` among them, with the speed and the time left."""
         (before, then), self._latest = self._latest, (step, time.monotonic())
         speed = (step - before) / max(self._latest[1] - then, 1e-9)
-        text = f"{format_figures(figures)}  {speed:.1f} steps/s"
-        self._bar.update(self._task, completed=step, figures=text)
-        if not self.console.is_terminal:
-            left = (self._total - step) / max(speed, 1e-9)
-            self.line(f"step {step}/{self._total}  {text}  {format_seconds(left)} left")
+        if self.console.is_terminal:
+            text = f"loss {figures['loss']:.4g}  {speed:.1f} steps/s"
+            self._bar.update(self._task, completed=step, figures=text)
+        else:
+            left = format_seconds((self._total - step) / max(speed, 1e-9))
+            text = f"{format_figures(figures)}  {speed:.1f} steps/s  {left} left"
+            self.line(f"step {step}/{self._total}  {text}")
 
 
 def format_figures(figures: Mapping[str, float]) -> str:

@@ -149,7 +149,8 @@ def vary_alike(tree: Any, like: Any) -> Any:
 
 
 def _varying_axes(leaf: Any) -> frozenset[str]:
-    return getattr(jax.typeof(leaf), "vma", frozenset())
+    axis_type = getattr(jax.typeof(leaf), "manual_axis_type", None)
+    return frozenset() if axis_type is None else axis_type.varying
 
 
 def check_lengths(lengths: Any, batch_shape: tuple[int, ...], time: int) -> Array:
