@@ -24,7 +24,8 @@ validation set is tested once. Cost and figures: `experiments/results/polyphonic
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -105,7 +106,7 @@ class Recipe(NamedTuple):
     """The config values that it belongs to."""
     config: dict[str, Any]
     """Config values that differ from the defaults."""
-    train: dict[str, Any] = {}
+    train: Mapping[str, Any] = MappingProxyType({})
     """Values of the training config that differ from `TRAIN`."""
 
 
@@ -127,7 +128,7 @@ RECIPES = (
         {"steps": 60, "evaluate_every": 30, "log_every": 15},
     ),
 )
-"""Taken one after the other, where they belong to what was chosen by then. All were chosen on validation sets."""
+"""Taken one after the other, where they belong to what is chosen by then. Found on the validation sets."""
 
 FRAME_QUARTERS = {"chorales": 0.5, "jsb": 1.0, "nottingham": 0.5, "muse": 0.5, "piano": 0.5}
 """Length of a frame of each data set, in quarter notes."""

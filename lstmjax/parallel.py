@@ -23,4 +23,5 @@ def keep_memory() -> bool:
     if mallopt is None:
         return False
     settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 64 * 2**20}
-    return all([mallopt(name, value) for name, value in settings.items()])
+    done = [mallopt(name, value) == 1 for name, value in settings.items()]
+    return all(done)

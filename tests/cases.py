@@ -55,7 +55,7 @@ WAYS: dict[str, Callable[..., Any]] = {"unroll": lstmjax.unroll}
 
 SHAPES: tuple[tuple[tuple[int, ...], int], ...] = (
     ((4,), 5),
-    ((), 4),
+    ((), 5),
     ((1, 2), 1),
     ((0,), 2),
     ((2,), 0),

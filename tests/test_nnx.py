@@ -1,0 +1,210 @@
+"""Flax NNX modules, against the functional form that they wrap."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import CELLS, assert_close, assert_equal
+from flax import nnx
+
+import lstmjax
+from lstmjax.nnx import LSTM, Functional, Recurrent, functional
+
+pytestmark = pytest.mark.usefixtures("exact")
+
+LENGTHS = np.array([3, 0], np.int32)
+RESETS = np.array([[False, False, True], [False, True, False]])
+
+
+def _bidirectional(dtype: Any) -> lstmjax.Bidirectional:
+    return lstmjax.bidirectional(lstmjax.lstm(2, 3, dtype=dtype), lstmjax.gru(2, 4, dtype=dtype))
+
+
+LAYERS: dict[str, Callable[[Any], Any]] = {
+    "lstm": CELLS["lstm"].make,
+    "nested": CELLS["nested"].make,
+    "bidirectional": _bidirectional,
+}
+
+each_layer = pytest.mark.parametrize("name", LAYERS)
+
+
+def _module(name: str, seed: int = 0) -> Recurrent:
+    return Recurrent(LAYERS[name](jnp.float64), rngs=nnx.Rngs(seed))
+
+
+def _inputs(module: Recurrent) -> np.ndarray:
+    inputs = np.random.default_rng(0).standard_normal((2, 3, module.cell.features))
+    inputs[LENGTHS[:, None] <= np.arange(3)] = np.nan
+    return inputs
+
+
+def _functional(layer: Any, params: Any, *arguments: Any) -> Any:
+    """The functional form: `unroll` of a cell, or `apply` of a bidirectional layer."""
+    if isinstance(layer, lstmjax.Bidirectional):
+        return layer.apply(params, *arguments)
+    return lstmjax.unroll(layer, params, *arguments)
+
+
+@each_layer
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_module_equals_the_functional_form(name: str, reverse: bool) -> None:
+    module = _module(name)
+    state = jax.tree.map(jnp.ones_like, module.initial_state((2,)))
+    arguments = (_inputs(module), state, LENGTHS, RESETS, reverse)
+    assert_equal(module(*arguments), _functional(module.cell, module.values, *arguments))
+
+
+@each_layer
+def test_a_module_starts_as_the_functional_form_does(name: str) -> None:
+    module = _module(name, seed=5)
+    assert_equal(module.values, module.cell.init(nnx.Rngs(5).params()))
+    assert_equal(module.initial_state((2,)), module.cell.initial_state((2,)))
+    assert jax.tree.structure(module.values) == jax.tree.structure(module.cell.init(jax.random.key(0)))
+
+
+@each_layer
+def test_every_array_is_a_param_and_survives_split_and_merge(name: str) -> None:
+    module = _module(name)
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    assert jax.tree.leaves(rest) == []
+    # The graph sorts by name; the same arrays they must be.
+    arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+    expected = [np.asarray(leaf) for leaf in jax.tree.leaves(module.values)]
+    assert sorted(array.tobytes() for array in arrays) == sorted(array.tobytes() for array in expected)
+    merged = nnx.merge(graph, params, rest)
+    assert isinstance(merged, Recurrent)
+    assert merged.cell == module.cell
+    arguments = (_inputs(module), None, LENGTHS)
+    assert_equal(merged(*arguments), module(*arguments))
+
+
+@each_layer
+def test_equal_modules_have_equal_graphs_and_are_traced_once(name: str) -> None:
+    graphs = [nnx.split(_module(name, seed))[0] for seed in (0, 1)]
+    assert graphs[0] == graphs[1]
+    assert hash(graphs[0]) == hash(graphs[1])
+    traces = []
+
+    @jax.jit
+    def run(graph: Any, params: Any, inputs: Any) -> Any:
+        traces.append("trace")
+        return nnx.merge(graph, params)(inputs, lengths=LENGTHS)
+
+    for seed in (0, 1):
+        graph, params = nnx.split(_module(name, seed))
+        run(graph, params, np.nan_to_num(_inputs(_module(name))))
+    assert len(traces) == 1
+    assert nnx.split(Recurrent(lstmjax.lstm(2, 5), rngs=nnx.Rngs(0)))[0] != graphs[0]
+
+
+@each_layer
+def test_gradients_by_split_parameters_equal_the_functional_ones(name: str) -> None:
+    module = _module(name)
+    inputs = _inputs(module)
+    graph, params = nnx.split(module)
+
+    @jax.jit
+    def gradient(params: Any) -> Any:
+        return jax.grad(lambda params: nnx.merge(graph, params)(inputs, lengths=LENGTHS)[1].sum())(params)
+
+    @jax.jit
+    def expected(params: Any) -> Any:
+        def loss(params: Any) -> Any:
+            return _functional(module.cell, params, inputs, None, LENGTHS)[1].sum()
+
+        return jax.grad(loss)(params)
+
+    actual = nnx.merge(graph, gradient(params)).values
+    assert_close(actual, expected(module.values), 1e-12)
+    assert any(leaf.any() for leaf in jax.tree.leaves(actual))
+
+
+def test_gradients_of_nnx_and_an_update_of_the_module() -> None:
+    module = _module("lstm")
+    inputs = _inputs(module)
+
+    def loss(module: Recurrent) -> jax.Array:
+        return (module(inputs, lengths=LENGTHS)[1] ** 2).sum()
+
+    before, gradients = loss(module), nnx.grad(loss)(module)
+    params = nnx.state(module, nnx.Param)
+    nnx.update(module, jax.tree.map(lambda p, g: p - 0.01 * g, params, gradients))
+    assert loss(module) < before
+
+
+def test_nnx_jit_takes_a_module() -> None:
+    module = _module("nested")
+    run = nnx.jit(lambda module, inputs: module(inputs, lengths=LENGTHS))
+    assert_close(run(module, _inputs(module)), module(_inputs(module), lengths=LENGTHS), 1e-13)
+
+
+@pytest.mark.parametrize("name", ["lstm", "nested"])
+def test_a_step_is_the_cells_step(name: str) -> None:
+    module = _module(name)
+    state = jax.tree.map(jnp.ones_like, module.initial_state((4,)))
+    inputs = np.ones((4, module.cell.features))
+    assert_equal(module.step(state, inputs), module.cell.step(module.values, state, inputs))
+
+
+def test_a_bidirectional_layer_cannot_be_stepped() -> None:
+    module = _module("bidirectional")
+    with pytest.raises(TypeError, match="cannot be stepped"):
+        module.step(module.initial_state((1,)), np.ones((1, 2)))
+
+
+def test_the_lstm_module_takes_the_options_of_the_cell() -> None:
+    module = LSTM(2, 3, rngs=nnx.Rngs(0), forget_bias=2.0, dtype="bfloat16")
+    assert module.cell == lstmjax.lstm(2, 3, forget_bias=2.0, dtype=jnp.bfloat16)
+    with pytest.raises(TypeError, match="forget_bais"):
+        LSTM(2, 3, rngs=nnx.Rngs(0), forget_bais=2.0)
+
+
+class _Model(nnx.Module):
+    """Two layers and a readout, as an experiment has them."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.layers = nnx.List(
+            [Recurrent(LAYERS[name](jnp.float64), rngs=rngs) for name in ("lstm", "bidirectional")]
+        )
+        self.readout = nnx.Linear(7, 2, rngs=rngs, param_dtype=jnp.float64)
+
+    def __call__(self, inputs: Any) -> Any:
+        first, second = self.layers
+        _, hidden = first(inputs)
+        _, both = second(hidden[..., :2])
+        return self.readout(both)
+
+
+def _model() -> Functional:
+    return functional(_Model)
+
+
+def test_a_functional_model_equals_the_module() -> None:
+    model, key = _model(), jax.random.key(3)
+    inputs = np.ones((2, 3, 2))
+    expected = _Model(nnx.Rngs(params=key))
+    params = model.init(key)
+    assert_close(model.bind(params)(inputs), expected(inputs), 1e-13)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params))
+
+
+def test_a_functional_model_is_pure() -> None:
+    """Jitted, differentiated, and not changed by what is done with the parameters of another."""
+    model = _model()
+    one, other = (jax.jit(model.init)(jax.random.key(seed)) for seed in (0, 1))
+    inputs = np.ones((2, 3, 2))
+    before = np.asarray(model.bind(one)(inputs))
+    assert not np.array_equal(before, model.bind(other)(inputs))
+    gradient = jax.jit(jax.grad(lambda params: model.bind(params)(inputs).sum()))(one)
+    assert jax.tree.structure(gradient) == jax.tree.structure(one)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    np.testing.assert_array_equal(model.bind(one)(inputs), before)
+
+
+def test_a_functional_model_has_nothing_but_parameters() -> None:
+    with pytest.raises(ValueError, match=r"no nnx\.Param.*count"):
+        functional(lambda rngs: nnx.Dropout(0.5, rngs=rngs))
