@@ -387,7 +387,7 @@ BENCHMARK = Benchmark(
     ),
     note="The frames 2..T of every sequence of the test set, each given all true frames before it. The paper "
     "of the RNN-NADE does not say whether it counts first frames; the records have both as `test_nll` and "
-    "`test_nll_all_frames`. The published splits are not clean: in JSB Chorales 28 of the 77 test chorales begin "
+    "`test_nll_all_frames`. The published splits are not clean: in JSB Chorales 28 of 77 test chorales begin "
     "with the tune of a training chorale, and Nottingham has one test tune in its training part "
     "(`experiments/datasets/piano_rolls.py`). `chorales` is our own split, by melody; with frames twice as "
     "short and in all keys, its figures do not compare with those of JSB Chorales.",

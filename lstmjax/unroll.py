@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
+from lstmjax.backends import Backend, run
 from lstmjax.cell import Cell, check_inputs, check_params, check_state, describe
+from lstmjax.scan import Masks, vary_alike
 from lstmjax.types import Array, Params, State
 
 
@@ -25,6 +27,8 @@ def unroll(
     lengths: Integer[Array, "*batch"] | None = None,
     resets: Bool[Array, "*batch time"] | None = None,
     reverse: bool = False,
+    *,
+    backend: Backend = "auto",
 ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
     """Run a cell over a batch of sequences with `jax.lax.scan`.
 
@@ -41,6 +45,7 @@ def unroll(
         the boundary is the same: no state passes from a step with a reset to the step before it.
       reverse: run from the last valid step of each row to the first. Outputs stay at the position of
         their inputs.
+      backend: how it is computed, see `lstmjax.backends`; the result is the same.
 
     Returns:
       The state after the last valid step of each row (after the first one if ``reverse``; the initial
@@ -70,10 +75,10 @@ def unroll(
         lengths = check_lengths(lengths, tuple(batch_shape), time)
     if resets is not None:
         resets = check_resets(resets, (*batch_shape, time))
-    return _unroll(cell, params, inputs, state, lengths, resets, bool(reverse))
+    return _unroll(cell, params, inputs, state, lengths, resets, bool(reverse), backend)
 
 
-@functools.partial(jax.jit, static_argnames="reverse")
+@functools.partial(jax.jit, static_argnames=("reverse", "backend"))
 def _unroll(
     cell: Cell,
     params: Params,
@@ -82,32 +87,20 @@ def _unroll(
     lengths: jax.Array | None,
     resets: jax.Array | None,
     reverse: bool,
+    backend: Backend,
 ) -> tuple[State, jax.Array]:
     """`unroll` after the checks; jitted, so that a call outside of jit compiles once for each shape."""
     *batch_shape, time, _ = inputs.shape
-    initial = cell.initial_state(tuple(batch_shape))
-    initial, state = vary_alike((initial, initial if state is None else state), like=(params, inputs))
+    if state is None:
+        state = cell.initial_state(tuple(batch_shape))
+    state = vary_alike(state, like=(params, inputs, lengths, resets))
     valid = None if lengths is None else jnp.arange(time) < lengths[..., None].astype(int)
     if valid is not None:
         inputs = jnp.where(valid[..., None], inputs, jnp.zeros_like(inputs))
     if resets is not None:
         resets = boundaries(resets, valid, reverse)
-
-    def body(carry: State, step: tuple[Any, Any, Any]) -> tuple[State, jax.Array]:
-        inputs_t, valid_t, reset_t = step
-        before = carry if reset_t is None else select(reset_t, initial, carry)
-        after, outputs_t = cell.step(params, before, inputs_t)
-        if valid_t is not None:
-            after = select(valid_t, after, carry)
-            outputs_t = select(valid_t, outputs_t, jnp.zeros_like(outputs_t))
-        return after, outputs_t
-
-    time_major = (
-        jnp.moveaxis(inputs, -2, 0),
-        None if valid is None else jnp.moveaxis(valid, -1, 0),
-        None if resets is None else jnp.moveaxis(resets, -1, 0),
-    )
-    state, outputs = jax.lax.scan(body, state, time_major, length=time, reverse=reverse)
+    masks = jax.tree.map(lambda mask: jnp.moveaxis(mask, -1, 0), Masks(valid, resets))
+    state, outputs = run(backend, cell, params, jnp.moveaxis(inputs, -2, 0), state, masks, reverse)
     return state, jnp.moveaxis(outputs, 0, -2)
 
 
@@ -122,35 +115,6 @@ def boundaries(resets: jax.Array, valid: jax.Array | None, reverse: bool) -> jax
     if not reverse:
         return resets
     return jnp.concatenate([resets[..., 1:], jnp.zeros_like(resets[..., :1])], axis=-1)
-
-
-def select(mask: jax.Array, on_true: Any, on_false: Any) -> Any:
-    """`jnp.where` over two pytrees whose leaves begin with the axes of ``mask``."""
-
-    def one(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
-
-    return jax.tree.map(one, on_true, on_false)
-
-
-def vary_alike(tree: Any, like: Any) -> Any:
-    """Mark ``tree`` as varying over the mesh axes (of `jax.shard_map`) that anything in either varies over.
-
-    A scan wants the types of the state before and after a step to be equal, and the state after it varies
-    over all that the parameters and inputs do. Outside of ``shard_map`` this does nothing.
-    """
-    axes = frozenset[str]().union(*(_varying_axes(leaf) for leaf in jax.tree.leaves((tree, like))))
-
-    def one(leaf: Any) -> Any:
-        missing = tuple(sorted(axes - _varying_axes(leaf)))
-        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
-
-    return jax.tree.map(one, tree)
-
-
-def _varying_axes(leaf: Any) -> frozenset[str]:
-    axis_type = getattr(jax.typeof(leaf), "manual_axis_type", None)
-    return frozenset() if axis_type is None else axis_type.varying
 
 
 def check_lengths(lengths: Any, batch_shape: tuple[int, ...], time: int) -> Array:

@@ -50,7 +50,10 @@ CELLS: dict[str, Case] = {
     ),
 }
 
-WAYS: dict[str, Callable[..., Any]] = {"unroll": lstmjax.unroll}
+WAYS: dict[str, Callable[..., Any]] = {
+    "scan": functools.partial(lstmjax.unroll, backend="scan"),
+    "fused": functools.partial(lstmjax.unroll, backend="fused"),
+}
 """Ways to run a cell over sequences, with the arguments and results of `lstmjax.unroll`."""
 
 SHAPES: tuple[tuple[tuple[int, ...], int], ...] = (
@@ -175,7 +178,7 @@ def _run(
 
 
 def run(
-    name: str, problem: Problem, way: str = "unroll", dtype: DTypeLike = jnp.float64
+    name: str, problem: Problem, way: str = "fused", dtype: DTypeLike = jnp.float64
 ) -> tuple[Result, Gradients]:
     """Result and gradients of the weighted sum of all that comes out; compiled once for each shape.
 

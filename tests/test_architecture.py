@@ -19,7 +19,10 @@ LAYERS: tuple[set[str], ...] = (
     {"types"},
     {"initializers"},
     {"cell"},
-    {"cells", "wrappers", "unroll"},
+    {"cells", "wrappers", "scan"},
+    {"fused"},
+    {"backends"},
+    {"unroll"},
     {"bidirectional"},
     {"nnx"},
 )
