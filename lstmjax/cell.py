@@ -255,9 +255,12 @@ def check_inputs(cell: Cell, inputs: Array, axes: str) -> None:
         )
     dtype = jax.dtypes.canonicalize_dtype(inputs.dtype)
     if dtype != cell.input_dtype:
+        other = (
+            f", or build the cell with dtype={str(dtype)!r}" if jnp.issubdtype(dtype, jnp.floating) else ""
+        )
         raise TypeError(
             f"inputs have dtype {dtype}, but the cell computes in {cell.input_dtype}: cast them with "
-            f"inputs.astype({str(cell.input_dtype)!r}), or build the cell with dtype={str(dtype)!r}."
+            f"inputs.astype({str(cell.input_dtype)!r}){other}."
         )
 
 
