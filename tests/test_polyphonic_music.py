@@ -19,12 +19,12 @@ from lstmjax.record import Run, load_records
 
 
 @pytest.fixture(scope="module", name="splits")
-def _splits(real_data):
-    return datasets.Splits(*(part[:7] for part in datasets.load("jsb", real_data)))
+def _splits():
+    return datasets.Splits(*(part[:7] for part in datasets.load("chorales")))
 
 
 def small(head, **changes):
-    config = music.Config(dataset="jsb", head=head, hidden=8, nade_units=5, batch_size=3, buckets=2)
+    config = music.Config(dataset="chorales", head=head, hidden=8, nade_units=5, batch_size=3, buckets=2)
     return dataclasses.replace(config, **changes)
 
 
@@ -133,10 +133,9 @@ def test_generated_pieces_follow_the_model(head, splits):
 
 
 @pytest.fixture(scope="module", name="quick_run")
-def _quick_run(real_data, tmp_path_factory):
+def _quick_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    arguments = ["--quick", "--dataset", "jsb", "--head", "nade", "--train.steps", "12"]
-    arguments += ["--train.evaluate-every", "6", "--data-dir", str(real_data), "--runs", str(folder)]
+    arguments = ["--quick", "--train.steps", "12", "--train.evaluate-every", "6", "--runs", str(folder)]
     return command_line.main("polyphonic_music", music, arguments)
 
 
@@ -145,11 +144,11 @@ def test_a_run_writes_what_it_promises(quick_run):
     assert {"config.json", "metrics.jsonl", "summary.json", "checkpoints"} <= names
     assert {"learning_curves.png", "piano_rolls.png", "sample-1.mid", "sample-1.wav"} <= names
     summary = json.loads((quick_run.path / "summary.json").read_text())
-    assert summary["command"].startswith("python -m experiments polyphonic_music --quick --dataset jsb")
+    assert summary["command"].startswith("python -m experiments polyphonic_music --quick --train.steps 12")
     assert 0 < summary["metrics"]["test_nll"] < 88 * math.log(2) * 2
     assert summary["metrics"]["steps"] == 12
     rate, sound = wavfile.read(quick_run.path / "sample-1.wav")
-    expected_seconds = 32 * 60 / music.TEMPO
+    expected_seconds = 32 * music.FRAME_QUARTERS["chorales"] * 60 / music.TEMPO
     assert len(sound) / rate == pytest.approx(expected_seconds, rel=0.01)
 
 
