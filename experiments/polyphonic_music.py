@@ -24,7 +24,7 @@ validation set is tested once. Cost and figures: `experiments/results/polyphonic
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -47,7 +47,11 @@ from lstmjax.regularizers import weight_noise
 from lstmjax.types import Array, Key, Params
 
 KEYS = 88
-CELLS = {"lstm": lstmjax.lstm, "gru": lstmjax.gru, "rnn": lstmjax.elman}
+CELLS: dict[str, Callable[..., lstmjax.Cell]] = {
+    "lstm": lstmjax.lstm,
+    "gru": lstmjax.gru,
+    "rnn": lstmjax.elman,
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -81,6 +81,47 @@ class Cell(abc.ABC):
         """
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
+class GatedCell(Cell):
+    """What the cells of this library share: sizes, starts and dtypes.
+
+    Inputs, hidden state and outputs are of ``dtype``, and so are the operands of products; products are
+    accumulated and gates computed in `wide_dtype`; parameters are of ``param_dtype``.
+    """
+
+    features: int
+    hidden: int
+    kernel_init: initializers.KernelInit = initializers.lecun_normal
+    recurrent_init: initializers.KernelInit = initializers.orthogonal
+    dtype: DTypeLike = jnp.float32
+    param_dtype: Any = None
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__.lower()
+        check_sizes(name, features=self.features, hidden=self.hidden)
+        resolve_dtypes(name, self)
+
+    @property
+    def output_size(self) -> int:
+        """Size of an output vector: that of the hidden state."""
+        return self.hidden
+
+    @property
+    def input_dtype(self) -> DTypeLike:
+        """The dtype of inputs, hidden state and outputs."""
+        return self.dtype
+
+    @property
+    def wide_dtype(self) -> DTypeLike:
+        """``dtype`` or float32, whichever is wider: of sums over products, of gates, of sums over time."""
+        return at_least_float32(self.dtype)
+
+    def gates(self, initializer: initializers.KernelInit, key: Key, count: int, fan_in: int) -> jax.Array:
+        """Kernels ``[fan_in, hidden]`` of ``count`` gates, each drawn on its own, side by side."""
+        shape, dtype = (fan_in, self.hidden), self.param_dtype
+        return jnp.concatenate([initializer(k, shape, dtype) for k in jax.random.split(key, count)], axis=-1)
+
+
 class LSTMParams(NamedTuple):
     """Parameters of an LSTM; gates lie side by side in the order input, forget, candidate, output."""
 
@@ -102,35 +143,10 @@ class LSTMState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class LSTM(Cell):
+class LSTM(GatedCell):
     """The specification of an LSTM; made by `lstm`, where the equations are."""
 
-    features: int
-    hidden: int
     forget_bias: float | initializers.GateBias = 1.0
-    kernel_init: initializers.KernelInit = initializers.lecun_normal
-    recurrent_init: initializers.KernelInit = initializers.orthogonal
-    dtype: DTypeLike = jnp.float32
-    param_dtype: Any = None
-
-    def __post_init__(self) -> None:
-        check_sizes("lstm", features=self.features, hidden=self.hidden)
-        resolve_dtypes("lstm", self)
-
-    @property
-    def output_size(self) -> int:
-        """Size of an output vector: that of the hidden state."""
-        return self.hidden
-
-    @property
-    def input_dtype(self) -> DTypeLike:
-        """The dtype of inputs, hidden state and outputs."""
-        return self.dtype
-
-    @property
-    def cell_dtype(self) -> DTypeLike:
-        """The dtype of the cell state: a sum over time, so never of fewer than 32 bits."""
-        return at_least_float32(self.dtype)
 
     def init(self, key: Key) -> LSTMParams:
         """Fresh parameters: `kernel_init` and `recurrent_init` for each gate, `forget_bias`, else zeros."""
@@ -138,24 +154,24 @@ class LSTM(Cell):
         bias = self.forget_bias
         bias_init = bias if callable(bias) else initializers.forget_gate_bias(float(bias))
         return LSTMParams(
-            kernel=gates(self.kernel_init, kernel_key, 4, self.features, self),
-            recurrent_kernel=gates(self.recurrent_init, recurrent_key, 4, self.hidden, self),
+            kernel=self.gates(self.kernel_init, kernel_key, 4, self.features),
+            recurrent_kernel=self.gates(self.recurrent_init, recurrent_key, 4, self.hidden),
             bias=bias_init(bias_key, self.hidden, self.param_dtype).reshape(-1),
         )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> LSTMState:
         """Zeros: hidden ``[*batch_shape, hidden]`` and cell of the same shape."""
         shape = (*batch_shape, self.hidden)
-        return LSTMState(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.cell_dtype))
+        return LSTMState(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.wide_dtype))
 
     def step(
         self, params: LSTMParams, state: LSTMState, inputs: Float[Array, "... features"]
     ) -> tuple[LSTMState, Float[jax.Array, "... hidden"]]:
         """Advance by one time step; see `Cell.step` for arguments and errors, `lstm` for the equations."""
         check_step(self, params, state, inputs)
-        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.cell_dtype)
+        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
         gates = product(inputs, params.kernel) + product(state.hidden, params.recurrent_kernel)
-        gates = gates + params.bias.astype(self.cell_dtype)
+        gates = gates + params.bias.astype(self.wide_dtype)
         i, f, g, o = jnp.split(gates, 4, axis=-1)
         cell = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
         hidden = (jax.nn.sigmoid(o) * jnp.tanh(cell)).astype(self.dtype)
@@ -197,13 +213,6 @@ def lstm(features: int, hidden: int, **options: Any) -> LSTM:
     and Cummins 2000 (Neural Computation 12(10)).
     """
     return LSTM(features, hidden, **options)
-
-
-def gates(initializer: initializers.KernelInit, key: Key, count: int, fan_in: int, cell: Any) -> jax.Array:
-    """``count`` kernels ``[fan_in, cell.hidden]``, each drawn on its own, side by side."""
-    keys = jax.random.split(key, count)
-    shape = (fan_in, cell.hidden)
-    return jnp.concatenate([initializer(k, shape, cell.param_dtype) for k in keys], axis=-1)
 
 
 def matmul(inputs: Array, kernel: Array, *, dtype: Any, result_dtype: Any) -> jax.Array:

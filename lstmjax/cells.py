@@ -8,45 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from lstmjax import initializers
-from lstmjax.cell import Cell, check_sizes, check_step, gates, matmul, resolve_dtypes
-from lstmjax.types import Array, DTypeLike, Key, at_least_float32
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class SingleStateCell(Cell):
-    """What `Elman` and `GRU` share: one state vector, which is also the output."""
-
-    features: int
-    hidden: int
-    kernel_init: initializers.KernelInit = initializers.lecun_normal
-    recurrent_init: initializers.KernelInit = initializers.orthogonal
-    dtype: DTypeLike = jnp.float32
-    param_dtype: Any = None
-
-    def __post_init__(self) -> None:
-        name = type(self).__name__.lower()
-        check_sizes(name, features=self.features, hidden=self.hidden)
-        resolve_dtypes(name, self)
-
-    @property
-    def output_size(self) -> int:
-        """Size of an output vector: that of the hidden state."""
-        return self.hidden
-
-    @property
-    def input_dtype(self) -> DTypeLike:
-        """The dtype of inputs, hidden state and outputs."""
-        return self.dtype
-
-    @property
-    def gate_dtype(self) -> DTypeLike:
-        """The dtype that products are accumulated and gates computed in."""
-        return at_least_float32(self.dtype)
-
-    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> jax.Array:
-        """Zeros ``[*batch_shape, hidden]``."""
-        return jnp.zeros((*batch_shape, self.hidden), self.dtype)
+from lstmjax.cell import GatedCell, check_step, matmul
+from lstmjax.types import Array, Key
 
 
 class ElmanParams(NamedTuple):
@@ -61,26 +24,30 @@ class ElmanParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Elman(SingleStateCell):
+class Elman(GatedCell):
     """The specification of a plain recurrent cell; made by `elman`."""
 
     def init(self, key: Key) -> ElmanParams:
         """Fresh parameters; the bias is zero."""
         kernel_key, recurrent_key = jax.random.split(key)
         return ElmanParams(
-            kernel=gates(self.kernel_init, kernel_key, 1, self.features, self),
-            recurrent_kernel=gates(self.recurrent_init, recurrent_key, 1, self.hidden, self),
+            kernel=self.gates(self.kernel_init, kernel_key, 1, self.features),
+            recurrent_kernel=self.gates(self.recurrent_init, recurrent_key, 1, self.hidden),
             bias=jnp.zeros((self.hidden,), self.param_dtype),
         )
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> jax.Array:
+        """Zeros ``[*batch_shape, hidden]``."""
+        return jnp.zeros((*batch_shape, self.hidden), self.dtype)
 
     def step(
         self, params: ElmanParams, state: Array, inputs: Float[Array, "... features"]
     ) -> tuple[jax.Array, Float[jax.Array, "... hidden"]]:
         """Advance by one time step; see `Cell.step` for arguments and errors, `elman` for the equation."""
         check_step(self, params, state, inputs)
-        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.gate_dtype)
+        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
         total = product(inputs, params.kernel) + product(state, params.recurrent_kernel)
-        hidden = jnp.tanh(total + params.bias.astype(self.gate_dtype)).astype(self.dtype)
+        hidden = jnp.tanh(total + params.bias.astype(self.wide_dtype)).astype(self.dtype)
         return hidden, hidden
 
 
@@ -118,34 +85,38 @@ class GRUParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class GRU(SingleStateCell):
+class GRU(GatedCell):
     """The specification of a gated recurrent unit; made by `gru`."""
 
     def init(self, key: Key) -> GRUParams:
         """Fresh parameters; the biases are zero."""
         kernel_key, recurrent_key = jax.random.split(key)
         return GRUParams(
-            kernel=gates(self.kernel_init, kernel_key, 3, self.features, self),
-            recurrent_kernel=gates(self.recurrent_init, recurrent_key, 3, self.hidden, self),
+            kernel=self.gates(self.kernel_init, kernel_key, 3, self.features),
+            recurrent_kernel=self.gates(self.recurrent_init, recurrent_key, 3, self.hidden),
             bias=jnp.zeros((3 * self.hidden,), self.param_dtype),
             candidate_bias=jnp.zeros((self.hidden,), self.param_dtype),
         )
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> jax.Array:
+        """Zeros ``[*batch_shape, hidden]``."""
+        return jnp.zeros((*batch_shape, self.hidden), self.dtype)
 
     def step(
         self, params: GRUParams, state: Array, inputs: Float[Array, "... features"]
     ) -> tuple[jax.Array, Float[jax.Array, "... hidden"]]:
         """Advance by one time step; see `Cell.step` for arguments and errors, `gru` for the equations."""
         check_step(self, params, state, inputs)
-        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.gate_dtype)
-        from_input = product(inputs, params.kernel) + params.bias.astype(self.gate_dtype)
+        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
+        from_input = product(inputs, params.kernel) + params.bias.astype(self.wide_dtype)
         from_state = product(state, params.recurrent_kernel)
         reset_x, update_x, candidate_x = jnp.split(from_input, 3, axis=-1)
         reset_h, update_h, candidate_h = jnp.split(from_state, 3, axis=-1)
         reset = jax.nn.sigmoid(reset_x + reset_h)
         update = jax.nn.sigmoid(update_x + update_h)
-        candidate_h = candidate_h + params.candidate_bias.astype(self.gate_dtype)
+        candidate_h = candidate_h + params.candidate_bias.astype(self.wide_dtype)
         candidate = jnp.tanh(candidate_x + reset * candidate_h)
-        hidden = (1 - update) * candidate + update * state.astype(self.gate_dtype)
+        hidden = (1 - update) * candidate + update * state.astype(self.wide_dtype)
         hidden = hidden.astype(self.dtype)
         return hidden, hidden
 

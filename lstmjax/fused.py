@@ -53,7 +53,7 @@ def fused_lstm(
 def _fused_lstm_jvp(cell: LSTM, reverse: bool, primals: Any, tangents: Any) -> Any:
     params, inputs, state, masks = primals
     params_dot, inputs_dot, state_dot, _ = tangents
-    product = functools.partial(matmul, dtype=cell.dtype, result_dtype=cell.cell_dtype)
+    product = functools.partial(matmul, dtype=cell.dtype, result_dtype=cell.wide_dtype)
     recurrent_kernel = params.recurrent_kernel.astype(cell.dtype)
 
     def forward(carry: LSTMState, step: tuple[jax.Array, Masks]) -> Any:
@@ -67,7 +67,7 @@ def _fused_lstm_jvp(cell: LSTM, reverse: bool, primals: Any, tangents: Any) -> A
         after, output = _end(LSTMState((o * squashed).astype(cell.dtype), cell_state), carry, masks_t)
         return after, (output, before.hidden, kept)
 
-    projected = product(inputs, params.kernel) + params.bias.astype(cell.cell_dtype)
+    projected = product(inputs, params.kernel) + params.bias.astype(cell.wide_dtype)
     after, (outputs, hidden, kept) = jax.lax.scan(forward, state, (projected, masks), reverse=reverse)
 
     # Without the checkpoint the slopes of the gates, which depend on no tangent, would be computed by a loop
@@ -92,7 +92,7 @@ def _fused_lstm_jvp(cell: LSTM, reverse: bool, primals: Any, tangents: Any) -> A
         product(inputs_dot, params.kernel)
         + product(inputs, params_dot.kernel)
         + product(hidden, params_dot.recurrent_kernel)
-        + params_dot.bias.astype(cell.cell_dtype)
+        + params_dot.bias.astype(cell.wide_dtype)
     )
     after_dot, outputs_dot = jax.lax.scan(linear, state_dot, (gates_dot, kept, masks), reverse=reverse)
     return (after, outputs), (after_dot, outputs_dot)
