@@ -31,24 +31,27 @@ def main(arguments: Sequence[str]) -> int:
             print(f"    {name:<{width}}  {summary}")
         return 0
     name, *rest = arguments
-    if name in COMMANDS:
-        COMMANDS[name](rest)
-        return 0
-    if name not in EXPERIMENTS:
+    if name not in EXPERIMENTS and name not in COMMANDS:
         close = difflib.get_close_matches(name, [*EXPERIMENTS, *COMMANDS], n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         print(f"There is no experiment {name!r}.{hint} `python -m experiments` lists them.", file=sys.stderr)
         return 2
-    return _run_experiment(name, rest)
+    return _do(name, rest)
 
 
-def _run_experiment(name: str, arguments: Sequence[str]) -> int:
+def _do(name: str, arguments: Sequence[str]) -> int:
     from experiments import command_line  # noqa: PLC0415 (keeps the list quick)
     from experiments.datasets import DataError  # noqa: PLC0415
 
-    experiment: Any = importlib.import_module(f"experiments.{name}")
     try:
-        command_line.main(name, experiment, arguments)
+        if name in COMMANDS:
+            COMMANDS[name](arguments)
+        else:
+            experiment: Any = importlib.import_module(f"experiments.{name}")
+            command_line.main(name, experiment, arguments)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; --resume with its run folder goes on.", file=sys.stderr)
+        return 130
     except (DataError, *command_line.ERRORS) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
@@ -71,6 +74,9 @@ def _record(arguments: Sequence[str]) -> None:
             label: name of the row in tables: lower case letters, digits and hyphens.
             replace: overwrite the record of another run under the same label and seed.
         """
+        config = record.Run.open(run).config
+        if config.get("quick") or config.get("limit"):
+            raise record.RecordError(f"{run} was quick or limited: its figures are of no use.")
         print(record.keep(run, label, pages.RESULTS, replace=replace))
 
     tyro.cli(keep, prog="python -m experiments record", args=arguments)

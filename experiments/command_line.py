@@ -65,12 +65,25 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
         parallel.keep_memory()
     if config.resume is not None:
         run = Run.open(config.resume)
+        _check_resume(name, experiment, config, run)
     else:
         command = shlex.join(["python", "-m", "experiments", name, *arguments])
         run = Run.create(config.runs, name, dataclasses.asdict(config), config.train.seed, command)
     print(f"run folder: {run.path}", flush=True)
     experiment.run(config, run)
     return run
+
+
+def _check_resume(name: str, experiment: Experiment, config: Any, run: Run) -> None:
+    """Refuse to go on with a run as another one: its folder says how it began, and so would its record."""
+    if run.experiment != name:
+        raise ConfigError(f"{run.path} is a run of {run.experiment}, not of {name}.")
+    before, now = (
+        dataclasses.replace(each, resume=None, data_dir=None, runs=Path(), keep_memory=True)
+        for each in (from_mapping(experiment.Config, run.config), config)
+    )
+    if before != now:
+        raise ConfigError("--resume goes on with the run's own config; other flags need a run of their own.")
 
 
 def parse(experiment: Experiment, arguments: Sequence[str], program: str) -> Any:

@@ -1,6 +1,7 @@
 """Tables of results, built from the records in `experiments/results` and from nothing else."""
 
 import importlib
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def _readme(text: str) -> str:
 
 
 def _summary_table() -> str:
-    rows = [["experiment", "data", "row", "paper", "ours", "seeds", "minutes each"]]
+    rows = [["experiment", "data", "row", "paper", "ours", "seeds", "minutes (median)"]]
     for experiment in EXPERIMENTS:
         about, records = benchmark(experiment), load_records(RESULTS, experiment)
         link = f"[{experiment}](experiments/results/{experiment}/README.md)"
@@ -71,7 +72,7 @@ def _page(experiment: str, records: Sequence[Record]) -> str:
 
 
 def _comparison(about: Benchmark, group: str, records: Sequence[Record]) -> str:
-    rows = [["model", about.metric, "validation", "seeds", "parameters", "minutes", "device"]]
+    rows = [["model", about.metric, "validation", "seeds", "parameters", "minutes (median)", "device"]]
     for label, chosen in _by_label(records).items():
         valid = _figure(chosen, about.metric.replace("test", "valid"))
         parameters = f"{chosen[0].metrics['parameters']:,.0f}"
@@ -108,7 +109,7 @@ def _seeds(records: Sequence[Record]) -> str:
 
 
 def _minutes(records: Sequence[Record]) -> str:
-    return f"{_summary(records).seconds / 60:.1f}"
+    return f"{statistics.median(record.seconds for record in records) / 60:.1f}"
 
 
 def _summary(records: Sequence[Record]) -> Summary:

@@ -6,7 +6,7 @@
              units; the sums of smaller ones stay in the processor's cache within a scan.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -36,21 +36,23 @@ def run(
     Raises:
       ValueError: there is no such backend.
     """
-    match backend, cell:
-        case (("auto" | "fused"), Stack()):
-            after = []
-            for part, part_params, part_state in zip(cell.cells, params, state, strict=True):
-                new, inputs = run(backend, part, part_params, inputs, part_state, masks, reverse)
-                after.append(new)
-            return tuple(after), inputs
-        case (("auto" | "fused"), Residual()):
-            state, outputs = run(backend, cell.cell, params, inputs, state, masks, reverse)
-            total = inputs + outputs
-            return state, total if masks.valid is None else select(masks.valid, total, jnp.zeros_like(total))
-        case "fused", LSTM():
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend must be 'auto', 'scan' or 'fused', got {backend!r}.")
+    kind = Cell if backend == "scan" else type(cell)  # not isinstance: a subclass may have a step of its own
+    if kind is Stack:
+        assert isinstance(cell, Stack)
+        after = []
+        for part, part_params, part_state in zip(cell.cells, params, state, strict=True):
+            new, inputs = run(backend, part, part_params, inputs, part_state, masks, reverse)
+            after.append(new)
+        return tuple(after), inputs
+    if kind is Residual:
+        assert isinstance(cell, Residual)
+        state, outputs = run(backend, cell.cell, params, inputs, state, masks, reverse)
+        total = inputs + outputs
+        return state, total if masks.valid is None else select(masks.valid, total, jnp.zeros_like(total))
+    if kind is LSTM:
+        assert isinstance(cell, LSTM)
+        if backend == "fused" or cell.hidden >= FUSED_FROM:
             return fused_lstm(cell, params, inputs, state, masks, reverse)
-        case "auto", LSTM(hidden=hidden) if hidden >= FUSED_FROM:
-            return fused_lstm(cell, params, inputs, state, masks, reverse)
-        case (("auto" | "fused" | "scan"), _):
-            return scan(cell, params, inputs, state, masks, reverse)
-    raise ValueError(f"backend must be 'auto', 'scan' or 'fused', got {backend!r}.")
+    return scan(cell, params, inputs, state, masks, reverse)

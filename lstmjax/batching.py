@@ -33,15 +33,21 @@ def pad(sequences: Sequence[np.ndarray], time: int | None = None, rows: int | No
       rows: number of rows; by default one for each sequence. Further rows have length 0.
 
     Raises:
-      ValueError: there is no sequence, or ``time`` or ``rows`` is too small.
+      ValueError: there is no sequence, dtypes or shapes differ, or ``time`` or ``rows`` is too small.
 
     Example:
       >>> padded = pad([np.array([1, 2, 3]), np.array([4])])
       >>> padded.values.tolist(), padded.lengths.tolist()
       ([[1, 2, 3], [4, 0, 0]], [3, 1])
     """
+    sequences = [np.asarray(sequence) for sequence in sequences]
     if not sequences:
         raise ValueError("pad: sequences is empty; their dtype and shape cannot be known.")
+    kinds = sorted({(str(sequence.dtype), sequence.shape[1:]) for sequence in sequences})
+    if len(kinds) > 1:
+        raise ValueError(
+            f"pad: sequences must have one dtype and one shape after the first axis, got {kinds}."
+        )
     longest = max(len(sequence) for sequence in sequences)
     time = longest if time is None else time
     rows = len(sequences) if rows is None else rows
@@ -111,7 +117,7 @@ class SequenceBatches:
     buckets: int = 4
 
     def __post_init__(self) -> None:
-        if not self.sequences:
+        if len(self.sequences) == 0:
             raise ValueError("SequenceBatches: the data set is empty: there is nothing to make batches of.")
         if self.batch_size < 1 or self.buckets < 1:
             raise ValueError(

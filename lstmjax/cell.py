@@ -313,7 +313,8 @@ def describe(value: Any) -> str:
 
 
 def _arguments(cell: Any) -> list[str]:
-    default = {field.name: field.default for field in dataclasses.fields(cell) if field.repr}
+    fields = dataclasses.fields(cell) if dataclasses.is_dataclass(cell) else ()
+    default = {field.name: field.default for field in fields if field.repr}
     if "param_dtype" in default:
         default["param_dtype"] = at_least_float32(cell.dtype)
     changed = {name: getattr(cell, name) for name in default if getattr(cell, name) != default[name]}

@@ -73,6 +73,8 @@ def _valid(logits: Array, mask: Array | None) -> jax.Array:
     if mask is None:
         return jnp.asarray(logits)
     _check_shape("mask", mask, logits.shape[:-1])
+    if mask.dtype != jnp.bool_:
+        raise TypeError(f"mask must be boolean, got {mask.dtype}: use mask != 0.")
     return jnp.where(mask[..., None], logits, jnp.zeros_like(logits))
 
 

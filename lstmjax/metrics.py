@@ -42,12 +42,15 @@ class Mean(NamedTuple):
 
         Raises:
           ValueError: shapes differ.
+          TypeError: the mask is not boolean.
         """
         values = jnp.asarray(values)
         is_float = jnp.issubdtype(values.dtype, jnp.floating)
         values = values.astype(at_least_float32(values.dtype) if is_float else jnp.float32)
         if mask is None:
             return cls(values.sum(), jnp.asarray(values.size, values.dtype))
+        if mask.dtype != jnp.bool_:
+            raise TypeError(f"mask must be boolean, got {mask.dtype}: use mask != 0.")
         if mask.shape != values.shape:
             raise ValueError(f"mask must have the shape of values, {values.shape}, got {mask.shape}.")
         valid = jnp.where(mask, values, jnp.zeros_like(values))

@@ -63,12 +63,13 @@ def conditionals(
     start = jnp.asarray(hidden_bias)[..., None, :]
     hidden = jax.nn.sigmoid(jnp.concatenate([start, start + jnp.cumsum(added, axis=-2)], axis=-2))
     logits_by_count = jnp.einsum("...kh,dh->...kd", hidden, params.decoder)
-    count_before = (jnp.cumsum(values, axis=-1) - values).astype(jnp.int32)
+    ones = values.astype(jnp.int32)
+    count_before = jnp.cumsum(ones, axis=-1) - ones
     chosen = jnp.take_along_axis(
         logits_by_count, jnp.minimum(count_before, most)[..., None, :], axis=-2, mode="clip"
     )
     logits = visible_bias + jnp.squeeze(chosen, axis=-2)
-    too_many = values.sum(axis=-1, keepdims=True) > most
+    too_many = ones.sum(axis=-1, keepdims=True) > most
     return jnp.where(too_many, jnp.nan, logits)
 
 

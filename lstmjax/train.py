@@ -223,7 +223,9 @@ def fit(
         checkpoints = Checkpoints(run.path / "checkpoints")
         restored = checkpoints.restore_latest(progress)
         progress = progress if restored is None else restored[1]
-        run.rewind(int(progress.state.step))
+        step = int(progress.state.step)
+        checkpoints.rewind(step)
+        run.rewind(step)
     return _loop(task, config, optimizer, progress, run, checkpoints)
 
 
@@ -280,6 +282,8 @@ def _evaluate_and_keep(
     if task.monitor not in figures:
         raise TrainingError(f"the task monitors {task.monitor!r}, but evaluates only {sorted(figures)}.")
     value = figures[task.monitor]
+    if not math.isfinite(value):
+        raise TrainingError(f"{task.monitor} on the validation set is {value} at step {step}.")
     better = value < best.value
     report.line(f"step {step}  valid {format_figures(figures)}{'  (best)' if better else ''}")
     if run is not None:
@@ -288,11 +292,12 @@ def _evaluate_and_keep(
 
 
 def _finite(figures: dict[str, float], step: int) -> dict[str, float]:
-    if not math.isfinite(figures["loss"]):
-        raise TrainingError(
-            f"the loss is {figures['loss']} at or before step {step}: lower --train.learning-rate or "
-            "--train.clip-norm, or look at the data. The latest checkpoint is from before."
-        )
+    for name, quantity in (("loss", "loss"), ("gradient_norm", "norm of the gradient")):
+        if not math.isfinite(figures[name]):
+            raise TrainingError(
+                f"the {quantity} is {figures[name]} at or before step {step}: lower --train.learning-rate or "
+                "--train.clip-norm, or look at the data. The latest checkpoint is from before."
+            )
     return figures
 
 

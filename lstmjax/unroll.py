@@ -126,7 +126,8 @@ def check_lengths(lengths: Any, batch_shape: tuple[int, ...], time: int) -> Arra
         raise ValueError(
             f"lengths must have the batch shape of the inputs, {batch_shape}, got {lengths.shape}."
         )
-    if lengths.size and not isinstance(lengths, jax.core.Tracer):
+    known = not isinstance(lengths, jax.core.Tracer) and getattr(lengths, "is_fully_addressable", True)
+    if lengths.size and known:
         values = np.asarray(lengths)
         if values.min() < 0 or values.max() > time:
             row = np.unravel_index(np.argmax((values < 0) | (values > time)), values.shape)

@@ -1,5 +1,7 @@
 """Which way a cell is run; that all ways agree is point 10 of the contract in test_unroll.py."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -60,3 +62,18 @@ def test_an_unknown_backend_is_named(unchecked):
     cell = lstmjax.lstm(3, 4)
     with pytest.raises(ValueError, match="backend must be 'auto', 'scan' or 'fused', got 'cudnn'"):
         lstmjax.unroll(cell, cell.init(jax.random.key(0)), jnp.ones((2, 7, 3)), backend="cudnn")
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Doubled(lstmjax.LSTM):
+    """A cell whose step is not that of its parent."""
+
+    def step(self, params, state, inputs):
+        state, outputs = super().step(params, state, inputs)
+        return state, 2 * outputs
+
+
+def test_a_subclass_keeps_its_own_step():
+    cell = Doubled(backends.FUSED_FROM, backends.FUSED_FROM)
+    own, scanned = (products_in_loops(gradient_of(cell, name).jaxpr) for name in ("fused", "scan"))
+    assert own == scanned

@@ -73,6 +73,8 @@ def test_errors_say_what_is_wrong():
         SequenceBatches(numbered([2]), 0)
     with pytest.raises(ValueError, match="2 sequences of up to 3 steps do not fit into 2 rows of 2 steps"):
         pad(numbered([2, 3]), time=2)
+    with pytest.raises(ValueError, match="one dtype and one shape"):
+        pad([np.array([1, 2]), np.array([0.5])])
     with pytest.raises(ValueError, match="sequences is empty"):
         pad([])
     with pytest.raises(ValueError, match="time must exceed overlap, got time=1 and overlap=1"):

@@ -149,6 +149,23 @@ def test_the_cell_state_is_kept_in_float32_when_the_rest_is_narrow() -> None:
     np.testing.assert_allclose(state.cell, [1.0], rtol=1e-2)
 
 
+def test_gates_are_computed_in_float32_when_the_rest_is_narrow() -> None:
+    """A thousand products of numbers of bfloat16, whose sum is none; exact up to float32's rounding."""
+    cell, random = lstmjax.lstm(1000, 2, dtype=jnp.bfloat16), np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: (0.03 * random.standard_normal(leaf.shape)).astype(jnp.bfloat16),
+        jax.eval_shape(cell.init, jax.random.key(0)),
+    )
+    inputs = random.standard_normal(1000).astype(jnp.bfloat16)
+    state, _ = cell.step(
+        jax.tree.map(lambda leaf: leaf.astype(np.float32), params), cell.initial_state(), inputs
+    )
+    double = jax.tree.map(lambda leaf: leaf.astype(np.float64), params)
+    zero = lstmjax.LSTMState(np.zeros(2), np.zeros(2))
+    expected, _ = reference.lstm(double, zero, inputs.astype(np.float64))
+    np.testing.assert_allclose(state.cell, expected.cell, rtol=1e-5)
+
+
 @each_cell
 def test_huge_inputs_give_finite_results_and_gradients(name: str) -> None:
     cell = CELLS[name].make(jnp.float64)

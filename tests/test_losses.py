@@ -109,6 +109,13 @@ def test_masked_cross_entropy_ignores_what_is_masked(
     np.testing.assert_allclose(gradient, np.where(mask[..., None], expected, 0.0), rtol=1e-12)
 
 
+def test_what_is_masked_makes_no_nan_on_the_way_either() -> None:
+    """Which a search for the first NaN (``jax_debug_nans``) would stop at."""
+    mask, labels = np.array([True, False]), np.array([1, 1_000_000])
+    with jax.debug_nans(True):
+        assert losses.cross_entropy(np.zeros((2, 3)), labels, mask)[1] == 0
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("masked", [False, True])
 def test_losses_have_the_dtype_of_the_logits(dtype: Any, masked: bool) -> None:

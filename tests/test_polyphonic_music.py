@@ -11,11 +11,12 @@ import pytest
 from scipy.io import wavfile
 
 import lstmjax
+from experiments import __main__ as program
 from experiments import command_line, datasets, pages
 from experiments import polyphonic_music as music
 from lstmjax import train
 from lstmjax.nnx import functional
-from lstmjax.record import Run, load_records
+from lstmjax.record import load_records
 
 
 @pytest.fixture(scope="module", name="splits")
@@ -159,9 +160,17 @@ def test_a_finished_run_that_is_resumed_has_the_same_figures(quick_run):
     assert json.loads((quick_run.path / "summary.json").read_text())["metrics"] == before
 
 
-def test_more_steps_can_be_asked_of_a_run(quick_run):
-    command_line.main("polyphonic_music", music, ["--resume", str(quick_run.path), "--train.steps", "18"])
-    assert Run.open(quick_run.path).metrics("train")[-1].step == 18
+def test_a_run_is_not_resumed_as_another(quick_run):
+    with pytest.raises(train.ConfigError, match="other flags need a run of their own"):
+        command_line.main("polyphonic_music", music, ["--resume", str(quick_run.path), "--hidden", "9"])
+    with pytest.raises(train.ConfigError, match="is a run of polyphonic_music, not of speech"):
+        command_line.main("speech", music, ["--resume", str(quick_run.path)])
+
+
+def test_a_quick_run_is_not_recorded(quick_run, capsys):
+    assert program.main(["record", str(quick_run.path), "--label", "quick"]) == 1
+    assert "was quick or limited" in capsys.readouterr().err
+    assert program.main(["record", str(quick_run.path / "none"), "--label", "quick"]) == 1
 
 
 def test_an_empty_validation_or_test_set_is_no_error(splits):

@@ -205,3 +205,21 @@ def test_the_schedule_rises_then_falls_and_gradients_are_clipped():
         lambda found, leaf: leaf if leaf.shape == (3,) else found, jax.tree.leaves(state)
     )
     assert float(jnp.max(moment)) <= float(jnp.max(clipped)) + 1e-6, "Adam only ever saw clipped gradients"
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_a_checkpoint_is_made(tmp_path):
+    def loss(params, batch, key):
+        return jnp.sqrt(jnp.square(params["readout"]).sum()), {}  # finite at zero, and its slope is not
+
+    run = new_run(tmp_path)
+    with pytest.raises(train.TrainingError, match=r"(norm of the gradient|loss) is nan at or before step 2"):
+        train.fit(make_task(loss=loss, valid=lambda: iter(())), CONFIG, run)
+    assert not list(run.path.glob("checkpoints/*.safetensors"))
+
+
+def test_a_figure_that_is_not_finite_is_never_the_best():
+    def evaluate(params, batch):
+        return {"nll": Mean.of(jnp.full(1, jnp.nan))}
+
+    with pytest.raises(train.TrainingError, match="nll on the validation set is nan at step 3"):
+        train.fit(make_task(evaluate=evaluate), CONFIG)
