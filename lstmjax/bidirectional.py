@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Integer
 
+from lstmjax.backends import Backend
 from lstmjax.cell import Cell
 from lstmjax.types import Array, Key, Params, State
 from lstmjax.unroll import unroll
@@ -61,6 +62,8 @@ class Bidirectional:
         lengths: Integer[Array, "*batch"] | None = None,
         resets: Bool[Array, "*batch time"] | None = None,
         reverse: bool = False,
+        *,
+        backend: Backend = "auto",
     ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
         """Run both cells; arguments, results and errors are those of `lstmjax.unroll`.
 
@@ -74,10 +77,17 @@ class Bidirectional:
             )
         before = state if state is not None else Directions(None, None)
         forward, forward_outputs = unroll(
-            self.forward, params.forward, inputs, before.forward, lengths, resets, reverse
+            self.forward, params.forward, inputs, before.forward, lengths, resets, reverse, backend=backend
         )
         backward, backward_outputs = unroll(
-            self.backward, params.backward, inputs, before.backward, lengths, resets, not reverse
+            self.backward,
+            params.backward,
+            inputs,
+            before.backward,
+            lengths,
+            resets,
+            not reverse,
+            backend=backend,
         )
         outputs = jnp.concatenate([forward_outputs, backward_outputs], axis=-1)
         return Directions(forward, backward), outputs

@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 from jaxtyping import Bool, Float, Integer
 
+from lstmjax.backends import Backend
 from lstmjax.bidirectional import Bidirectional
 from lstmjax.cell import Cell, lstm
 from lstmjax.types import Array, Key, Params, State
@@ -56,11 +57,13 @@ class Recurrent(nnx.Module):
         lengths: Integer[Array, "*batch"] | None = None,
         resets: Bool[Array, "*batch time"] | None = None,
         reverse: bool = False,
+        *,
+        backend: Backend = "auto",
     ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
         """Run over sequences; arguments, results and errors are those of `lstmjax.unroll`."""
         if isinstance(self.cell, Bidirectional):
-            return self.cell.apply(self.values, inputs, state, lengths, resets, reverse)
-        return unroll(self.cell, self.values, inputs, state, lengths, resets, reverse)
+            return self.cell.apply(self.values, inputs, state, lengths, resets, reverse, backend=backend)
+        return unroll(self.cell, self.values, inputs, state, lengths, resets, reverse, backend=backend)
 
 
 class LSTM(Recurrent):

@@ -5,9 +5,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 import lstmjax
 from lstmjax import backends
+from lstmjax.nnx import Recurrent
 
 
 def gradient_of(cell, backend):
@@ -77,3 +79,13 @@ def test_a_subclass_keeps_its_own_step():
     cell = Doubled(backends.FUSED_FROM, backends.FUSED_FROM)
     own, scanned = (products_in_loops(gradient_of(cell, name).jaxpr) for name in ("fused", "scan"))
     assert own == scanned
+
+
+def test_layers_and_modules_pass_the_backend_on(unchecked):
+    cell = lstmjax.lstm(3, 4)
+    layer = lstmjax.bidirectional(cell, cell)
+    with pytest.raises(ValueError, match="backend must be"):
+        layer.apply(layer.init(jax.random.key(0)), jnp.ones((2, 7, 3)), backend="cudnn")
+    for part in (cell, layer):
+        with pytest.raises(ValueError, match="backend must be"):
+            Recurrent(part, rngs=nnx.Rngs(0))(jnp.ones((2, 7, 3)), backend="cudnn")
