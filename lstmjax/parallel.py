@@ -11,8 +11,8 @@ def keep_memory() -> bool:
 
     XLA on CPU allocates its buffers anew for each call. Those of a training step are so large that glibc
     takes them from the kernel and returns them every time, and each step then waits for pages to be mapped
-    and zeroed: a third of the time of an LSTM layer at batch 32, time 256, hidden 128. The price is that
-    the process stays as large as it once was. To be called before the first computation.
+    and zeroed. The price is that the process stays as large as it once was. To be called before the first
+    computation.
 
     Returns:
       Whether it was done; other C libraries than glibc are left alone.

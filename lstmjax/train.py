@@ -213,7 +213,8 @@ def fit(
       there is averaging).
 
     Raises:
-      TrainingError: the loss is no longer finite.
+      TrainingError: the loss, its gradient or the monitored metric is no longer finite, or the task does
+        not evaluate the metric that it monitors.
     """
     optimizer = optimizer or adam(config)
     state = init_state(task, config, optimizer)
