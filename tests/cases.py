@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as npst
 from jax.typing import DTypeLike
 
 import lstmjax
+from lstmjax import native
 
 
 class Case(NamedTuple):
@@ -55,6 +56,9 @@ WAYS: dict[str, Callable[..., Any]] = {
     "fused": functools.partial(lstmjax.unroll, backend="fused"),
 }
 """Ways to run a cell over sequences, with the arguments and results of `lstmjax.unroll`."""
+
+if native.load() is None:  # test_native.py tells why it is not, and fails where it should be
+    WAYS["native"] = functools.partial(lstmjax.unroll, backend="native")
 
 SHAPES: tuple[tuple[tuple[int, ...], int], ...] = (
     ((4,), 5),

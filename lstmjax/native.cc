@@ -1,0 +1,668 @@
+// The recurrence of an LSTM over whole sequences, forward and backward, as two XLA custom calls on CPU.
+//
+// What XLA does well, products of large matrices, stays with XLA: the input projection before the loop, the
+// kernels' gradients after it. Here is only what depends on the step before. Against a loop in XLA this saves
+// the calls per operation, the trips of the gates through memory, and waiting for one core: recurrent weights
+// are packed once per call for the product's inner loop, a tile of gates goes from the product's registers
+// through the nonlinearities without leaving the first-level cache, and all cores take part.
+//
+// Arrays are float32 or float64, row-major and batch-major: [rows, time, ...]. Gates lie in the order i, f, g, o. A row's
+// step is skipped where `valid` is false, and starts from zero where `fresh` is true; either may be empty.
+// Every number is computed by the same operations in the same order for any number of threads.
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <thread>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+// Vectors of the width of the machine, in GCC's and Clang's notation.
+
+#if defined(__AVX512F__)
+constexpr int kBytes = 64, kRows = 6;
+#elif defined(__AVX__)
+constexpr int kBytes = 32, kRows = 3;
+#else
+constexpr int kBytes = 16, kRows = 6;
+#endif
+constexpr int kVectors = 4;  // of a tile: kRows rows by kVectors vectors of columns
+
+template <typename T>
+constexpr int kLanes = kBytes / sizeof(T);
+
+template <typename T>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  typedef float Type __attribute__((vector_size(kBytes)));
+};
+template <>
+struct VectorOf<double> {
+  typedef double Type __attribute__((vector_size(kBytes)));
+};
+template <typename T>
+using Vector = typename VectorOf<T>::Type;
+typedef int32_t Integers __attribute__((vector_size(kBytes)));
+
+template <typename T>
+inline Vector<T> Load(const T* from) {
+  Vector<T> v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <typename T>
+inline Vector<T> Load(const T* from, int lanes) {
+  if (lanes == kLanes<T>) return Load(from);
+  Vector<T> v = {};
+  std::memcpy(&v, from, lanes * sizeof(T));
+  return v;
+}
+
+template <typename T>
+inline void Store(T* to, Vector<T> v) {
+  std::memcpy(to, &v, sizeof v);
+}
+
+template <typename T>
+inline void Store(T* to, Vector<T> v, int lanes) {
+  if (lanes == kLanes<T>) return Store(to, v);
+  std::memcpy(to, &v, lanes * sizeof(T));
+}
+
+inline Vector<float> Clamp(Vector<float> x, float low, float high) {  // NaN stays NaN
+  const Vector<float> lows = Vector<float>{} + low, highs = Vector<float>{} + high;
+  x = x < lows ? lows : x;
+  return x > highs ? highs : x;
+}
+
+// e^x = 2^n e^r with n the integer nearest to x / ln 2, and e^r by its Taylor polynomial, |r| <= ln(2) / 2.
+inline Vector<float> Exp(Vector<float> x) {
+  x = Clamp(x, -87.0f, 88.0f);
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const Vector<float> n = (x * 1.44269504088896341f + kRound) - kRound;
+  const Vector<float> r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  Vector<float> p = Vector<float>{} + 1.0f / 5040;
+  p = p * r + 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  const Integers power = (__builtin_convertvector(n, Integers) + 127) << 23;
+  return p * (Vector<float>)power;
+}
+
+inline Vector<float> Sigmoid(Vector<float> x) { return 1.0f / (1.0f + Exp(-x)); }
+
+// Rational minimax approximation of degree 13 over 6, exact to some units in the last place.
+inline Vector<float> Tanh(Vector<float> x) {
+  x = Clamp(x, -7.90531110763549805f, 7.90531110763549805f);
+  const Vector<float> s = x * x;
+  Vector<float> p = Vector<float>{} - 2.76076847742355e-16f;
+  p = p * s + 2.00018790482477e-13f;
+  p = p * s - 8.60467152213735e-11f;
+  p = p * s + 5.12229709037114e-08f;
+  p = p * s + 1.48572235717979e-05f;
+  p = p * s + 6.37261928875436e-04f;
+  p = p * s + 4.89352455891786e-03f;
+  Vector<float> q = Vector<float>{} + 1.19825839466702e-06f;
+  q = q * s + 1.18534705686654e-04f;
+  q = q * s + 2.26843463243900e-03f;
+  q = q * s + 4.89352518554385e-03f;
+  return x * p / q;
+}
+
+// In float64, which serves to check and not to hurry, the C library's.
+inline Vector<double> Sigmoid(Vector<double> x) {
+  for (int lane = 0; lane < kLanes<double>; ++lane) x[lane] = 1 / (1 + std::exp(-x[lane]));
+  return x;
+}
+
+inline Vector<double> Tanh(Vector<double> x) {
+  for (int lane = 0; lane < kLanes<double>; ++lane) x[lane] = std::tanh(x[lane]);
+  return x;
+}
+
+// tile = a[R, depth] b[depth, V vectors], with b packed: the V vectors of each k lie together.
+template <int R, int V, typename T>
+inline __attribute__((always_inline)) void Multiply(int64_t depth, const T* a, int64_t stride, const T* b,
+                                                    Vector<T> (&tile)[R][V]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) tile[r][v] = Vector<T>{};
+  for (int64_t k = 0; k < depth; ++k, b += V * kLanes<T>) {
+    Vector<T> column[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) column[v] = Load(b + v * kLanes<T>);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const T factor = a[r * stride + k];
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) tile[r][v] += factor * column[v];
+    }
+  }
+}
+
+inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Memory that starts at a cache line, with nothing in it.
+template <typename T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t size)
+      : data_(static_cast<T*>(::operator new(size * sizeof(T) + 1, std::align_val_t(64)))) {}
+  ~Buffer() { ::operator delete(data_, std::align_val_t(64)); }
+  Buffer(const Buffer&) = delete;
+  T* data() { return data_; }
+
+ private:
+  T* const data_;
+};
+
+// Work in phases, each a number of chunks; a phase begins when all chunks of the one before are done.
+//
+// Whoever comes takes chunks that nobody has taken, beginning with its own, so that caches stay warm. No
+// thread is needed but the caller's: a helper that the pool starts late, or never, is not waited for.
+class Phases : public std::enable_shared_from_this<Phases> {
+ public:
+  explicit Phases(int64_t phases, int64_t chunks)
+      : phases_(phases), chunks_(chunks), taken_(phases * chunks), done_(phases) {}
+  virtual ~Phases() = default;
+
+  void Run(ffi::ThreadPool& pool) {
+    const int64_t helpers = std::min<int64_t>(pool.num_threads(), chunks_) - 1;
+    for (int64_t i = 1; i <= helpers; ++i)
+      pool.Schedule([self = shared_from_this(), i] { self->Work(i, false); });
+    Work(0, true);
+  }
+
+ protected:
+  virtual void Do(int64_t phase, int64_t chunk) = 0;
+  int64_t chunks() const { return chunks_; }
+
+ private:
+  void Work(int64_t worker, bool caller) {
+    for (;;) {
+      const int64_t phase = phase_.load(std::memory_order_acquire);
+      if (phase >= phases_) return;
+      for (int64_t i = 0; i < chunks_; ++i) {
+        const int64_t chunk = (worker + i) % chunks_;
+        if (taken_[phase * chunks_ + chunk].exchange(true, std::memory_order_acq_rel)) continue;
+        Do(phase, chunk);
+        if (done_[phase].fetch_add(1, std::memory_order_acq_rel) + 1 == chunks_)
+          phase_.store(phase + 1, std::memory_order_release);
+      }
+      for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins) {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+        if (spins > 4096) std::this_thread::yield();
+      }
+    }
+  }
+
+  const int64_t phases_, chunks_;
+  std::vector<std::atomic<bool>> taken_;
+  std::vector<std::atomic<int64_t>> done_;
+  std::atomic<int64_t> phase_{0};
+};
+
+struct Shape {
+  int64_t rows, time, hidden;
+  bool reverse;
+
+  int64_t At(int64_t step) const { return reverse ? time - 1 - step : step; }
+};
+
+// What is special about steps; see the head of this file.
+struct Masks {
+  const bool* valid;
+  const bool* fresh;
+  int64_t time;
+
+  bool Valid(int64_t row, int64_t t) const { return !valid || valid[row * time + t]; }
+  bool Fresh(int64_t row, int64_t t) const { return fresh && Valid(row, t) && fresh[row * time + t]; }
+};
+
+// How a recurrence is divided among threads: by rows, each thread through all of time with no waiting, as
+// long as the weights fit into a core's own cache; else by hidden units, all threads together step by step.
+struct Division {
+  bool by_rows;
+  int64_t chunks;
+
+  Division(const Shape& shape, int64_t bytes, int64_t threads) {
+    const double weights = 4.0 * shape.hidden * shape.hidden;
+    if (threads < 2 || weights * shape.rows < 1 << 17) {
+      by_rows = true, chunks = 1;
+    } else if (shape.rows >= 2 * threads && weights * bytes <= 1 << 20) {
+      by_rows = true, chunks = threads;
+    } else {
+      by_rows = false, chunks = 2 * threads;
+    }
+  }
+};
+
+// A recurrence, whichever direction: phase 0 packs the weights, then there is one phase for each step and a
+// last one, or a single phase where rows are divided.
+class Recurrence : public Phases {
+ public:
+  Recurrence(const Shape& shape, const Masks& masks, const Division& division, int64_t panels)
+      : Phases(division.by_rows ? 2 : shape.time + 2, division.chunks),
+        shape_(shape), masks_(masks), by_rows_(division.by_rows), panels_(panels) {}
+
+ protected:
+  virtual void Pack(int64_t panel) = 0;
+  virtual void Start(int64_t row, int64_t rows) = 0;
+  // Step number `step` in the order of work, for the rows and panels of the weights that are given.
+  virtual void Step(int64_t step, int64_t row, int64_t rows, int64_t panel, int64_t panels) = 0;
+  // What follows the last step.
+  virtual void Finish(int64_t row, int64_t rows, int64_t panel, int64_t panels) = 0;
+
+  const Shape shape_;
+  const Masks masks_;
+
+ private:
+  void Do(int64_t phase, int64_t chunk) final {
+    const int64_t first = panels_ * chunk / chunks(), last = panels_ * (chunk + 1) / chunks();
+    if (phase == 0) {
+      for (int64_t panel = first; panel < last; ++panel) Pack(panel);
+      const int64_t row = shape_.rows * chunk / chunks();
+      Start(row, shape_.rows * (chunk + 1) / chunks() - row);
+    } else if (by_rows_) {
+      const int64_t row = shape_.rows * chunk / chunks();
+      const int64_t rows = shape_.rows * (chunk + 1) / chunks() - row;
+      for (int64_t step = 0; step < shape_.time; ++step) Step(step, row, rows, 0, panels_);
+      Finish(row, rows, 0, panels_);
+    } else if (phase <= shape_.time) {
+      Step(phase - 1, 0, shape_.rows, first, last - first);
+    } else {
+      Finish(0, shape_.rows, first, last - first);
+    }
+  }
+
+  const bool by_rows_;
+  const int64_t panels_;
+};
+
+// Call function.template operator()<R>(row) for tiles of at most kRows rows, as even as can be.
+template <typename Function>
+inline void ForTiles(int64_t row, int64_t rows, Function function) {
+  const int64_t end = row + rows;
+  for (int64_t tiles = CeilDiv(rows, kRows); tiles > 0; --tiles) {
+    const int64_t size = CeilDiv(end - row, tiles);
+    switch (size) {
+      case 1: function.template operator()<1>(row); break;
+      case 2: function.template operator()<2>(row); break;
+      case 3: function.template operator()<3>(row); break;
+#if !defined(__AVX__) || defined(__AVX512F__)
+      case 4: function.template operator()<4>(row); break;
+      case 5: function.template operator()<5>(row); break;
+      case 6: function.template operator()<6>(row); break;
+#endif
+    }
+    row += size;
+  }
+}
+
+// What the derivative needs of each step; null where none is wanted.
+template <typename T>
+struct Kept {
+  T* gates;   // [rows, time, 4 hidden]
+  T* cell;    // [rows, time, hidden], before the step
+  T* hidden;  // [rows, time, hidden], before the step
+};
+
+template <typename T>
+class Forward final : public Recurrence {
+ public:
+  Forward(const Shape& shape, const Masks& masks, const Division& division, const T* projected,
+          const T* kernel, const T* hidden, const T* cell, T* last_hidden, T* last_cell,
+          T* outputs, Kept<T> kept)
+      : Recurrence(shape, masks, division, CeilDiv(shape.hidden, kLanes<T>)),
+        stride_(CeilDiv(shape.hidden, kLanes<T>) * kLanes<T>),
+        projected_(projected), kernel_(kernel), hidden_(hidden), cell_(cell),
+        last_hidden_(last_hidden), last_cell_(last_cell), outputs_(outputs), kept_(kept),
+        packed_(4 * stride_ * shape.hidden), states_{Buffer<T>(shape.rows * stride_), Buffer<T>(shape.rows * stride_)},
+        cells_(shape.rows * stride_) {}
+
+ private:
+  // A panel holds, for each k, the columns of kLanes<T> hidden units: i, f, g, o.
+  void Pack(int64_t panel) override {
+    const int64_t hidden = shape_.hidden, unit = panel * kLanes<T>;
+    const int lanes = std::min<int64_t>(kLanes<T>, hidden - unit);
+    T* to = packed_.data() + panel * hidden * 4 * kLanes<T>;
+    for (int64_t k = 0; k < hidden; ++k)
+      for (int gate = 0; gate < 4; ++gate, to += kLanes<T>)
+        Store(to, Load(kernel_ + (k * 4 + gate) * hidden + unit, lanes));
+  }
+
+  void Start(int64_t row, int64_t rows) override {
+    for (int64_t r = row; r < row + rows; ++r) {
+      const bool fresh = shape_.time > 0 && masks_.Fresh(r, shape_.At(0));
+      Fill(states_[0].data() + r * stride_, hidden_ + r * shape_.hidden, fresh);
+      Fill(cells_.data() + r * stride_, cell_ + r * shape_.hidden, fresh);
+    }
+  }
+
+  void Fill(T* to, const T* from, bool zero) {
+    std::memset(to, 0, stride_ * sizeof(T));
+    if (!zero) std::memcpy(to, from, shape_.hidden * sizeof(T));
+  }
+
+  void Step(int64_t step, int64_t row, int64_t rows, int64_t panel, int64_t panels) override {
+    for (int64_t p = panel; p < panel + panels; ++p)
+      ForTiles(row, rows, [&]<int R>(int64_t r) { this->template Tile<R>(step, r, p); });
+  }
+
+  template <int R>
+  void Tile(int64_t step, int64_t row, int64_t panel) {
+    const int64_t hidden = shape_.hidden, t = shape_.At(step), unit = panel * kLanes<T>;
+    const int lanes = std::min<int64_t>(kLanes<T>, hidden - unit);
+    const bool last = step + 1 == shape_.time;
+    const T* before = states_[step % 2].data();
+    T* after = states_[(step + 1) % 2].data();
+    Vector<T> tile[R][4] = {};
+    bool any = false;
+    for (int r = 0; r < R; ++r) any |= masks_.Valid(row + r, t);
+    if (any)
+      Multiply<R, 4>(hidden, before + row * stride_, stride_,
+                     packed_.data() + panel * hidden * 4 * kLanes<T>, tile);
+    for (int r = 0; r < R; ++r) {
+      const int64_t local = (row + r) * stride_ + unit, place = (row + r) * shape_.time + t;
+      const Vector<T> h = Load(before + local), c = Load(cells_.data() + local);
+      Vector<T> new_h = h, new_c = c, output = {};
+      Vector<T> i = {}, f = {}, g = {}, o = {};
+      if (masks_.Valid(row + r, t)) {
+        const T* z = projected_ + place * 4 * hidden + unit;
+        i = Sigmoid(tile[r][0] + Load(z, lanes));
+        f = Sigmoid(tile[r][1] + Load(z + hidden, lanes));
+        g = Tanh(tile[r][2] + Load(z + 2 * hidden, lanes));
+        o = Sigmoid(tile[r][3] + Load(z + 3 * hidden, lanes));
+        new_c = f * c + i * g;
+        output = new_h = o * Tanh(new_c);
+      }
+      Store(outputs_ + place * hidden + unit, output, lanes);
+      if (kept_.gates) {
+        T* gates = kept_.gates + place * 4 * hidden + unit;
+        Store(gates, i, lanes);
+        Store(gates + hidden, f, lanes);
+        Store(gates + 2 * hidden, g, lanes);
+        Store(gates + 3 * hidden, o, lanes);
+        Store(kept_.cell + place * hidden + unit, c, lanes);
+        Store(kept_.hidden + place * hidden + unit, h, lanes);
+      }
+      if (!last && masks_.Fresh(row + r, shape_.At(step + 1))) new_h = new_c = Vector<T>{};
+      Store(after + local, new_h);
+      Store(cells_.data() + local, new_c);
+    }
+  }
+
+  void Finish(int64_t row, int64_t rows, int64_t panel, int64_t panels) override {
+    const int64_t unit = panel * kLanes<T>, size = std::min(shape_.hidden - unit, panels * kLanes<T>);
+    const T* state = states_[shape_.time % 2].data();
+    for (int64_t r = row; r < row + rows; ++r) {
+      std::memcpy(last_hidden_ + r * shape_.hidden + unit, state + r * stride_ + unit, size * sizeof(T));
+      std::memcpy(last_cell_ + r * shape_.hidden + unit, cells_.data() + r * stride_ + unit,
+                  size * sizeof(T));
+    }
+  }
+
+  const int64_t stride_;
+  const T *projected_, *kernel_, *hidden_, *cell_;
+  T *last_hidden_, *last_cell_, *outputs_;
+  const Kept<T> kept_;
+  Buffer<T> packed_;
+  Buffer<T> states_[2];
+  Buffer<T> cells_;
+};
+
+// The transpose of the linearized recurrence: from gradients of outputs and last state to those of the
+// pre-activations and the initial state. Steps are taken against the direction of the forward run.
+template <typename T>
+class Backward final : public Recurrence {
+ public:
+  Backward(const Shape& shape, const Masks& masks, const Division& division, Kept<T> kept, const T* kernel,
+           const T* d_last_hidden, const T* d_last_cell, const T* d_outputs, T* d_gates,
+           T* d_hidden, T* d_cell)
+      : Recurrence(shape, masks, division, CeilDiv(shape.hidden, kVectors * kLanes<T>)),
+        stride_(CeilDiv(shape.hidden, kLanes<T>) * kLanes<T>),
+        kept_(kept), kernel_(kernel), d_last_hidden_(d_last_hidden), d_last_cell_(d_last_cell),
+        d_outputs_(d_outputs), d_gates_(d_gates), d_hidden_(d_hidden), d_cell_(d_cell),
+        packed_(4 * stride_ * shape.hidden),
+        states_{Buffer<T>(shape.rows * 4 * shape.hidden), Buffer<T>(shape.rows * 4 * shape.hidden)},
+        passed_(shape.rows * stride_), cells_(shape.rows * stride_) {}
+
+ private:
+  int64_t Vectors(int64_t panel) const {
+    return std::min<int64_t>(kVectors, stride_ / kLanes<T> - panel * kVectors);
+  }
+  T* Packed(int64_t panel) { return packed_.data() + panel * kVectors * kLanes<T> * 4 * shape_.hidden; }
+
+  // A panel holds, for each gate and unit k, the weights to up to kVectors * kLanes<T> hidden units.
+  void Pack(int64_t panel) override {
+    const int64_t depth = 4 * shape_.hidden, unit = panel * kVectors * kLanes<T>;
+    const int64_t width = Vectors(panel) * kLanes<T>, size = std::min(width, shape_.hidden - unit);
+    T* to = Packed(panel);
+    constexpr int64_t kBlock = 16;
+    for (int64_t block = 0; block < depth; block += kBlock)
+      for (int64_t u = 0; u < width; ++u)
+        for (int64_t k = block; k < std::min(block + kBlock, depth); ++k)
+          to[k * width + u] = u < size ? kernel_[(unit + u) * depth + k] : T{};
+  }
+
+  void Start(int64_t row, int64_t rows) override {
+    std::memset(states_[0].data() + row * 4 * shape_.hidden, 0, rows * 4 * shape_.hidden * sizeof(T));
+    for (int64_t r = row; r < row + rows; ++r) {
+      Fill(passed_.data() + r * stride_, d_last_hidden_ + r * shape_.hidden);
+      Fill(cells_.data() + r * stride_, d_last_cell_ + r * shape_.hidden);
+    }
+  }
+
+  void Fill(T* to, const T* from) {
+    std::memset(to, 0, stride_ * sizeof(T));
+    std::memcpy(to, from, shape_.hidden * sizeof(T));
+  }
+
+  void Step(int64_t step, int64_t row, int64_t rows, int64_t panel, int64_t panels) override {
+    for (int64_t p = panel; p < panel + panels; ++p)
+      ForTiles(row, rows, [&]<int R>(int64_t r) {
+        switch (Vectors(p)) {
+          case 1: return this->template Tile<R, 1>(step, r, p);
+          case 2: return this->template Tile<R, 2>(step, r, p);
+          case 3: return this->template Tile<R, 3>(step, r, p);
+          case 4: return this->template Tile<R, 4>(step, r, p);
+        }
+      });
+  }
+
+  template <int R, int V>
+  void Tile(int64_t step, int64_t row, int64_t panel) {
+    const int64_t hidden = shape_.hidden, t = shape_.At(shape_.time - 1 - step);
+    const T* after = states_[step % 2].data();
+    T* before = states_[(step + 1) % 2].data();
+    Vector<T> tile[R][V];
+    // Nothing comes from the step after if there is none, or if it started afresh, or none was taken.
+    bool any = false;
+    if (step > 0)
+      for (int r = 0; r < R; ++r) any |= masks_.Valid(row + r, shape_.At(shape_.time - step));
+    if (any) {
+      Multiply<R, V>(4 * hidden, after + row * 4 * hidden, 4 * hidden, Packed(panel), tile);
+    } else {
+      for (int r = 0; r < R; ++r)
+        for (int v = 0; v < V; ++v) tile[r][v] = Vector<T>{};
+    }
+    for (int r = 0; r < R; ++r) {
+      const bool valid = masks_.Valid(row + r, t), fresh = masks_.Fresh(row + r, t);
+      const int64_t place = (row + r) * shape_.time + t;
+      for (int v = 0; v < V; ++v) {
+        const int64_t unit = (panel * kVectors + v) * kLanes<T>, local = (row + r) * stride_ + unit;
+        const int lanes = std::min<int64_t>(kLanes<T>, hidden - unit);
+        Vector<T> d_h = tile[r][v] + Load(passed_.data() + local), d_c = Load(cells_.data() + local);
+        Vector<T> d_i = {}, d_f = {}, d_g = {}, d_o = {};
+        if (valid) {
+          const T* gates = kept_.gates + place * 4 * hidden + unit;
+          const Vector<T> i = Load(gates, lanes), f = Load(gates + hidden, lanes);
+          const Vector<T> g = Load(gates + 2 * hidden, lanes), o = Load(gates + 3 * hidden, lanes);
+          const Vector<T> c = Load(kept_.cell + place * hidden + unit, lanes);
+          const Vector<T> squashed = Tanh(f * c + i * g);
+          d_h += Load(d_outputs_ + place * hidden + unit, lanes);
+          d_c += d_h * o * (1 - squashed * squashed);
+          d_i = d_c * g * i * (1 - i);
+          d_f = d_c * c * f * (1 - f);
+          d_g = d_c * i * (1 - g * g);
+          d_o = d_h * squashed * o * (1 - o);
+          d_c = fresh ? Vector<T>{} : d_c * f;
+          d_h = Vector<T>{};
+        }
+        Store(passed_.data() + local, d_h);
+        Store(cells_.data() + local, d_c);
+        const Vector<T> each[4] = {d_i, d_f, d_g, d_o};
+        for (int gate = 0; gate < 4; ++gate) {
+          Store(d_gates_ + (place * 4 + gate) * hidden + unit, each[gate], lanes);
+          Store(before + ((row + r) * 4 + gate) * hidden + unit, fresh ? Vector<T>{} : each[gate], lanes);
+        }
+      }
+    }
+  }
+
+  void Finish(int64_t row, int64_t rows, int64_t panel, int64_t panels) override {
+    for (int64_t p = panel; p < panel + panels; ++p)
+      ForTiles(row, rows, [&]<int R>(int64_t r) {
+        switch (Vectors(p)) {
+          case 1: return this->template LastTile<R, 1>(r, p);
+          case 2: return this->template LastTile<R, 2>(r, p);
+          case 3: return this->template LastTile<R, 3>(r, p);
+          case 4: return this->template LastTile<R, 4>(r, p);
+        }
+      });
+  }
+
+  template <int R, int V>
+  void LastTile(int64_t row, int64_t panel) {
+    const int64_t hidden = shape_.hidden;
+    Vector<T> tile[R][V];
+    Multiply<R, V>(4 * hidden, states_[shape_.time % 2].data() + row * 4 * hidden, 4 * hidden, Packed(panel),
+                   tile);
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < V; ++v) {
+        const int64_t unit = (panel * kVectors + v) * kLanes<T>, local = (row + r) * stride_ + unit;
+        const int lanes = std::min<int64_t>(kLanes<T>, hidden - unit);
+        Store(d_hidden_ + (row + r) * hidden + unit, tile[r][v] + Load(passed_.data() + local), lanes);
+        Store(d_cell_ + (row + r) * hidden + unit, Load(cells_.data() + local), lanes);
+      }
+  }
+
+  const int64_t stride_;
+  const Kept<T> kept_;
+  const T *kernel_, *d_last_hidden_, *d_last_cell_, *d_outputs_;
+  T *d_gates_, *d_hidden_, *d_cell_;
+  Buffer<T> packed_;
+  Buffer<T> states_[2];  // gradients of the pre-activations of the step after, [rows, 4 hidden]
+  Buffer<T> passed_;     // gradient of the hidden state that steps not taken pass on
+  Buffer<T> cells_;      // gradient of the cell state
+};
+
+template <ffi::DataType type>
+using Array = ffi::Buffer<type>;
+template <ffi::DataType type>
+using Result = ffi::Result<Array<type>>;
+using Flags = ffi::Buffer<ffi::PRED>;
+
+template <ffi::DataType type>
+Shape ShapeOf(const Array<type>& gates, bool reverse) {
+  const auto sizes = gates.dimensions();
+  return {sizes[0], sizes[1], sizes[2] / 4, reverse};
+}
+
+Masks MasksOf(const Flags& valid, const Flags& fresh, int64_t time) {
+  return {valid.element_count() ? valid.typed_data() : nullptr,
+          fresh.element_count() ? fresh.typed_data() : nullptr, time};
+}
+
+template <ffi::DataType type>
+ffi::Error RunForwardKeeping(ffi::ThreadPool pool, Array<type> kernel, Array<type> projected,
+                             Array<type> hidden, Array<type> cell, Flags valid, Flags fresh, bool reverse,
+                             Result<type> last_hidden, Result<type> last_cell, Result<type> outputs,
+                             Result<type> kept_gates, Result<type> kept_cell, Result<type> kept_hidden) {
+  using T = ffi::NativeType<type>;
+  const Shape shape = ShapeOf<type>(projected, reverse);
+  const Kept<T> kept{kept_gates->typed_data(), kept_cell->typed_data(), kept_hidden->typed_data()};
+  std::make_shared<Forward<T>>(shape, MasksOf(valid, fresh, shape.time),
+                               Division(shape, sizeof(T), pool.num_threads()), projected.typed_data(),
+                               kernel.typed_data(), hidden.typed_data(), cell.typed_data(),
+                               last_hidden->typed_data(), last_cell->typed_data(), outputs->typed_data(), kept)
+      ->Run(pool);
+  return ffi::Error::Success();
+}
+
+template <ffi::DataType type>
+ffi::Error RunForward(ffi::ThreadPool pool, Array<type> kernel, Array<type> projected, Array<type> hidden,
+                      Array<type> cell, Flags valid, Flags fresh, bool reverse, Result<type> last_hidden,
+                      Result<type> last_cell, Result<type> outputs) {
+  using T = ffi::NativeType<type>;
+  const Shape shape = ShapeOf<type>(projected, reverse);
+  std::make_shared<Forward<T>>(shape, MasksOf(valid, fresh, shape.time),
+                               Division(shape, sizeof(T), pool.num_threads()), projected.typed_data(),
+                               kernel.typed_data(), hidden.typed_data(), cell.typed_data(),
+                               last_hidden->typed_data(), last_cell->typed_data(), outputs->typed_data(),
+                               Kept<T>{})
+      ->Run(pool);
+  return ffi::Error::Success();
+}
+
+template <ffi::DataType type>
+ffi::Error RunBackward(ffi::ThreadPool pool, Array<type> kernel, Array<type> gates, Array<type> cell,
+                       Array<type> d_last_hidden, Array<type> d_last_cell, Array<type> d_outputs, Flags valid,
+                       Flags fresh, bool reverse, Result<type> d_gates, Result<type> d_hidden,
+                       Result<type> d_cell) {
+  using T = ffi::NativeType<type>;
+  const Shape shape = ShapeOf<type>(gates, reverse);
+  std::make_shared<Backward<T>>(shape, MasksOf(valid, fresh, shape.time),
+                                Division(shape, sizeof(T), pool.num_threads()),
+                                Kept<T>{gates.typed_data(), cell.typed_data(), nullptr}, kernel.typed_data(),
+                                d_last_hidden.typed_data(), d_last_cell.typed_data(), d_outputs.typed_data(),
+                                d_gates->typed_data(), d_hidden->typed_data(), d_cell->typed_data())
+      ->Run(pool);
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+#define LSTM_FORWARD(Type)                                                                       \
+  ffi::Ffi::Bind()                                                                               \
+      .Ctx<ffi::ThreadPool>()                                                                    \
+      .Arg<Array<Type>>().Arg<Array<Type>>().Arg<Array<Type>>().Arg<Array<Type>>()               \
+      .Arg<Flags>().Arg<Flags>()                                                                 \
+      .Attr<bool>("reverse")                                                                     \
+      .Ret<Array<Type>>().Ret<Array<Type>>().Ret<Array<Type>>()
+
+#define LSTM_HANDLERS(name, Type)                                                                \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_forward_##name, RunForward<Type>, LSTM_FORWARD(Type));      \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                                 \
+      lstm_forward_keeping_##name, RunForwardKeeping<Type>,                                      \
+      LSTM_FORWARD(Type).Ret<Array<Type>>().Ret<Array<Type>>().Ret<Array<Type>>());              \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                                 \
+      lstm_backward_##name, RunBackward<Type>,                                                   \
+      ffi::Ffi::Bind()                                                                           \
+          .Ctx<ffi::ThreadPool>()                                                                \
+          .Arg<Array<Type>>().Arg<Array<Type>>().Arg<Array<Type>>()                              \
+          .Arg<Array<Type>>().Arg<Array<Type>>().Arg<Array<Type>>()                              \
+          .Arg<Flags>().Arg<Flags>()                                                             \
+          .Attr<bool>("reverse")                                                                 \
+          .Ret<Array<Type>>().Ret<Array<Type>>().Ret<Array<Type>>())
+
+LSTM_HANDLERS(float32, ffi::F32);
+LSTM_HANDLERS(float64, ffi::F64);
