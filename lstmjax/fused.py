@@ -12,6 +12,7 @@ transformation works, and there is one derivation to check.
 """
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ import jax
 from lstmjax.cell import LSTM, LSTMParams, LSTMState, matmul
 from lstmjax.recurrence import XLA, Recurrence
 from lstmjax.scan import Masks, scan
+from lstmjax.types import Array
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 6))
@@ -47,7 +49,7 @@ def _fused_lstm_jvp(
 ) -> tuple[Any, Any]:
     params, inputs, state, masks = primals
     params_dot, inputs_dot, state_dot, _ = tangents
-    product = functools.partial(matmul, dtype=cell.dtype, result_dtype=cell.wide_dtype)
+    product = functools.partial(_product, cell)
     kernel = params.recurrent_kernel.astype(cell.dtype)
     projected = _projected(cell, params, inputs)
     after, outputs, kept = recurrence.run_keeping(kernel, projected, state, masks, reverse)
@@ -63,5 +65,14 @@ def _fused_lstm_jvp(
 
 def _projected(cell: LSTM, params: LSTMParams, inputs: jax.Array) -> jax.Array:
     """What the inputs give to the gates."""
-    product = matmul(inputs, params.kernel, dtype=cell.dtype, result_dtype=cell.wide_dtype)
-    return product + params.bias.astype(cell.wide_dtype)
+    return _product(cell, inputs, params.kernel) + params.bias.astype(cell.wide_dtype)
+
+
+def _product(cell: LSTM, inputs: jax.Array, kernel: Array) -> jax.Array:
+    """The product of all steps at once, as one of two matrices.
+
+    XLA on CPU transposes the larger operand of its transpose in memory if there are more axes.
+    """
+    rows = inputs.reshape(math.prod(inputs.shape[:-1]), inputs.shape[-1])
+    product = matmul(rows, kernel, dtype=cell.dtype, result_dtype=cell.wide_dtype)
+    return product.reshape(*inputs.shape[:-1], kernel.shape[-1])
