@@ -39,8 +39,8 @@ def fused_lstm(
     """
     if recurrence == XLA:  # the sums of a small LSTM stay in the processor's cache within the scan
         return scan(cell, params, inputs, state, masks, reverse)
-    recurrent_kernel = params.recurrent_kernel.astype(cell.dtype)
-    return recurrence.run(recurrent_kernel, _projected(cell, params, inputs), state, masks, reverse)
+    projected = _product(cell, inputs, params.kernel)
+    return recurrence.run(*_recurrent(cell, params), projected, state, masks, reverse)
 
 
 @fused_lstm.defjvp
@@ -50,9 +50,9 @@ def _fused_lstm_jvp(
     params, inputs, state, masks = primals
     params_dot, inputs_dot, state_dot, _ = tangents
     product = functools.partial(_product, cell)
-    kernel = params.recurrent_kernel.astype(cell.dtype)
-    projected = _projected(cell, params, inputs)
-    after, outputs, kept = recurrence.run_keeping(kernel, projected, state, masks, reverse)
+    kernel, bias = _recurrent(cell, params)
+    projected = product(inputs, params.kernel)
+    after, outputs, kept = recurrence.run_keeping(kernel, bias, projected, state, masks, reverse)
     gates_dot = (
         product(inputs_dot, params.kernel)
         + product(inputs, params_dot.kernel)
@@ -63,12 +63,12 @@ def _fused_lstm_jvp(
     return (after, outputs), (after_dot, outputs_dot)
 
 
-def _projected(cell: LSTM, params: LSTMParams, inputs: jax.Array) -> jax.Array:
-    """What the inputs give to the gates."""
-    return _product(cell, inputs, params.kernel) + params.bias.astype(cell.wide_dtype)
+def _recurrent(cell: LSTM, params: LSTMParams) -> tuple[Array, Array]:
+    """Recurrent kernel and bias as the recurrence wants them."""
+    return params.recurrent_kernel.astype(cell.dtype), params.bias.astype(cell.wide_dtype)
 
 
-def _product(cell: LSTM, inputs: jax.Array, kernel: Array) -> jax.Array:
+def _product(cell: LSTM, inputs: Array, kernel: Array) -> jax.Array:
     """The product of all steps at once, as one of two matrices.
 
     XLA on CPU transposes the larger operand of its transpose in memory if there are more axes.

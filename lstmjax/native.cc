@@ -6,9 +6,9 @@
 // are packed once per call for the product's inner loop, a tile of gates goes from the product's registers
 // through the nonlinearities without leaving the first-level cache, and all cores take part.
 //
-// Arrays are float32 or float64, row-major and batch-major: [rows, time, ...]. Gates lie in the order i, f, g, o. A row's
-// step is skipped where `valid` is false, and starts from zero where `fresh` is true; either may be empty.
-// Every number is computed by the same operations in the same order for any number of threads.
+// Arrays are float32 or float64, row-major and batch-major: [rows, time, ...]. Gates lie in the order i, f,
+// g, o. A row's step is skipped where `valid` is false, and starts from zero where `fresh` is true; either
+// may be empty. Every number is computed by the same operations in the same order for any number of threads.
 
 #include <algorithm>
 #include <atomic>
@@ -104,7 +104,9 @@ inline Vector<float> Exp(Vector<float> x) {
   return p * (Vector<float>)power;
 }
 
-inline Vector<float> Sigmoid(Vector<float> x) { return 1.0f / (1.0f + Exp(-x)); }
+inline Vector<float> Sigmoid(Vector<float> x) {
+  return 1.0f / (1.0f + Exp(-x));
+}
 
 // Rational minimax approximation of degree 13 over 6, exact to some units in the last place.
 inline Vector<float> Tanh(Vector<float> x) {
@@ -156,7 +158,9 @@ inline __attribute__((always_inline)) void Multiply(int64_t depth, const T* a, i
   }
 }
 
-inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t CeilDiv(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
 
 // Memory that starts at a cache line, with nothing in it.
 template <typename T>
@@ -261,7 +265,10 @@ class Recurrence : public Phases {
  public:
   Recurrence(const Shape& shape, const Masks& masks, const Division& division, int64_t panels)
       : Phases(division.by_rows ? 2 : shape.time + 2, division.chunks),
-        shape_(shape), masks_(masks), by_rows_(division.by_rows), panels_(panels) {}
+        shape_(shape),
+        masks_(masks),
+        by_rows_(division.by_rows),
+        panels_(panels) {}
 
  protected:
   virtual void Pack(int64_t panel) = 0;
@@ -304,13 +311,25 @@ inline void ForTiles(int64_t row, int64_t rows, Function function) {
   for (int64_t tiles = CeilDiv(rows, kRows); tiles > 0; --tiles) {
     const int64_t size = CeilDiv(end - row, tiles);
     switch (size) {
-      case 1: function.template operator()<1>(row); break;
-      case 2: function.template operator()<2>(row); break;
-      case 3: function.template operator()<3>(row); break;
+      case 1:
+        function.template operator()<1>(row);
+        break;
+      case 2:
+        function.template operator()<2>(row);
+        break;
+      case 3:
+        function.template operator()<3>(row);
+        break;
 #if !defined(__AVX__) || defined(__AVX512F__)
-      case 4: function.template operator()<4>(row); break;
-      case 5: function.template operator()<5>(row); break;
-      case 6: function.template operator()<6>(row); break;
+      case 4:
+        function.template operator()<4>(row);
+        break;
+      case 5:
+        function.template operator()<5>(row);
+        break;
+      case 6:
+        function.template operator()<6>(row);
+        break;
 #endif
     }
     row += size;
@@ -328,14 +347,22 @@ struct Kept {
 template <typename T>
 class Forward final : public Recurrence {
  public:
-  Forward(const Shape& shape, const Masks& masks, const Division& division, const T* projected,
-          const T* kernel, const T* hidden, const T* cell, T* last_hidden, T* last_cell,
-          T* outputs, Kept<T> kept)
+  Forward(const Shape& shape, const Masks& masks, const Division& division, const T* kernel, const T* bias,
+          const T* projected, const T* hidden, const T* cell, T* last_hidden, T* last_cell, T* outputs,
+          Kept<T> kept)
       : Recurrence(shape, masks, division, CeilDiv(shape.hidden, kLanes<T>)),
         stride_(CeilDiv(shape.hidden, kLanes<T>) * kLanes<T>),
-        projected_(projected), kernel_(kernel), hidden_(hidden), cell_(cell),
-        last_hidden_(last_hidden), last_cell_(last_cell), outputs_(outputs), kept_(kept),
-        packed_(4 * stride_ * shape.hidden), states_{Buffer<T>(shape.rows * stride_), Buffer<T>(shape.rows * stride_)},
+        kernel_(kernel),
+        bias_(bias),
+        projected_(projected),
+        hidden_(hidden),
+        cell_(cell),
+        last_hidden_(last_hidden),
+        last_cell_(last_cell),
+        outputs_(outputs),
+        kept_(kept),
+        packed_(4 * stride_ * shape.hidden),
+        states_{Buffer<T>(shape.rows * stride_), Buffer<T>(shape.rows * stride_)},
         cells_(shape.rows * stride_) {}
 
  private:
@@ -378,8 +405,10 @@ class Forward final : public Recurrence {
     bool any = false;
     for (int r = 0; r < R; ++r) any |= masks_.Valid(row + r, t);
     if (any)
-      Multiply<R, 4>(hidden, before + row * stride_, stride_,
-                     packed_.data() + panel * hidden * 4 * kLanes<T>, tile);
+      Multiply<R, 4>(hidden, before + row * stride_, stride_, packed_.data() + panel * hidden * 4 * kLanes<T>,
+                     tile);
+    Vector<T> bias[4];
+    for (int gate = 0; gate < 4; ++gate) bias[gate] = Load(bias_ + gate * hidden + unit, lanes);
     for (int r = 0; r < R; ++r) {
       const int64_t local = (row + r) * stride_ + unit, place = (row + r) * shape_.time + t;
       const Vector<T> h = Load(before + local), c = Load(cells_.data() + local);
@@ -387,10 +416,10 @@ class Forward final : public Recurrence {
       Vector<T> i = {}, f = {}, g = {}, o = {};
       if (masks_.Valid(row + r, t)) {
         const T* z = projected_ + place * 4 * hidden + unit;
-        i = Sigmoid(tile[r][0] + Load(z, lanes));
-        f = Sigmoid(tile[r][1] + Load(z + hidden, lanes));
-        g = Tanh(tile[r][2] + Load(z + 2 * hidden, lanes));
-        o = Sigmoid(tile[r][3] + Load(z + 3 * hidden, lanes));
+        i = Sigmoid(tile[r][0] + (Load(z, lanes) + bias[0]));
+        f = Sigmoid(tile[r][1] + (Load(z + hidden, lanes) + bias[1]));
+        g = Tanh(tile[r][2] + (Load(z + 2 * hidden, lanes) + bias[2]));
+        o = Sigmoid(tile[r][3] + (Load(z + 3 * hidden, lanes) + bias[3]));
         new_c = f * c + i * g;
         output = new_h = o * Tanh(new_c);
       }
@@ -421,7 +450,7 @@ class Forward final : public Recurrence {
   }
 
   const int64_t stride_;
-  const T *projected_, *kernel_, *hidden_, *cell_;
+  const T *kernel_, *bias_, *projected_, *hidden_, *cell_;
   T *last_hidden_, *last_cell_, *outputs_;
   const Kept<T> kept_;
   Buffer<T> packed_;
@@ -435,15 +464,22 @@ template <typename T>
 class Backward final : public Recurrence {
  public:
   Backward(const Shape& shape, const Masks& masks, const Division& division, Kept<T> kept, const T* kernel,
-           const T* d_last_hidden, const T* d_last_cell, const T* d_outputs, T* d_gates,
-           T* d_hidden, T* d_cell)
+           const T* d_last_hidden, const T* d_last_cell, const T* d_outputs, T* d_gates, T* d_hidden,
+           T* d_cell)
       : Recurrence(shape, masks, division, CeilDiv(shape.hidden, kVectors * kLanes<T>)),
         stride_(CeilDiv(shape.hidden, kLanes<T>) * kLanes<T>),
-        kept_(kept), kernel_(kernel), d_last_hidden_(d_last_hidden), d_last_cell_(d_last_cell),
-        d_outputs_(d_outputs), d_gates_(d_gates), d_hidden_(d_hidden), d_cell_(d_cell),
+        kept_(kept),
+        kernel_(kernel),
+        d_last_hidden_(d_last_hidden),
+        d_last_cell_(d_last_cell),
+        d_outputs_(d_outputs),
+        d_gates_(d_gates),
+        d_hidden_(d_hidden),
+        d_cell_(d_cell),
         packed_(4 * stride_ * shape.hidden),
         states_{Buffer<T>(shape.rows * 4 * shape.hidden), Buffer<T>(shape.rows * 4 * shape.hidden)},
-        passed_(shape.rows * stride_), cells_(shape.rows * stride_) {}
+        passed_(shape.rows * stride_),
+        cells_(shape.rows * stride_) {}
 
  private:
   int64_t Vectors(int64_t panel) const {
@@ -480,10 +516,14 @@ class Backward final : public Recurrence {
     for (int64_t p = panel; p < panel + panels; ++p)
       ForTiles(row, rows, [&]<int R>(int64_t r) {
         switch (Vectors(p)) {
-          case 1: return this->template Tile<R, 1>(step, r, p);
-          case 2: return this->template Tile<R, 2>(step, r, p);
-          case 3: return this->template Tile<R, 3>(step, r, p);
-          case 4: return this->template Tile<R, 4>(step, r, p);
+          case 1:
+            return this->template Tile<R, 1>(step, r, p);
+          case 2:
+            return this->template Tile<R, 2>(step, r, p);
+          case 3:
+            return this->template Tile<R, 3>(step, r, p);
+          case 4:
+            return this->template Tile<R, 4>(step, r, p);
         }
       });
   }
@@ -542,10 +582,14 @@ class Backward final : public Recurrence {
     for (int64_t p = panel; p < panel + panels; ++p)
       ForTiles(row, rows, [&]<int R>(int64_t r) {
         switch (Vectors(p)) {
-          case 1: return this->template LastTile<R, 1>(r, p);
-          case 2: return this->template LastTile<R, 2>(r, p);
-          case 3: return this->template LastTile<R, 3>(r, p);
-          case 4: return this->template LastTile<R, 4>(r, p);
+          case 1:
+            return this->template LastTile<R, 1>(r, p);
+          case 2:
+            return this->template LastTile<R, 2>(r, p);
+          case 3:
+            return this->template LastTile<R, 3>(r, p);
+          case 4:
+            return this->template LastTile<R, 4>(r, p);
         }
       });
   }
@@ -593,32 +637,32 @@ Masks MasksOf(const Flags& valid, const Flags& fresh, int64_t time) {
 }
 
 template <ffi::DataType type>
-ffi::Error RunForwardKeeping(ffi::ThreadPool pool, Array<type> kernel, Array<type> projected,
-                             Array<type> hidden, Array<type> cell, Flags valid, Flags fresh, bool reverse,
-                             Result<type> last_hidden, Result<type> last_cell, Result<type> outputs,
-                             Result<type> kept_gates, Result<type> kept_cell, Result<type> kept_hidden) {
+ffi::Error RunForwardKeeping(ffi::ThreadPool pool, Array<type> kernel, Array<type> bias,
+                             Array<type> projected, Array<type> hidden, Array<type> cell, Flags valid,
+                             Flags fresh, bool reverse, Result<type> last_hidden, Result<type> last_cell,
+                             Result<type> outputs, Result<type> kept_gates, Result<type> kept_cell,
+                             Result<type> kept_hidden) {
   using T = ffi::NativeType<type>;
   const Shape shape = ShapeOf<type>(projected, reverse);
   const Kept<T> kept{kept_gates->typed_data(), kept_cell->typed_data(), kept_hidden->typed_data()};
-  std::make_shared<Forward<T>>(shape, MasksOf(valid, fresh, shape.time),
-                               Division(shape, sizeof(T), pool.num_threads()), projected.typed_data(),
-                               kernel.typed_data(), hidden.typed_data(), cell.typed_data(),
-                               last_hidden->typed_data(), last_cell->typed_data(), outputs->typed_data(), kept)
+  std::make_shared<Forward<T>>(
+      shape, MasksOf(valid, fresh, shape.time), Division(shape, sizeof(T), pool.num_threads()),
+      kernel.typed_data(), bias.typed_data(), projected.typed_data(), hidden.typed_data(), cell.typed_data(),
+      last_hidden->typed_data(), last_cell->typed_data(), outputs->typed_data(), kept)
       ->Run(pool);
   return ffi::Error::Success();
 }
 
 template <ffi::DataType type>
-ffi::Error RunForward(ffi::ThreadPool pool, Array<type> kernel, Array<type> projected, Array<type> hidden,
-                      Array<type> cell, Flags valid, Flags fresh, bool reverse, Result<type> last_hidden,
-                      Result<type> last_cell, Result<type> outputs) {
+ffi::Error RunForward(ffi::ThreadPool pool, Array<type> kernel, Array<type> bias, Array<type> projected,
+                      Array<type> hidden, Array<type> cell, Flags valid, Flags fresh, bool reverse,
+                      Result<type> last_hidden, Result<type> last_cell, Result<type> outputs) {
   using T = ffi::NativeType<type>;
   const Shape shape = ShapeOf<type>(projected, reverse);
-  std::make_shared<Forward<T>>(shape, MasksOf(valid, fresh, shape.time),
-                               Division(shape, sizeof(T), pool.num_threads()), projected.typed_data(),
-                               kernel.typed_data(), hidden.typed_data(), cell.typed_data(),
-                               last_hidden->typed_data(), last_cell->typed_data(), outputs->typed_data(),
-                               Kept<T>{})
+  std::make_shared<Forward<T>>(
+      shape, MasksOf(valid, fresh, shape.time), Division(shape, sizeof(T), pool.num_threads()),
+      kernel.typed_data(), bias.typed_data(), projected.typed_data(), hidden.typed_data(), cell.typed_data(),
+      last_hidden->typed_data(), last_cell->typed_data(), outputs->typed_data(), Kept<T>{})
       ->Run(pool);
   return ffi::Error::Success();
 }
@@ -641,28 +685,41 @@ ffi::Error RunBackward(ffi::ThreadPool pool, Array<type> kernel, Array<type> gat
 
 }  // namespace
 
-#define LSTM_FORWARD(Type)                                                                       \
-  ffi::Ffi::Bind()                                                                               \
-      .Ctx<ffi::ThreadPool>()                                                                    \
-      .Arg<Array<Type>>().Arg<Array<Type>>().Arg<Array<Type>>().Arg<Array<Type>>()               \
-      .Arg<Flags>().Arg<Flags>()                                                                 \
-      .Attr<bool>("reverse")                                                                     \
-      .Ret<Array<Type>>().Ret<Array<Type>>().Ret<Array<Type>>()
+#define LSTM_FORWARD(Type)    \
+  ffi::Ffi::Bind()            \
+      .Ctx<ffi::ThreadPool>() \
+      .Arg<Array<Type>>()     \
+      .Arg<Array<Type>>()     \
+      .Arg<Array<Type>>()     \
+      .Arg<Array<Type>>()     \
+      .Arg<Array<Type>>()     \
+      .Arg<Flags>()           \
+      .Arg<Flags>()           \
+      .Attr<bool>("reverse")  \
+      .Ret<Array<Type>>()     \
+      .Ret<Array<Type>>()     \
+      .Ret<Array<Type>>()
 
-#define LSTM_HANDLERS(name, Type)                                                                \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_forward_##name, RunForward<Type>, LSTM_FORWARD(Type));      \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                                 \
-      lstm_forward_keeping_##name, RunForwardKeeping<Type>,                                      \
-      LSTM_FORWARD(Type).Ret<Array<Type>>().Ret<Array<Type>>().Ret<Array<Type>>());              \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                                 \
-      lstm_backward_##name, RunBackward<Type>,                                                   \
-      ffi::Ffi::Bind()                                                                           \
-          .Ctx<ffi::ThreadPool>()                                                                \
-          .Arg<Array<Type>>().Arg<Array<Type>>().Arg<Array<Type>>()                              \
-          .Arg<Array<Type>>().Arg<Array<Type>>().Arg<Array<Type>>()                              \
-          .Arg<Flags>().Arg<Flags>()                                                             \
-          .Attr<bool>("reverse")                                                                 \
-          .Ret<Array<Type>>().Ret<Array<Type>>().Ret<Array<Type>>())
+#define LSTM_HANDLERS(name, Type)                                                           \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_forward_##name, RunForward<Type>, LSTM_FORWARD(Type)); \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                            \
+      lstm_forward_keeping_##name, RunForwardKeeping<Type>,                                 \
+      LSTM_FORWARD(Type).Ret<Array<Type>>().Ret<Array<Type>>().Ret<Array<Type>>());         \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_backward_##name, RunBackward<Type>,                    \
+                                ffi::Ffi::Bind()                                            \
+                                    .Ctx<ffi::ThreadPool>()                                 \
+                                    .Arg<Array<Type>>()                                     \
+                                    .Arg<Array<Type>>()                                     \
+                                    .Arg<Array<Type>>()                                     \
+                                    .Arg<Array<Type>>()                                     \
+                                    .Arg<Array<Type>>()                                     \
+                                    .Arg<Array<Type>>()                                     \
+                                    .Arg<Flags>()                                           \
+                                    .Arg<Flags>()                                           \
+                                    .Attr<bool>("reverse")                                  \
+                                    .Ret<Array<Type>>()                                     \
+                                    .Ret<Array<Type>>()                                     \
+                                    .Ret<Array<Type>>())
 
 LSTM_HANDLERS(float32, ffi::F32);
 LSTM_HANDLERS(float64, ffi::F64);

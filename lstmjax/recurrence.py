@@ -1,6 +1,6 @@
 r"""What of an LSTM depends on the step before: the recurrence, and its linearization, two ways each.
 
-The recurrence takes the gates' input :math:`z_t = x_t W + b` and adds :math:`h_{t-1} R`. Its linearization
+The recurrence takes the products :math:`x_t W` and adds :math:`h_{t-1} R + b`. Its linearization
 around a run is a linear map from the tangents of that input and of the initial state,
 
 .. math::
@@ -46,7 +46,7 @@ class Recurrence:
     time_major: bool
     """Arrays are ``[time, ..., size]``; else ``[..., time, size]``."""
     run: Callable[..., tuple[LSTMState, jax.Array]]
-    """``(kernel, projected, state, masks, reverse)`` to the last state and outputs."""
+    """``(kernel, bias, projected, state, masks, reverse)`` to the last state and outputs."""
     run_keeping: Callable[..., tuple[LSTMState, jax.Array, Kept]]
     """The same, and what the linearization needs."""
     linear: Callable[..., tuple[LSTMState, jax.Array]]
@@ -54,7 +54,7 @@ class Recurrence:
 
 
 def run_keeping(
-    kernel: jax.Array, projected: jax.Array, state: LSTMState, masks: Masks, reverse: bool
+    kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, reverse: bool
 ) -> tuple[LSTMState, jax.Array, Kept]:
     """The recurrence as a scan over time-major arrays; see `Recurrence`."""
     product = functools.partial(matmul, dtype=state.hidden.dtype, result_dtype=projected.dtype)
@@ -62,7 +62,7 @@ def run_keeping(
     def step(carry: LSTMState, inputs: tuple[jax.Array, Masks]) -> Any:
         projected_t, masks_t = inputs
         before = _start(carry, masks_t)
-        i, f, g, o = jnp.split(projected_t + product(before.hidden, kernel), 4, axis=-1)
+        i, f, g, o = jnp.split(projected_t + product(before.hidden, kernel) + bias, 4, axis=-1)
         i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
         cell = f * before.cell + i * g
         hidden = (o * jnp.tanh(cell)).astype(before.hidden.dtype)
@@ -75,10 +75,10 @@ def run_keeping(
 
 
 def run(
-    kernel: jax.Array, projected: jax.Array, state: LSTMState, masks: Masks, reverse: bool
+    kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, reverse: bool
 ) -> tuple[LSTMState, jax.Array]:
     """The recurrence as a scan over time-major arrays; see `Recurrence`."""
-    after, outputs, _ = run_keeping(kernel, projected, state, masks, reverse)
+    after, outputs, _ = run_keeping(kernel, bias, projected, state, masks, reverse)
     return after, outputs
 
 
@@ -128,11 +128,13 @@ def _end(after: LSTMState, carry: LSTMState, masks: Masks) -> tuple[LSTMState, A
 XLA = Recurrence(time_major=True, run=run, run_keeping=run_keeping, linear=linear)
 
 
-# The primitives. Their operands are flat: the kernel, arrays of floats, and those masks that there are;
+# The primitives. Their operands are flat: the weights, arrays of floats, and those masks that there are;
 # `masked` says of `valid` and `fresh` whether it is there.
 
 
-def _primitive(name: str, plain: Callable[..., Any], native: Callable[..., Any], avals: Any) -> Primitive:
+def _primitive(
+    name: str, plain: Callable[..., Any], native: Callable[..., Any], avals: Any, shared: int
+) -> Primitive:
     """A primitive that computes ``plain``, on CPU by ``native``, and has all rules but that of transposition.
 
     Args:
@@ -140,6 +142,7 @@ def _primitive(name: str, plain: Callable[..., Any], native: Callable[..., Any],
       plain: a JAX function of the operands and keywords; it is what is differentiated.
       native: the same by native code.
       avals: from the abstract operands and keywords to the abstract results.
+      shared: how many operands, the first, have no batch axes.
     """
     primitive = Primitive(f"lstmjax_{name}")
     primitive.multiple_results = True
@@ -156,13 +159,10 @@ def _primitive(name: str, plain: Callable[..., Any], native: Callable[..., Any],
 
     def batch(operands: Sequence[Any], axes: Sequence[int | None], **keywords: Any) -> Any:
         (size,) = {x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None}
-        kernel_axis, *rest = axes
         bind = functools.partial(primitive.bind, **keywords)
-        if kernel_axis is None:  # one more batch axis
-            operands = [
-                operands[0],
-                *(_to_front(x, a, size) for x, a in zip(operands[1:], rest, strict=True)),
-            ]
+        if all(axis is None for axis in axes[:shared]):  # one more batch axis
+            rest = zip(operands[shared:], axes[shared:], strict=True)
+            operands = [*operands[:shared], *(_to_front(x, axis, size) for x, axis in rest)]
             return bind(*operands), [0] * len(avals(*map(jax.typeof, operands), **keywords))
         operands = [_to_front(x, axis, size) for x, axis in zip(operands, axes, strict=True)]
         results = jax.lax.map(lambda each: bind(*each), operands)  # several models, one after the other
@@ -192,6 +192,7 @@ def _batch_major(tree: Any) -> Any:
 
 def _run_keeping_plain(
     kernel: jax.Array,
+    bias: jax.Array,
     projected: jax.Array,
     hidden: jax.Array,
     cell: jax.Array,
@@ -200,7 +201,7 @@ def _run_keeping_plain(
     reverse: bool,
 ) -> tuple[jax.Array, ...]:
     state, time_masks = LSTMState(hidden, cell), _time_major(_unpack(masked, masks), -1)
-    after, outputs, kept = run_keeping(kernel, _time_major(projected), state, time_masks, reverse)
+    after, outputs, kept = run_keeping(kernel, bias, _time_major(projected), state, time_masks, reverse)
     return (*after, *_batch_major((outputs, *kept)))
 
 
@@ -208,7 +209,8 @@ def _run_plain(*operands: jax.Array, **keywords: Any) -> tuple[jax.Array, ...]:
     return _run_keeping_plain(*operands, **keywords)[:3]
 
 
-def _run_keeping_avals(kernel: Any, projected: Any, hidden: Any, cell: Any, *_: Any, **__: Any) -> Any:
+def _run_keeping_avals(*operands: Any, **_: Any) -> Any:
+    _, _, projected, hidden, cell = operands[:5]
     per_step = projected.update(shape=(*projected.shape[:-1], hidden.shape[-1]))
     return [hidden, cell, per_step, projected, per_step, per_step]
 
@@ -261,28 +263,28 @@ def _transposed_avals(*operands: Any, **_: Any) -> Any:
 
 
 def _native(
-    target: str, avals: Callable[..., Any], floats: int, aliases: dict[int, int]
+    target: str, avals: Callable[..., Any], shared: int, floats: int, aliases: dict[int, int]
 ) -> Callable[..., Any]:
     """The function of operands and keywords that calls native code.
 
     Args:
       target: one of `lstmjax.native.TARGETS`.
       avals: from the abstract operands and keywords to the abstract results.
+      shared: how many operands, the first, have no batch axes.
       floats: how many operands there are before the masks.
       aliases: which operand's memory is taken for which result.
     """
 
     def call(*operands: jax.Array, masked: tuple[bool, bool], reverse: bool, **keywords: Any) -> Any:
-        kernel = operands[0]
-        rank = operands[1].ndim - 2
-        batch = operands[1].shape[:rank]
-        rows = [x.reshape(math.prod(batch), *x.shape[rank:]) for x in operands[1:]]
+        rank = operands[shared].ndim - 2
+        batch = operands[shared].shape[:rank]
+        rows = [x.reshape(math.prod(batch), *x.shape[rank:]) for x in operands[shared:]]
+        inputs = [*operands[:shared], *rows[: floats - shared]]
         none = vary_alike(jnp.zeros((0, 0), bool), like=operands)
-        masks = [none if mask is None else mask for mask in _unpack(masked, rows[floats - 1 :])]
-        inputs = [kernel, *rows[: floats - 1]]
+        masks = [none if mask is None else mask for mask in _unpack(masked, rows[floats - shared :])]
         results = avals(*(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs), **keywords)
         foreign = jax.ffi.ffi_call(
-            f"lstmjax_{target}_{kernel.dtype}",
+            f"lstmjax_{target}_{operands[0].dtype}",
             results,
             input_output_aliases=aliases,
             vmap_method="sequential",
@@ -292,17 +294,21 @@ def _native(
     return call
 
 
-_run_p = _primitive("run", _run_plain, _native("lstm_forward", _run_avals, 4, {}), _run_avals)
+_run_p = _primitive("run", _run_plain, _native("lstm_forward", _run_avals, 2, 5, {}), _run_avals, 2)
 _run_keeping_p = _primitive(
-    # the gates take the place of what went into them
     "run_keeping",
     _run_keeping_plain,
-    _native("lstm_forward_keeping", _run_keeping_avals, 4, {1: 3}),
+    _native("lstm_forward_keeping", _run_keeping_avals, 2, 5, {2: 3}),  # gates in place of what went in
     _run_keeping_avals,
+    2,
 )
-_linear_p = _primitive("linear", _linear_plain, _linear_plain, _linear_avals)
+_linear_p = _primitive("linear", _linear_plain, _linear_plain, _linear_avals, 1)
 _transposed_p = _primitive(
-    "transposed", _transposed_plain, _native("lstm_backward", _transposed_avals, 6, {1: 0}), _transposed_avals
+    "transposed",
+    _transposed_plain,
+    _native("lstm_backward", _transposed_avals, 1, 6, {1: 0}),
+    _transposed_avals,
+    1,
 )
 
 
@@ -335,17 +341,17 @@ def _operands(masks: Masks, *arrays: Array) -> tuple[list[jax.Array], tuple[bool
 
 
 def _native_run(
-    kernel: jax.Array, projected: jax.Array, state: LSTMState, masks: Masks, reverse: bool
+    kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, reverse: bool
 ) -> tuple[LSTMState, jax.Array]:
-    operands, masked = _operands(masks, kernel, projected, *state)
+    operands, masked = _operands(masks, kernel, bias, projected, *state)
     hidden, cell, outputs = _run_p.bind(*operands, masked=masked, reverse=reverse)
     return LSTMState(hidden, cell), outputs
 
 
 def _native_run_keeping(
-    kernel: jax.Array, projected: jax.Array, state: LSTMState, masks: Masks, reverse: bool
+    kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, reverse: bool
 ) -> tuple[LSTMState, jax.Array, Kept]:
-    operands, masked = _operands(masks, kernel, projected, *state)
+    operands, masked = _operands(masks, kernel, bias, projected, *state)
     hidden, cell, outputs, *kept = _run_keeping_p.bind(*operands, masked=masked, reverse=reverse)
     return LSTMState(hidden, cell), outputs, Kept(*kept)
 
