@@ -30,6 +30,7 @@ LAYERS: tuple[set[str], ...] = (
 """Modules of the library that know cells; each may import from the layers before its own."""
 
 GENERAL: tuple[set[str], ...] = (
+    {"vocabulary"},
     {"losses", "metrics", "nade", "regularizers", "batching", "progress", "checkpoint", "parallel"},
     {"environment"},
     {"record"},
