@@ -1,6 +1,7 @@
 """Bidirectional layers: one cell over the past, one over the future, of the valid part of each sequence."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ from jaxtyping import Bool, Float, Integer
 
 from lstmjax.backends import Backend
 from lstmjax.cell import Cell
+from lstmjax.remat import Remat
 from lstmjax.types import Array, Key, Params, State
 from lstmjax.unroll import unroll
 
@@ -64,6 +66,7 @@ class Bidirectional:
         reverse: bool = False,
         *,
         backend: Backend = "auto",
+        remat: Remat = None,
     ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
         """Run both cells; arguments, results and errors are those of `lstmjax.unroll`.
 
@@ -76,18 +79,10 @@ class Bidirectional:
                 f"got {type(params).__name__} and {type(state).__name__}."
             )
         before = state if state is not None else Directions(None, None)
-        forward, forward_outputs = unroll(
-            self.forward, params.forward, inputs, before.forward, lengths, resets, reverse, backend=backend
-        )
-        backward, backward_outputs = unroll(
-            self.backward,
-            params.backward,
-            inputs,
-            before.backward,
-            lengths,
-            resets,
-            not reverse,
-            backend=backend,
+        way = functools.partial(unroll, lengths=lengths, resets=resets, backend=backend, remat=remat)
+        forward, forward_outputs = way(self.forward, params.forward, inputs, before.forward, reverse=reverse)
+        backward, backward_outputs = way(
+            self.backward, params.backward, inputs, before.backward, reverse=not reverse
         )
         outputs = jnp.concatenate([forward_outputs, backward_outputs], axis=-1)
         return Directions(forward, backward), outputs

@@ -1,5 +1,6 @@
 """The cells as Flax NNX modules: thin, over the functional form, with one `nnx.Param` for each array."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float, Integer
 from lstmjax.backends import Backend
 from lstmjax.bidirectional import Bidirectional
 from lstmjax.cell import Cell, lstm
+from lstmjax.remat import Remat
 from lstmjax.types import Array, Key, Params, State
 from lstmjax.unroll import unroll
 
@@ -59,11 +61,12 @@ class Recurrent(nnx.Module):
         reverse: bool = False,
         *,
         backend: Backend = "auto",
+        remat: Remat = None,
     ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
         """Run over sequences; arguments, results and errors are those of `lstmjax.unroll`."""
-        if isinstance(self.cell, Bidirectional):
-            return self.cell.apply(self.values, inputs, state, lengths, resets, reverse, backend=backend)
-        return unroll(self.cell, self.values, inputs, state, lengths, resets, reverse, backend=backend)
+        layer = isinstance(self.cell, Bidirectional)
+        run = self.cell.apply if layer else functools.partial(unroll, self.cell)
+        return run(self.values, inputs, state, lengths, resets, reverse, backend=backend, remat=remat)
 
 
 class LSTM(Recurrent):

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Integer
 
 from lstmjax.backends import Backend, run
 from lstmjax.cell import Cell, check_inputs, check_params, check_state, describe
+from lstmjax.remat import Remat, run_in_segments, segment
 from lstmjax.scan import Masks, vary_alike
 from lstmjax.types import Array, Params, State
 
@@ -29,6 +30,7 @@ def unroll(
     reverse: bool = False,
     *,
     backend: Backend = "auto",
+    remat: Remat = None,
 ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
     """Run a cell over a batch of sequences with `jax.lax.scan`.
 
@@ -46,15 +48,18 @@ def unroll(
       reverse: run from the last valid step of each row to the first. Outputs stay at the position of
         their inputs.
       backend: how it is computed, see `lstmjax.backends`; the result is the same.
+      remat: for gradients of long sequences in little memory: segments of so many steps, or of the root
+        of all with ``"sqrt"``, are computed again where their inner states are needed. Memory beside
+        inputs and outputs then grows as that root, and the gradient takes one more forward run.
 
     Returns:
       The state after the last valid step of each row (after the first one if ``reverse``; the initial
       state for a row of length 0), and the outputs ``[..., time, output_size]``, zero beyond the lengths.
 
     Raises:
-      ValueError: a shape does not fit, or ``lengths`` (where its values are known, that is outside of
-        ``jit``) is not in ``0..time``. A length that is only known when compiled code runs is taken as
-        0 if negative and as ``time`` if larger.
+      ValueError: a shape does not fit, ``backend`` or ``remat`` is unknown, or ``lengths`` (where its
+        values are known, that is outside of ``jit``) is not in ``0..time``. A length that is only known
+        when compiled code runs is taken as 0 if negative and as ``time`` if larger.
       TypeError: a dtype or the structure of a tree does not fit.
 
     Example:
@@ -75,10 +80,10 @@ def unroll(
         lengths = check_lengths(lengths, tuple(batch_shape), time)
     if resets is not None:
         resets = check_resets(resets, (*batch_shape, time))
-    return _unroll(cell, params, inputs, state, lengths, resets, bool(reverse), backend)
+    return _unroll(cell, params, inputs, state, lengths, resets, bool(reverse), backend, segment(remat, time))
 
 
-@functools.partial(jax.jit, static_argnames=("reverse", "backend"))
+@functools.partial(jax.jit, static_argnames=("reverse", "backend", "steps"))
 def _unroll(
     cell: Cell,
     params: Params,
@@ -88,6 +93,7 @@ def _unroll(
     resets: jax.Array | None,
     reverse: bool,
     backend: Backend,
+    steps: int | None,
 ) -> tuple[State, jax.Array]:
     """`unroll` after the checks; jitted, so that a call outside of jit compiles once for each shape."""
     *batch_shape, time, _ = inputs.shape
@@ -100,7 +106,8 @@ def _unroll(
     if resets is not None:
         resets = boundaries(resets, valid, reverse)
     masks = jax.tree.map(lambda mask: jnp.moveaxis(mask, -1, 0), Masks(valid, resets))
-    state, outputs = run(backend, cell, params, jnp.moveaxis(inputs, -2, 0), state, masks, reverse)
+    way = run if steps is None else functools.partial(run_in_segments, steps)
+    state, outputs = way(backend, cell, params, jnp.moveaxis(inputs, -2, 0), state, masks, reverse)
     return state, jnp.moveaxis(outputs, 0, -2)
 
 

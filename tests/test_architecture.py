@@ -23,6 +23,7 @@ LAYERS: tuple[set[str], ...] = (
     {"recurrence"},
     {"fused"},
     {"backends"},
+    {"remat"},
     {"unroll"},
     {"bidirectional"},
     {"nnx"},
