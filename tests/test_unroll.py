@@ -650,3 +650,28 @@ def test_contract_10_every_way_is_right_in_every_dtype(name: str, way: str, dtyp
         direction = jax.tree.map(np.zeros_like, at)._replace(**{part: random_like(getattr(at, part), random)})
         slope = reference.derivative(expect_loss(name, problem), at, direction)
         assert_close(reference.inner(in_double(gradients), direction), slope, tolerance)
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("time", [6, 7], ids=["even", "uneven"])
+@pytest.mark.parametrize("name", ["lstm", "nested"])
+def test_segments_change_no_value_and_no_gradient(name, time, reverse):
+    cell = CELLS[name].make(jnp.float64)
+    keys = jax.random.split(jax.random.key(0), 5)
+    params = cell.init(keys[0])
+    inputs = jax.random.normal(keys[1], (3, time, cell.features))
+    state = jax.tree.map(lambda x: x + 0.5, cell.initial_state((3,)))
+    resets = jax.random.bernoulli(keys[3], 0.3, (3, time))
+    lengths = jnp.array([time, 3, 0])
+
+    def results(remat):
+        def loss(params, inputs, state):
+            after, outputs = lstmjax.unroll(
+                cell, params, inputs, state, lengths, resets, reverse, remat=remat
+            )
+            return sum(jnp.sin(leaf).sum() for leaf in jax.tree.leaves((after, outputs)))
+
+        return jax.value_and_grad(loss, argnums=(0, 1, 2))(params, inputs, state)
+
+    compare = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12)
+    jax.tree.map(compare, results(2), results(None))
