@@ -4,6 +4,7 @@ from lstmjax import initializers, losses, metrics
 from lstmjax.bidirectional import Bidirectional, Directions, bidirectional
 from lstmjax.cell import LSTM, Cell, LSTMParams, LSTMState, lstm
 from lstmjax.cells import GRU, Elman, ElmanParams, GRUParams, elman, gru
+from lstmjax.explain import Cost, Explanation, explain
 from lstmjax.unroll import unroll
 from lstmjax.wrappers import Residual, Stack, residual, stack
 
@@ -14,9 +15,11 @@ __all__ = [
     "LSTM",
     "Bidirectional",
     "Cell",
+    "Cost",
     "Directions",
     "Elman",
     "ElmanParams",
+    "Explanation",
     "GRUParams",
     "LSTMParams",
     "LSTMState",
@@ -24,6 +27,7 @@ __all__ = [
     "Stack",
     "bidirectional",
     "elman",
+    "explain",
     "gru",
     "initializers",
     "losses",

@@ -26,6 +26,7 @@ LAYERS: tuple[set[str], ...] = (
     {"remat"},
     {"unroll"},
     {"bidirectional"},
+    {"explain"},
     {"nnx"},
 )
 """Modules of the library that know cells; each may import from the layers before its own."""
