@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import tyro
 
 EXPERIMENTS = {
+    "speed": "the layer against Flax, Haiku, Equinox, Keras and PyTorch, side by side",
     "polyphonic_music": "the next frame of four-part chorales, folk tunes and piano music",
 }
 """One line for each experiment; the module of the same name has the rest."""

@@ -26,7 +26,7 @@ ERRORS = (CheckpointError, ConfigError, RecordError, TrainingError)
 
 
 @dataclasses.dataclass(frozen=True)
-class CommonConfig:
+class RunConfig:
     """The flags that every experiment has."""
 
     quick: bool = False
@@ -39,10 +39,26 @@ class CommonConfig:
     """Let the C library keep freed memory: quicker steps on CPU, a larger process."""
     resume: Path | None = None
     """A run's folder: go on with that run, with its config, where its last checkpoint is."""
+
+    @property
+    def seed(self) -> int:
+        """What everything random comes from; 0 where the figures are not of chance."""
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class CommonConfig(RunConfig):
+    """The flags that every experiment with a training has."""
+
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
+    @property
+    def seed(self) -> int:
+        """What everything random comes from."""
+        return self.train.seed
 
-Config = TypeVar("Config", bound=CommonConfig)
+
+Config = TypeVar("Config", bound=RunConfig)
 
 
 class Experiment(Protocol):
@@ -68,7 +84,7 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
         _check_resume(name, experiment, config, run)
     else:
         command = shlex.join(["python", "-m", "experiments", name, *arguments])
-        run = Run.create(config.runs, name, dataclasses.asdict(config), config.train.seed, command)
+        run = Run.create(config.runs, name, dataclasses.asdict(config), config.seed, command)
     print(f"run folder: {run.path}", flush=True)
     experiment.run(config, run)
     return run

@@ -1,17 +1,19 @@
 """Tables of results, built from the records in `experiments/results` and from nothing else."""
 
+import functools
 import importlib
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.__main__ import EXPERIMENTS
 from experiments.benchmark import Benchmark
+from experiments.tables import table
 from lstmjax.record import Record, Summary, load_records, summarize
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
-BEGIN, END = "<!-- begin: table of results (make pages) -->", "<!-- end: table of results -->"
 
 
 def build(check: bool = False) -> list[Path]:
@@ -25,7 +27,8 @@ def build(check: bool = False) -> list[Path]:
     """
     pages = {ROOT / "README.md": _readme((ROOT / "README.md").read_text("utf-8"))}
     for name in EXPERIMENTS:
-        pages[RESULTS / name / "README.md"] = _page(name, load_records(RESULTS, name))
+        page = getattr(_module(name), "page", functools.partial(_page, name))
+        pages[RESULTS / name / "README.md"] = page(load_records(RESULTS, name))
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text("utf-8") != text]
     for path in [] if check else stale:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,21 +36,34 @@ def build(check: bool = False) -> list[Path]:
     return [path.relative_to(ROOT) for path in stale]
 
 
-def benchmark(experiment: str) -> Benchmark:
-    """The figures that an experiment is compared with."""
-    return importlib.import_module(f"experiments.{experiment}").BENCHMARK
+def benchmark(experiment: str) -> Benchmark | None:
+    """The figures that an experiment is compared with; None for one that makes its own page."""
+    return getattr(_module(experiment), "BENCHMARK", None)
+
+
+def _module(experiment: str) -> Any:
+    return importlib.import_module(f"experiments.{experiment}")
 
 
 def _readme(text: str) -> str:
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{_summary_table()}\n{END}{after}"
+    tables = {"results": _summary_table()}
+    for name in EXPERIMENTS:
+        if hasattr(_module(name), "readme"):
+            tables[name] = _module(name).readme(load_records(RESULTS, name))
+    for name, text_of in tables.items():
+        begin, end = f"<!-- begin: table of {name} (make pages) -->", f"<!-- end: table of {name} -->"
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = f"{before}{begin}\n{text_of}\n{end}{after}"
+    return text
 
 
 def _summary_table() -> str:
     rows = [["experiment", "data", "row", "paper", "ours", "seeds", "minutes (median)"]]
     for experiment in EXPERIMENTS:
         about, records = benchmark(experiment), load_records(RESULTS, experiment)
+        if about is None:
+            continue
         link = f"[{experiment}](experiments/results/{experiment}/README.md)"
         for published in about.published:
             chosen = [record for record in records if record.label == published.label]
@@ -56,11 +72,12 @@ def _summary_table() -> str:
                 group = about.groups[published.group]
                 figures = [_figure(chosen, about.metric), str(len(chosen)), _minutes(chosen)]
                 rows.append([link, group, f"{published.label}, {about.unit}", paper, *figures])
-    return _table(rows)
+    return table(rows)
 
 
 def _page(experiment: str, records: Sequence[Record]) -> str:
     about = benchmark(experiment)
+    assert about is not None
     parts = [f"# {about.title}", EXPERIMENTS[experiment].capitalize() + ".", about.note]
     parts.append(f"Figures are `{about.metric}`, {about.unit}: mean ± sample standard deviation over seeds.")
     for group, title in about.groups.items():
@@ -83,7 +100,7 @@ def _comparison(about: Benchmark, group: str, records: Sequence[Record]) -> str:
         for published in about.published
         if published.group == group
     ]
-    return _table(rows) if len(rows) > 1 else ""
+    return table(rows) if len(rows) > 1 else ""
 
 
 def _commands(records: Sequence[Record]) -> str:
@@ -115,8 +132,3 @@ def _minutes(records: Sequence[Record]) -> str:
 def _summary(records: Sequence[Record]) -> Summary:
     (summary,) = summarize(records).values()
     return summary
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])

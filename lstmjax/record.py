@@ -49,7 +49,10 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """A run worth keeping, as `<results>/<experiment>/<label>-seed<seed>.json` has it."""
+    """A run worth keeping, as `<results>/<experiment>/<label>-seed<seed>.json` has it.
+
+    The name has no seed where the seed is 0: figures that are not of chance, such as timings.
+    """
 
     experiment: str
     label: str
@@ -65,7 +68,8 @@ class Record:
     @property
     def file(self) -> Path:
         """Where it lies in the folder of all results."""
-        return Path(self.experiment, f"{self.label}-seed{self.seed}.json")
+        seed = f"-seed{self.seed}" if self.seed else ""
+        return Path(self.experiment, f"{self.label}{seed}.json")
 
 
 class Statistic(NamedTuple):

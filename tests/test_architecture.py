@@ -43,7 +43,17 @@ GENERAL: tuple[set[str], ...] = (
 WITH_FLAX = {"nnx", "linen"}
 """The only modules of the library that may import Flax."""
 
-SHARED_BY_EXPERIMENTS = {"benchmark", "command_line", "datasets", "pages", "plots", "rendering"}
+SHARED_BY_EXPERIMENTS = {
+    "benchmark",
+    "command_line",
+    "datasets",
+    "pages",
+    "peers",
+    "plots",
+    "rendering",
+    "speed_page",
+    "tables",
+}
 """Modules beside the experiments that these may import, and that import no experiment."""
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
