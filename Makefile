@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: run quick test test-slow lint pages clean
+.PHONY: run quick test test-slow speed lint pages clean
 
 run: $(READY)            ## train the polyphonic music model on the Bach chorales that come with music21
 	$(BIN)/python -m experiments polyphonic_music $(ARGS)
@@ -17,6 +17,10 @@ test: $(READY) lint      ## the tests, without those marked slow
 
 test-slow: $(READY)      ## all the tests that take longer than a minute
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+speed: $(READY)          ## time the layer against the packages of the extra `bench`, which this installs
+	$(BIN)/python -m pip install --quiet --editable ".[experiments,bench]" -c constraints.txt
+	$(BIN)/python -m experiments speed $(ARGS)
 
 lint: $(READY)           ## style and types
 	$(BIN)/ruff check .

@@ -14,10 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import jax
 import tyro
 
-from lstmjax import parallel
+from lstmjax import native, parallel
 from lstmjax.checkpoint import CheckpointError
+from lstmjax.environment import device
 from lstmjax.record import RecordError, Run
 from lstmjax.train import ConfigError, TrainConfig, TrainingError
 
@@ -77,8 +79,7 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
     """Run an experiment as its command line says; returns the run, finished."""
     program = f"python -m experiments {name}"
     config = parse(experiment, arguments, program)
-    if config.keep_memory:
-        parallel.keep_memory()
+    print(_host(config.keep_memory and parallel.keep_memory()))
     if config.resume is not None:
         run = Run.open(config.resume)
         _check_resume(name, experiment, config, run)
@@ -88,6 +89,14 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
     print(f"run folder: {run.path}", flush=True)
     experiment.run(config, run)
     return run
+
+
+def _host(memory_kept: bool) -> str:
+    """What the run has to compute with."""
+    kept = "kept" if memory_kept else "given back"
+    if jax.default_backend() != "cpu":
+        return f"host: {device()}; freed memory is {kept}"
+    return f"host: {device()}; native LSTM code: {native.load() or 'yes'}; freed memory is {kept}"
 
 
 def _check_resume(name: str, experiment: Experiment, config: Any, run: Run) -> None:

@@ -33,7 +33,7 @@ import lstmjax
 from experiments import peers, speed_page
 from experiments.command_line import RunConfig
 from experiments.peers import Layer, Peer
-from lstmjax import native, train
+from lstmjax import train
 from lstmjax.backends import Backend
 from lstmjax.record import Run
 
@@ -72,12 +72,17 @@ class Config(RunConfig):
     """XLA devices on the CPU; with more than one, our layer is also timed with its batch over all of them."""
     backends: tuple[Backend, ...] = ("scan", "fused")
     """Our own other ways to run the layer, to be timed too."""
+    layers: tuple[str, ...] = ()
+    """Only these of the layers, such as 20x35x200x200; by default all."""
     rivals: tuple[str, ...] = (*peers.JAX_PEERS, "torch")
     """The packages to compare with: some of linen, nnx, haiku, equinox, keras, torch."""
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise train.ConfigError(f"rounds must be at least 1, got {self.rounds}.")
+        missing = set(self.layers) - set(map(str, (*SHAPES, *VARIANTS)))
+        if missing:
+            raise train.ConfigError(f"there is no layer {sorted(missing)}; there are {[*map(str, SHAPES)]}.")
         unknown = set(self.rivals) - {*peers.JAX_PEERS, "torch"}
         if unknown:
             raise train.ConfigError(
@@ -104,7 +109,9 @@ def run(config: Config, run: Run) -> None:
     variants: Sequence[Layer] = VARIANTS
     if config.quick:
         shapes, variants = (Layer(4, 10, 16, 16),), (Layer(4, 10, 16, 16, depth=2),)
-    print(f"native code: {native.load() or 'yes'}; {config.devices} XLA device(s)", flush=True)
+    if config.layers:
+        shapes = [layer for layer in shapes if str(layer) in config.layers]
+        variants = [layer for layer in variants if str(layer) in config.layers]
     figures: dict[str, float] = {}
     for number, layer in enumerate((*shapes, *variants)):
         found = measure_layer(config, layer)
@@ -118,10 +125,11 @@ def run(config: Config, run: Run) -> None:
         )
         gc.collect()
     figures |= means(figures, [str(layer) for layer in shapes])
-    figures |= measure_utilization(figures, shapes[-1] if config.quick else SHAPES[2])
-    figures |= measure_compilation(shapes[0])
-    figures |= measure_streaming(config)
-    figures |= measure_vocabulary(config, ((40, 8, 100),) if config.quick else VOCABULARIES)
+    if not config.layers:
+        figures |= measure_utilization(figures, shapes[-1] if config.quick else SHAPES[2])
+        figures |= measure_compilation(shapes[0])
+        figures |= measure_streaming(config)
+        figures |= measure_vocabulary(config, ((40, 8, 100),) if config.quick else VOCABULARIES)
     run.finish(figures)
     print(speed_page.tables(figures))
 

@@ -50,25 +50,17 @@ def page(records: Sequence[Record]) -> str:
 
 def tables(metrics: Mapping[str, float]) -> str:
     """All tables of one run."""
-    parts = [
-        "### Geometric means over shapes",
-        _means(metrics),
-        "### Value and gradient, each shape",
-        _ratios(metrics, "grad"),
-        "### Forward, each shape",
-        _ratios(metrics, "forward"),
-        "### Compile time of the gradient, seconds",
-        _plain(metrics, "compile_seconds", ".2f"),
-        "### Memory that XLA sets aside for the gradient, MiB",
-        _plain(metrics, "memory_mib", ".0f"),
-        "### A streamed step, microseconds",
-        _plain(metrics, "step_microseconds", ".0f"),
-        "### Loss of a large vocabulary: value and gradient against optax over all logits",
-        _loss(metrics),
-        "### Rates",
-        _rates(metrics),
-    ]
-    return "\n\n".join(parts)
+    parts = {
+        "Geometric means over shapes": _means(metrics),
+        "Value and gradient, each shape": _ratios(metrics, "grad"),
+        "Forward, each shape": _ratios(metrics, "forward"),
+        "Compile time of the gradient, seconds": _plain(metrics, "compile_seconds", ".2f"),
+        "Memory that XLA sets aside for the gradient, MiB": _plain(metrics, "memory_mib", ".0f"),
+        "A streamed step, microseconds": _plain(metrics, "step_microseconds", ".0f"),
+        "Loss of a large vocabulary: value and gradient against optax over all logits": _loss(metrics),
+        "Rates": _rates(metrics),
+    }
+    return "\n\n".join(f"### {title}\n\n{part}" for title, part in parts.items() if part.count("\n") > 1)
 
 
 def _means(metrics: Mapping[str, float]) -> str:
