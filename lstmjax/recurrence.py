@@ -298,7 +298,7 @@ _run_p = _primitive("run", _run_plain, _native("lstm_forward", _run_avals, 2, 5,
 _run_keeping_p = _primitive(
     "run_keeping",
     _run_keeping_plain,
-    _native("lstm_forward_keeping", _run_keeping_avals, 2, 5, {2: 3}),  # gates in place of what went in
+    _native("lstm_forward_keeping", _run_keeping_avals, 2, 5, {}),
     _run_keeping_avals,
     2,
 )
