@@ -64,7 +64,7 @@ Config = TypeVar("Config", bound=RunConfig)
 
 
 class Experiment(Protocol):
-    """What a module in `experiments` offers."""
+    """What a module in `experiments` offers; ``prepare(config)``, if there, runs before JAX does anything."""
 
     Config: type[Any]
 
@@ -79,6 +79,7 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
     """Run an experiment as its command line says; returns the run, finished."""
     program = f"python -m experiments {name}"
     config = parse(experiment, arguments, program)
+    getattr(experiment, "prepare", lambda config: None)(config)
     print(_host(config.keep_memory and parallel.keep_memory()))
     if config.resume is not None:
         run = Run.open(config.resume)

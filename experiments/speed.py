@@ -95,6 +95,13 @@ def preset(config: Config) -> Config:
     return dataclasses.replace(config, rounds=2) if config.quick else config
 
 
+def prepare(config: Config) -> None:
+    """What must be set before JAX is used."""
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    jax.config.update("jax_num_cpu_devices", config.devices)
+    jax.config.update("jax_enable_compilation_cache", False)
+
+
 page, readme = speed_page.page, speed_page.readme
 
 
@@ -102,9 +109,6 @@ def run(config: Config, run: Run) -> None:
     """Measure everything, and write it down."""
     if config.resume is not None:
         raise train.ConfigError("timings cannot be resumed: start anew.")
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    jax.config.update("jax_num_cpu_devices", config.devices)
-    jax.config.update("jax_enable_compilation_cache", False)
     shapes: Sequence[Layer] = SHAPES
     variants: Sequence[Layer] = VARIANTS
     if config.quick:
