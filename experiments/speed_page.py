@@ -36,8 +36,8 @@ def page(records: Sequence[Record]) -> str:
         "Our layer (`backend='auto'`) against others with the same weights, in turns within one process; "
         "outputs and gradients are first checked equal. Ratios are our time over theirs, the median over "
         "rounds and half the range of its middle half: below 1 we are quicker. A shape is batch x time x "
-        "features x hidden. Memory is what XLA sets aside beside arguments and results; native code has a copy "
-        "of the recurrent weights and a few states beside it. [What was tried](../../../docs/speed.md).",
+        "features x hidden. Memory is what XLA sets aside beside arguments and results; native code has a "
+        "copy of the recurrent weights and a few states beside it. [What was tried](../../../docs/speed.md).",
     ]
     for record in records:
         parts += [
