@@ -3,9 +3,13 @@
 ``"scan"``    scans ``cell.step`` and lets JAX differentiate it. Works for every cell.
 ``"fused"``   runs a stack layer by layer, and LSTMs with the derivative of `lstmjax.fused`; else as scan.
 ``"native"``  as fused, with the recurrence of float32 and float64 LSTMs in C++ where they run on a CPU.
-``"auto"``    takes what was measured to be soonest: native on a CPU; without native code, fused for LSTMs of
+``"pallas"``  as fused, with the recurrence as Pallas kernels on a GPU, for LSTMs whose recurrent kernel fits
+              on chip (`lstmjax.pallas`); without a GPU in interpret mode, which is slow and for tests.
+``"cudnn"``   LSTMs in float32 without resets by cuDNN, on a GPU (`lstmjax.cudnn`).
+``"auto"``    takes what was measured to be soonest on a CPU: native; without native code, fused for LSTMs of
               at least `FUSED_FROM` hidden units, since the sums of smaller ones stay in the processor's cache
-              within a scan.
+              within a scan. On a GPU, where nothing was measured yet, cudnn where it can, else pallas where
+              that can, else fused: they launch one kernel for a sequence, and not some for each step.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -13,16 +17,16 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from lstmjax import native
+from lstmjax import cudnn, native, pallas
 from lstmjax.cell import LSTM, Cell
 from lstmjax.fused import fused_lstm
-from lstmjax.recurrence import NATIVE, XLA
+from lstmjax.recurrence import XLA
 from lstmjax.scan import Masks, scan, select
 from lstmjax.types import Params, State
 from lstmjax.wrappers import Residual, Stack
 
-Way = Literal["scan", "fused", "native"]
-Backend = Literal["auto", "scan", "fused", "native"]
+Way = Literal["scan", "fused", "native", "pallas", "cudnn"]
+Backend = Literal["auto", "scan", "fused", "native", "pallas", "cudnn"]
 
 FUSED_FROM = 160
 
@@ -34,11 +38,17 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose(backend: Backend, cell: Cell) -> Choice:
-    """How a cell that is no stack is run on JAX's default platform.
+def choose(backend: Backend, cell: Cell, *, resets: bool = False, platform: str | None = None) -> Choice:
+    """How a cell that is no stack is run.
+
+    Args:
+      backend: as for `unroll`.
+      cell: no stack.
+      resets: whether there will be resets.
+      platform: as `jax.default_backend` names it, which is the default.
 
     Raises:
-      ValueError: there is no such backend, or native code is asked for and cannot be had here.
+      ValueError: there is no such backend, or one is asked for by name and cannot be had here.
     """
     if backend not in get_args(Backend):
         raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}.")
@@ -46,24 +56,49 @@ def choose(backend: Backend, cell: Cell) -> Choice:
         return Choice("scan", "asked for")
     if type(cell) is not LSTM:  # not isinstance: a subclass may have a step of its own
         return Choice("scan", f"the only way for {type(cell).__name__}")
-    if backend == "fused":
-        return Choice("fused", "asked for")
-    if backend == "native" and native.load() is not None:
-        raise ValueError(f"backend='native' cannot be had: {native.load()}. Use backend='auto'.")
-    why_not = _why_not_native(backend, cell)
+    platform = jax.default_backend() if platform is None else platform
+    if backend == "auto":
+        return _quickest(cell, resets, platform)
+    why_not = _why_not_as_asked(backend, cell, resets, platform)
+    if why_not is not None:
+        raise ValueError(f"backend={backend!r} cannot be had: {why_not}. Use backend='auto'.")
+    if backend == "native" and _no_native_dtypes(cell) is not None:
+        return Choice("fused", f"{_no_native_dtypes(cell)}")
+    if backend == "pallas" and platform != "gpu":
+        return Choice("pallas", f"asked for; in interpret mode, as the platform is {platform}")
+    return Choice(backend, "asked for")
+
+
+def _why_not_as_asked(backend: Backend, cell: LSTM, resets: bool, platform: str) -> str | None:
+    if backend == "native":
+        return native.load()
+    if backend == "pallas":
+        return pallas.why_not(cell, platform)
+    return cudnn.why_not(cell, resets, platform) if backend == "cudnn" else None
+
+
+def _quickest(cell: LSTM, resets: bool, platform: str) -> Choice:
+    if platform == "gpu":
+        no_cudnn, no_pallas = cudnn.why_not(cell, resets, platform), pallas.why_not(cell, platform)
+        if no_cudnn is None:
+            return Choice("cudnn", "on a GPU, and it has all that is asked for")
+        if no_pallas is None:
+            return Choice("pallas", f"on a GPU; {no_cudnn}")
+        return Choice("fused", f"{no_cudnn}; {no_pallas}")
+    why_not = _no_native_dtypes(cell)
     if why_not is None:
-        return Choice("native", "asked for" if backend == "native" else "the quickest on CPU")
-    if backend == "native" or cell.hidden >= FUSED_FROM:
+        why_not = native.load() if platform == "cpu" else f"the platform is {platform}"
+    if why_not is None:
+        return Choice("native", "the quickest on CPU")
+    if cell.hidden >= FUSED_FROM:
         return Choice("fused", why_not)
     return Choice("scan", f"{why_not}; less than {FUSED_FROM} hidden units")
 
 
-def _why_not_native(backend: Backend, cell: LSTM) -> str | None:
+def _no_native_dtypes(cell: LSTM) -> str | None:
     if cell.dtype != cell.param_dtype or str(cell.dtype) not in native.DTYPES:
         return f"native code is for {' and '.join(native.DTYPES)} throughout"
-    if backend == "auto" and jax.default_backend() != "cpu":
-        return f"the platform is {jax.default_backend()}"
-    return native.load()
+    return None
 
 
 def run(
@@ -93,13 +128,20 @@ def run(
         state, outputs = run(backend, cell.cell, params, inputs, state, masks, reverse)
         total = inputs + outputs
         return state, total if masks.valid is None else select(masks.valid, total, jnp.zeros_like(total))
-    way = choose(backend, cell).way
+    way = choose(backend, cell, resets=masks.fresh is not None).way
     if way == "scan":
         return scan(cell, params, inputs, state, masks, reverse)
     assert isinstance(cell, LSTM)
     if way == "fused":
         return fused_lstm(XLA, cell, params, inputs, state, masks, reverse)
-    inputs = jnp.moveaxis(inputs, 0, -2)  # XLA cancels this with the opposite one in `unroll`
+    # The other ways are batch-major; XLA cancels the transposition with the opposite one in `unroll`.
     masks = jax.tree.map(lambda mask: jnp.moveaxis(mask, 0, -1), masks)
-    state, outputs = fused_lstm(NATIVE, cell, params, inputs, state, masks, reverse)
+    arguments = (cell, params, jnp.moveaxis(inputs, 0, -2), state, masks, reverse)
+    if way == "cudnn":
+        state, outputs = cudnn.cudnn_lstm(*arguments)
+    elif way == "native":
+        state, outputs = fused_lstm(native.NATIVE, *arguments)
+    else:
+        compiled = jax.default_backend() == "gpu"
+        state, outputs = fused_lstm(pallas.PALLAS if compiled else pallas.INTERPRETED, *arguments)
     return state, jnp.moveaxis(outputs, -2, 0)

@@ -88,7 +88,7 @@ def explain(
       [('LSTM(features=64, hidden=128)', 'scan')]
     """
     params = jax.eval_shape(cell.init, jax.random.key(0))
-    parts = tuple((part, choose(backend, part)) for part in _parts(cell))
+    parts = tuple((part, choose(backend, part, resets=resets)) for part in _parts(cell))
     steps = segment(remat, shape[-2])
     run = functools.partial(unroll, cell) if isinstance(cell, Cell) else cell.apply
     masks: dict[str, Any] = {}

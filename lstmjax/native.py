@@ -15,10 +15,16 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jaxlib
+
+from lstmjax.primitives import Kernels, primitives, run_avals, run_keeping_avals, transposed_avals
+from lstmjax.scan import Masks, vary_alike
 
 VARIABLE = "LSTMJAX_NATIVE"
 SOURCE = Path(__file__).with_name("native.cc")
@@ -104,3 +110,38 @@ def _output(command: list[str]) -> str:
         lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
         raise NativeError(f"{command[0]} failed: {lines[0] if lines else f'status {done.returncode}'}")
     return done.stdout
+
+
+def _foreign(target: str, avals: Callable[..., Any], aliases: dict[int, int]) -> Callable[..., Any]:
+    """The function of operands and masks that calls native code.
+
+    Args:
+      target: one of `TARGETS`.
+      avals: from the abstract operands to the abstract results.
+      aliases: which operand's memory is taken for which result.
+    """
+
+    def call(*operands: jax.Array, masks: Masks, reverse: bool) -> Any:
+        none = vary_alike(jnp.zeros((0, 0), bool), like=operands)
+        given = [none if mask is None else mask for mask in masks]
+        foreign = jax.ffi.ffi_call(
+            f"lstmjax_{target}_{operands[0].dtype}",
+            avals(*(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands)),
+            input_output_aliases=aliases,
+            vmap_method="sequential",
+        )
+        return foreign(*operands, *given, reverse=reverse)
+
+    return call
+
+
+NATIVE = primitives(
+    "native",
+    Kernels(
+        run=_foreign("lstm_forward", run_avals, {}),
+        run_keeping=_foreign("lstm_forward_keeping", run_keeping_avals, {2: 3}),  # gates for what went in
+        transposed=_foreign("lstm_backward", transposed_avals, {1: 0}),
+    ),
+    platform="cpu",
+)
+"""The recurrence in C++ on CPU, once `load` has returned None."""

@@ -65,8 +65,8 @@ def test_values_without_a_gradient_are_those_of_the_scan_to_the_bit():
 
 def test_an_unknown_backend_is_named(unchecked):
     cell = lstmjax.lstm(3, 4)
-    with pytest.raises(ValueError, match="backend must be one of auto, scan, fused, native, got 'cudnn'"):
-        lstmjax.unroll(cell, cell.init(jax.random.key(0)), jnp.ones((2, 7, 3)), backend="cudnn")
+    with pytest.raises(ValueError, match=r"backend must be one of auto, scan, fused, .*, got 'cuda'"):
+        lstmjax.unroll(cell, cell.init(jax.random.key(0)), jnp.ones((2, 7, 3)), backend="cuda")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -88,7 +88,7 @@ def test_layers_and_modules_pass_the_backend_on(unchecked):
     cell = lstmjax.lstm(3, 4)
     layer = lstmjax.bidirectional(cell, cell)
     with pytest.raises(ValueError, match="backend must be"):
-        layer.apply(layer.init(jax.random.key(0)), jnp.ones((2, 7, 3)), backend="cudnn")
+        layer.apply(layer.init(jax.random.key(0)), jnp.ones((2, 7, 3)), backend="cuda")
     for part in (cell, layer):
         with pytest.raises(ValueError, match="backend must be"):
-            Recurrent(part, rngs=nnx.Rngs(0))(jnp.ones((2, 7, 3)), backend="cudnn")
+            Recurrent(part, rngs=nnx.Rngs(0))(jnp.ones((2, 7, 3)), backend="cuda")
