@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+CUDA   ?= cuda12
 
-.PHONY: run quick test test-slow speed lint pages clean
+.PHONY: run quick test test-slow test-gpu speed lint pages clean
 
 run: $(READY)            ## train the polyphonic music model on the Bach chorales that come with music21
 	$(BIN)/python -m experiments polyphonic_music $(ARGS)
@@ -21,6 +22,9 @@ test-slow: $(READY)      ## all the tests that take longer than a minute
 speed: $(READY)          ## time the layer against the packages of the extra `bench`, which this installs
 	$(BIN)/python -m pip install --quiet --editable ".[experiments,bench]" -c constraints.txt
 	$(BIN)/python -m experiments speed $(ARGS)
+test-gpu: $(READY)       ## the tests that need an NVIDIA GPU: parity of all ways of running an LSTM
+	$(BIN)/python -m pip install --quiet "jax[$(CUDA)]" -c constraints.txt
+	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 lint: $(READY)           ## style and types
 	$(BIN)/ruff check .

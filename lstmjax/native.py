@@ -139,7 +139,7 @@ NATIVE = primitives(
     "native",
     Kernels(
         run=_foreign("lstm_forward", run_avals, {}),
-        run_keeping=_foreign("lstm_forward_keeping", run_keeping_avals, {2: 3}),  # gates for what went in
+        run_keeping=_foreign("lstm_forward_keeping", run_keeping_avals, {}),
         transposed=_foreign("lstm_backward", transposed_avals, {1: 0}),
     ),
     platform="cpu",

@@ -57,6 +57,9 @@ WAYS: dict[str, Callable[..., Any]] = {
 }
 """Ways to run a cell over sequences, with the arguments and results of `lstmjax.unroll`."""
 
+if jax.default_backend() != "gpu":  # in interpret mode; compiled, it has no float64: test_pallas.py
+    WAYS["pallas"] = functools.partial(lstmjax.unroll, backend="pallas")
+
 if native.load() is None:  # test_native.py tells why it is not, and fails where it should be
     WAYS["native"] = functools.partial(lstmjax.unroll, backend="native")
 

@@ -31,6 +31,22 @@ hypothesis.settings.register_profile("lstmjax", deadline=None, derandomize=True,
 hypothesis.settings.load_profile("lstmjax")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Kernels in interpret mode take their time: the contract runs them on the one cell that they are for."""
+
+    def is_wanted(item: pytest.Item) -> bool:
+        given = getattr(getattr(item, "callspec", None), "params", {})
+        return given.get("way") != "pallas" or given.get("name", "lstm") == "lstm"
+
+    items[:] = filter(is_wanted, items)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked ``gpu`` are for machines that have one."""
+    if item.get_closest_marker("gpu") and jax.default_backend() != "gpu":
+        pytest.skip(f"needs a GPU; JAX's platform is {jax.default_backend()}")
+
+
 @pytest.fixture(scope="module")
 def exact() -> Iterator[None]:
     """float64, and no dtype changed behind one's back: what the core is tested under.
