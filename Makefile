@@ -22,6 +22,7 @@ test-slow: $(READY)      ## all the tests that take longer than a minute
 speed: $(READY)          ## time the layer against the packages of the extra `bench`, which this installs
 	$(BIN)/python -m pip install --quiet --editable ".[experiments,bench]" -c constraints.txt
 	$(BIN)/python -m experiments speed $(ARGS)
+
 test-gpu: $(READY)       ## the tests that need an NVIDIA GPU: parity of all ways of running an LSTM
 	$(BIN)/python -m pip install --quiet "jax[$(CUDA)]" -c constraints.txt
 	$(BIN)/python -m pytest -m gpu $(ARGS)
