@@ -1,4 +1,4 @@
-"""Tables of results, built from the records in `experiments/results` and from nothing else."""
+"""Tables of results, from the records in `experiments/results` alone; and of cells, from the code."""
 
 import functools
 import importlib
@@ -10,6 +10,7 @@ from typing import Any
 from experiments.__main__ import EXPERIMENTS
 from experiments.benchmark import Benchmark
 from experiments.tables import table
+from lstmjax.catalogue import CELLS
 from lstmjax.record import Record, Summary, load_records, summarize
 
 ROOT = Path(__file__).parent.parent
@@ -17,7 +18,7 @@ RESULTS = ROOT / "experiments" / "results"
 
 
 def build(check: bool = False) -> list[Path]:
-    """Write the page of each experiment and the table of the README.
+    """Write the page of each experiment and the tables of the README.
 
     Args:
       check: write nothing.
@@ -46,7 +47,7 @@ def _module(experiment: str) -> Any:
 
 
 def _readme(text: str) -> str:
-    tables = {"results": _summary_table()}
+    tables = {"results": _summary_table(), "cells": _table_of_cells()}
     for name in EXPERIMENTS:
         if hasattr(_module(name), "readme"):
             tables[name] = _module(name).readme(load_records(RESULTS, name))
@@ -56,6 +57,12 @@ def _readme(text: str) -> str:
         _, after = rest.split(end)
         text = f"{before}{begin}\n{text_of}\n{end}{after}"
     return text
+
+
+def _table_of_cells() -> str:
+    rows = [["cell", "made by", "what is special", "paper"]]
+    rows += [[name, f"`{entry.call}`", entry.summary, entry.paper] for name, entry in CELLS.items()]
+    return table(rows)
 
 
 def _summary_table() -> str:

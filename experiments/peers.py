@@ -38,9 +38,9 @@ class Layer:
     def cells(self) -> list[lstmjax.LSTM]:
         """One for each set of weights: layers in order, or forward and backward."""
         if self.bidirectional:
-            return [lstmjax.lstm(self.features, self.hidden)] * 2
+            return [lstmjax.LSTM(self.features, self.hidden)] * 2
         sizes = [self.features] + [self.hidden] * (self.depth - 1)
-        return [lstmjax.lstm(size, self.hidden) for size in sizes]
+        return [lstmjax.LSTM(size, self.hidden) for size in sizes]
 
     @property
     def output_size(self) -> int:

@@ -2,30 +2,57 @@
 
 from lstmjax import initializers, losses, metrics
 from lstmjax.bidirectional import Bidirectional, Directions, bidirectional
-from lstmjax.cell import LSTM, Cell, LSTMParams, LSTMState, lstm
+from lstmjax.catalogue import CELLS
+from lstmjax.cell import LSTM, Cell, LSTMParams, LSTMState
 from lstmjax.cells import GRU, Elman, ElmanParams, GRUParams, elman, gru
+from lstmjax.convolutional import ConvLSTM, ConvLSTMParams, conv_lstm
 from lstmjax.explain import Cost, Explanation, explain
+from lstmjax.minimal import LinearCell, LinearParams, LinearState, MinGRU, MinLSTM, min_gru, min_lstm
+from lstmjax.multiplicative import MultiplicativeLSTM, MultiplicativeLSTMParams, multiplicative_lstm
 from lstmjax.unroll import unroll
+from lstmjax.variants import GeneralLSTM, GeneralLSTMParams, GeneralLSTMState, LayerNorms, lstm
 from lstmjax.wrappers import Residual, Stack, residual, stack
+from lstmjax.xlstm import MLSTM, SLSTM, MLSTMParams, MLSTMState, SLSTMParams, SLSTMState, mlstm, slstm
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CELLS",
     "GRU",
     "LSTM",
+    "MLSTM",
+    "SLSTM",
     "Bidirectional",
     "Cell",
+    "ConvLSTM",
+    "ConvLSTMParams",
     "Cost",
     "Directions",
     "Elman",
     "ElmanParams",
     "Explanation",
     "GRUParams",
+    "GeneralLSTM",
+    "GeneralLSTMParams",
+    "GeneralLSTMState",
     "LSTMParams",
     "LSTMState",
+    "LayerNorms",
+    "LinearCell",
+    "LinearParams",
+    "LinearState",
+    "MLSTMParams",
+    "MLSTMState",
+    "MinGRU",
+    "MinLSTM",
+    "MultiplicativeLSTM",
+    "MultiplicativeLSTMParams",
     "Residual",
+    "SLSTMParams",
+    "SLSTMState",
     "Stack",
     "bidirectional",
+    "conv_lstm",
     "elman",
     "explain",
     "gru",
@@ -33,7 +60,12 @@ __all__ = [
     "losses",
     "lstm",
     "metrics",
+    "min_gru",
+    "min_lstm",
+    "mlstm",
+    "multiplicative_lstm",
     "residual",
+    "slstm",
     "stack",
     "unroll",
 ]

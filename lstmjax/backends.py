@@ -6,6 +6,7 @@
 ``"pallas"``  as fused, with the recurrence as Pallas kernels on a GPU, for LSTMs whose recurrent kernel fits
               on chip (`lstmjax.pallas`); without a GPU in interpret mode, which is slow and for tests.
 ``"cudnn"``   LSTMs in float32 without resets by cuDNN, on a GPU (`lstmjax.cudnn`).
+``"associative"``  as scan, but a `LinearCell` over all steps at once (`lstmjax.associative`).
 ``"auto"``    takes what was measured to be soonest on a CPU: native; without native code, fused for LSTMs of
               at least `FUSED_FROM` hidden units, since the sums of smaller ones stay in the processor's cache
               within a scan. On a GPU, where nothing was measured yet, cudnn where it can, else pallas where
@@ -18,15 +19,17 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import cudnn, native, pallas
+from lstmjax.associative import associative
 from lstmjax.cell import LSTM, Cell
 from lstmjax.fused import fused_lstm
+from lstmjax.minimal import LinearCell
 from lstmjax.recurrence import XLA
 from lstmjax.scan import Masks, scan, select
 from lstmjax.types import Params, State
 from lstmjax.wrappers import Residual, Stack
 
-Way = Literal["scan", "fused", "native", "pallas", "cudnn"]
-Backend = Literal["auto", "scan", "fused", "native", "pallas", "cudnn"]
+Way = Literal["scan", "fused", "native", "pallas", "cudnn", "associative"]
+Backend = Literal["auto", "scan", "fused", "native", "pallas", "cudnn", "associative"]
 
 FUSED_FROM = 160
 
@@ -55,18 +58,34 @@ def choose(backend: Backend, cell: Cell, *, resets: bool = False, platform: str 
     if backend == "scan":
         return Choice("scan", "asked for")
     if type(cell) is not LSTM:  # not isinstance: a subclass may have a step of its own
-        return Choice("scan", f"the only way for {type(cell).__name__}")
+        return _choose_for_other(backend, cell)
     platform = jax.default_backend() if platform is None else platform
     if backend == "auto":
         return _quickest(cell, resets, platform)
     why_not = _why_not_as_asked(backend, cell, resets, platform)
     if why_not is not None:
         raise ValueError(f"backend={backend!r} cannot be had: {why_not}. Use backend='auto'.")
+    return _as_asked(backend, cell, platform)
+
+
+def _as_asked(backend: Way, cell: LSTM, platform: str) -> Choice:
+    if backend == "associative":
+        return Choice("scan", "its gates see its state, so that steps cannot be taken together")
     if backend == "native" and _no_native_dtypes(cell) is not None:
         return Choice("fused", f"{_no_native_dtypes(cell)}")
     if backend == "pallas" and platform != "gpu":
         return Choice("pallas", f"asked for; in interpret mode, as the platform is {platform}")
     return Choice(backend, "asked for")
+
+
+def _choose_for_other(backend: Backend, cell: Cell) -> Choice:
+    # A subclass may have a step of its own, of which its coefficients say nothing.
+    linear = isinstance(cell, LinearCell) and type(cell).step is LinearCell.step
+    if linear and backend == "associative":
+        return Choice("associative", "asked for")
+    if linear and backend == "auto":
+        return Choice("associative", "its steps can be taken together")
+    return Choice("scan", f"{backend} is for LSTMs" if linear else f"the only way for {type(cell).__name__}")
 
 
 def _why_not_as_asked(backend: Backend, cell: LSTM, resets: bool, platform: str) -> str | None:
@@ -131,6 +150,9 @@ def run(
     way = choose(backend, cell, resets=masks.fresh is not None).way
     if way == "scan":
         return scan(cell, params, inputs, state, masks, reverse)
+    if way == "associative":
+        assert isinstance(cell, LinearCell)
+        return associative(cell, params, inputs, state, masks, reverse)
     assert isinstance(cell, LSTM)
     if way == "fused":
         return fused_lstm(XLA, cell, params, inputs, state, masks, reverse)

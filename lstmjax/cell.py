@@ -1,4 +1,4 @@
-"""What a cell is, and the LSTM.
+"""What a cell is, and the usual LSTM (`lstmjax.variants` makes it, and has its relatives).
 
 A *cell* is three pure functions and the static numbers that they need: ``init`` makes parameters,
 ``initial_state`` makes a state, ``step`` advances the state by one time step. Cells are frozen dataclasses:
@@ -9,7 +9,7 @@ any other argument (it is a pytree without leaves). `lstmjax.unroll` runs any ce
 import abc
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ class Cell(abc.ABC):
     with the batch shape; ``step`` must work for any batch shape.
 
     Example:
-      >>> cell = lstm(features=3, hidden=4)
+      >>> cell = LSTM(features=3, hidden=4)
       >>> params = cell.init(jax.random.key(0))
       >>> state, output = cell.step(params, cell.initial_state((2,)), jnp.ones((2, 3)))
       >>> output.shape
@@ -96,8 +96,11 @@ class GatedCell(Cell):
     dtype: DTypeLike = jnp.float32
     param_dtype: Any = None
 
+    maker: ClassVar[str] = ""
+    """The function that makes the cell, for error messages; by default the name of the class in small."""
+
     def __post_init__(self) -> None:
-        name = type(self).__name__.lower()
+        name = self.maker or type(self).__name__.lower()
         check_sizes(name, features=self.features, hidden=self.hidden)
         resolve_dtypes(name, self)
 
@@ -144,15 +147,14 @@ class LSTMState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LSTM(GatedCell):
-    """The specification of an LSTM; made by `lstm`, where the equations are."""
+    """The usual LSTM, for which there are fast paths; made by `lstm`, where the equations are."""
 
     forget_bias: float | initializers.GateBias = 1.0
 
     def init(self, key: Key) -> LSTMParams:
         """Fresh parameters: `kernel_init` and `recurrent_init` for each gate, `forget_bias`, else zeros."""
         kernel_key, recurrent_key, bias_key = jax.random.split(key, 3)
-        bias = self.forget_bias
-        bias_init = bias if callable(bias) else initializers.forget_gate_bias(float(bias))
+        bias_init = initializers.gate_bias(self.forget_bias)
         return LSTMParams(
             kernel=self.gates(self.kernel_init, kernel_key, 4, self.features),
             recurrent_kernel=self.gates(self.recurrent_init, recurrent_key, 4, self.hidden),
@@ -171,48 +173,15 @@ class LSTM(GatedCell):
         check_step(self, params, state, inputs)
         product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
         gates = product(inputs, params.kernel) + product(state.hidden, params.recurrent_kernel)
-        gates = gates + params.bias.astype(self.wide_dtype)
-        i, f, g, o = jnp.split(gates, 4, axis=-1)
-        cell = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
-        hidden = (jax.nn.sigmoid(o) * jnp.tanh(cell)).astype(self.dtype)
-        return LSTMState(hidden, cell), hidden
+        after = update(gates + params.bias.astype(self.wide_dtype), state)
+        return after, jnp.asarray(after.hidden)
 
 
-def lstm(features: int, hidden: int, **options: Any) -> LSTM:
-    r"""A long short-term memory cell with a forget gate.
-
-    .. math::
-        i_t &= \sigma(W_i x_t + R_i h_{t-1} + b_i) \\
-        f_t &= \sigma(W_f x_t + R_f h_{t-1} + b_f) \\
-        g_t &= \tanh (W_g x_t + R_g h_{t-1} + b_g) \\
-        o_t &= \sigma(W_o x_t + R_o h_{t-1} + b_o) \\
-        c_t &= f_t \odot c_{t-1} + i_t \odot g_t \\
-        h_t &= o_t \odot \tanh(c_t)
-
-    Input gate, forget gate, candidate and output gate lie in this order in every array of parameters, as in
-    PyTorch and Keras. There is one bias (PyTorch's two, added).
-
-    Args:
-      features: size of an input vector, D.
-      hidden: size of the hidden state and of the outputs, H.
-      forget_bias: what b_f starts as: a number, or a `GateBias` such as ``initializers.chrono(100)``.
-      kernel_init: start of each gate's ``[features, hidden]`` kernel.
-      recurrent_init: start of each gate's ``[hidden, hidden]`` recurrent kernel.
-      dtype: of inputs, hidden state and outputs, and of the operands of the matrix products. Products are
-        accumulated, gates computed and the cell state kept in this dtype or float32, whichever is wider.
-      param_dtype: of the parameters; by default ``dtype`` or float32, whichever is wider.
-
-    Returns:
-      A `Cell` whose parameters are `LSTMParams` and whose state is an `LSTMState`.
-
-    Raises:
-      ValueError: a size is not a positive integer.
-      TypeError: a dtype is not one of floating point, or an option is not known.
-
-    Source: Hochreiter and Schmidhuber 1997 (Neural Computation 9(8)); the forget gate: Gers, Schmidhuber
-    and Cummins 2000 (Neural Computation 12(10)).
-    """
-    return LSTM(features, hidden, **options)
+def update(gates: jax.Array, state: LSTMState) -> LSTMState:
+    """The state of an LSTM after a step whose gates i, f, g, o sum up to ``gates``, side by side."""
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    cell = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return LSTMState((jax.nn.sigmoid(o) * jnp.tanh(cell)).astype(state.hidden.dtype), cell)
 
 
 def matmul(inputs: Array, kernel: Array, *, dtype: Any, result_dtype: Any) -> jax.Array:

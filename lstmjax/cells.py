@@ -80,13 +80,15 @@ class GRUParams(NamedTuple):
     """``[hidden, 3 * hidden]``: R."""
     bias: Array
     """``[3 * hidden]``: b."""
-    candidate_bias: Array
-    """``[hidden]``: the bias inside the product with the reset gate, b'."""
+    candidate_bias: Array | None
+    """``[hidden]``: b', the bias inside the product with the reset gate; None if that gate comes before."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class GRU(GatedCell):
     """The specification of a gated recurrent unit; made by `gru`."""
+
+    reset_after: bool = True
 
     def init(self, key: Key) -> GRUParams:
         """Fresh parameters; the biases are zero."""
@@ -95,7 +97,7 @@ class GRU(GatedCell):
             kernel=self.gates(self.kernel_init, kernel_key, 3, self.features),
             recurrent_kernel=self.gates(self.recurrent_init, recurrent_key, 3, self.hidden),
             bias=jnp.zeros((3 * self.hidden,), self.param_dtype),
-            candidate_bias=jnp.zeros((self.hidden,), self.param_dtype),
+            candidate_bias=jnp.zeros((self.hidden,), self.param_dtype) if self.reset_after else None,
         )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> jax.Array:
@@ -109,20 +111,27 @@ class GRU(GatedCell):
         check_step(self, params, state, inputs)
         product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
         from_input = product(inputs, params.kernel) + params.bias.astype(self.wide_dtype)
-        from_state = product(state, params.recurrent_kernel)
         reset_x, update_x, candidate_x = jnp.split(from_input, 3, axis=-1)
-        reset_h, update_h, candidate_h = jnp.split(from_state, 3, axis=-1)
-        reset = jax.nn.sigmoid(reset_x + reset_h)
+        gates_kernel, candidate_kernel = jnp.split(params.recurrent_kernel, [2 * self.hidden], axis=-1)
+        if params.candidate_bias is None:
+            reset_h, update_h = jnp.split(product(state, gates_kernel), 2, axis=-1)
+            reset = jax.nn.sigmoid(reset_x + reset_h)
+            seen = (reset * state.astype(self.wide_dtype)).astype(self.dtype)
+            candidate_h = product(seen, candidate_kernel)
+        else:
+            from_state = product(state, params.recurrent_kernel)
+            reset_h, update_h, candidate_h = jnp.split(from_state, 3, axis=-1)
+            reset = jax.nn.sigmoid(reset_x + reset_h)
+            candidate_h = reset * (candidate_h + params.candidate_bias.astype(self.wide_dtype))
         update = jax.nn.sigmoid(update_x + update_h)
-        candidate_h = candidate_h + params.candidate_bias.astype(self.wide_dtype)
-        candidate = jnp.tanh(candidate_x + reset * candidate_h)
+        candidate = jnp.tanh(candidate_x + candidate_h)
         hidden = (1 - update) * candidate + update * state.astype(self.wide_dtype)
         hidden = hidden.astype(self.dtype)
         return hidden, hidden
 
 
 def gru(features: int, hidden: int, **options: Any) -> GRU:
-    r"""A gated recurrent unit, with the reset gate applied after the product (as cuDNN and PyTorch have it).
+    r"""A gated recurrent unit, with the reset gate after the product, as in cuDNN and PyTorch, or before it.
 
     .. math::
         r_t &= \sigma(W_r x_t + R_r h_{t-1} + b_r) \\
@@ -133,6 +142,8 @@ def gru(features: int, hidden: int, **options: Any) -> GRU:
     Args:
       features: size of an input vector, D.
       hidden: size of the hidden state and of the outputs, H.
+      reset_after: if False, the reset gate is applied before the product, and there is no b':
+        :math:`n_t = \tanh(W_n x_t + b_n + R_n (r_t \odot h_{t-1}))`.
       kernel_init: start of each gate's ``[features, hidden]`` kernel.
       recurrent_init: start of each gate's ``[hidden, hidden]`` recurrent kernel.
       dtype: of inputs, hidden state and outputs.
@@ -142,6 +153,6 @@ def gru(features: int, hidden: int, **options: Any) -> GRU:
       ValueError: a size is not a positive integer.
       TypeError: a dtype is not one of floating point, or an option is not known.
 
-    Source: Cho et al. 2014 (arXiv:1406.1078); this form: Chung et al. 2014 (arXiv:1412.3555) and cuDNN.
+    Source: Cho et al. 2014 (arXiv:1406.1078), with the reset gate before the product; after it: cuDNN 5.
     """
     return GRU(features, hidden, **options)

@@ -55,6 +55,11 @@ def forget_gate_bias(value: float = 1.0) -> GateBias:
     return init
 
 
+def gate_bias(forget_bias: float | GateBias) -> GateBias:
+    """The option ``forget_bias`` of a cell as an initializer: itself, or `forget_gate_bias` of a number."""
+    return forget_bias if callable(forget_bias) else forget_gate_bias(float(forget_bias))
+
+
 @functools.cache
 def chrono(max_time: float) -> GateBias:
     """Biases for memories of up to ``max_time`` steps (Tallec and Ollivier 2018, arXiv:1804.11188, eq. 15).

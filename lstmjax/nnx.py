@@ -10,10 +10,11 @@ from jaxtyping import Bool, Float, Integer
 
 from lstmjax.backends import Backend
 from lstmjax.bidirectional import Bidirectional
-from lstmjax.cell import Cell, lstm
+from lstmjax.cell import Cell
 from lstmjax.remat import Remat
 from lstmjax.types import Array, Key, Params, State
 from lstmjax.unroll import unroll
+from lstmjax.variants import lstm
 
 
 class Recurrent(nnx.Module):

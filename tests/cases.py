@@ -18,39 +18,6 @@ from jax.typing import DTypeLike
 import lstmjax
 from lstmjax import native
 
-
-class Case(NamedTuple):
-    make: Callable[[DTypeLike], lstmjax.Cell]
-    """The cell, small, for a dtype."""
-    step: reference.Step
-    """What its step computes."""
-
-
-CELLS: dict[str, Case] = {
-    "lstm": Case(lambda dtype: lstmjax.lstm(2, 3, dtype=dtype), reference.lstm),
-    "lstm_chrono": Case(
-        lambda dtype: lstmjax.lstm(1, 1, forget_bias=lstmjax.initializers.chrono(10.0), dtype=dtype),
-        reference.lstm,
-    ),
-    "elman": Case(lambda dtype: lstmjax.elman(2, 3, dtype=dtype), reference.elman),
-    "gru": Case(lambda dtype: lstmjax.gru(2, 3, dtype=dtype), reference.gru),
-    "stack": Case(
-        lambda dtype: lstmjax.stack(lstmjax.lstm(2, 3, dtype=dtype), lstmjax.gru(3, 2, dtype=dtype)),
-        reference.stack(reference.lstm, reference.gru),
-    ),
-    "residual": Case(
-        lambda dtype: lstmjax.residual(lstmjax.lstm(3, 3, dtype=dtype)),
-        reference.residual(reference.lstm),
-    ),
-    "nested": Case(
-        lambda dtype: lstmjax.stack(
-            lstmjax.elman(2, 3, dtype=dtype),
-            lstmjax.residual(lstmjax.stack(lstmjax.lstm(3, 4, dtype=dtype), lstmjax.gru(4, 3, dtype=dtype))),
-        ),
-        reference.stack(reference.elman, reference.residual(reference.stack(reference.lstm, reference.gru))),
-    ),
-}
-
 WAYS: dict[str, Callable[..., Any]] = {
     "scan": functools.partial(lstmjax.unroll, backend="scan"),
     "fused": functools.partial(lstmjax.unroll, backend="fused"),
@@ -62,6 +29,150 @@ if jax.default_backend() != "gpu":  # in interpret mode; compiled, it has no flo
 
 if native.load() is None:  # test_native.py tells why it is not, and fails where it should be
     WAYS["native"] = functools.partial(lstmjax.unroll, backend="native")
+
+LSTM_WAYS = tuple(WAYS)
+"""The ways that differ for the usual LSTM."""
+
+WAYS["associative"] = functools.partial(lstmjax.unroll, backend="associative")
+
+
+class Case(NamedTuple):
+    make: Callable[[DTypeLike], lstmjax.Cell]
+    """The cell, small, for a dtype."""
+    step: reference.Step
+    """What its step computes."""
+    ways: tuple[str, ...] = ("scan",)
+    """The ways that differ for it: all others are a scan."""
+    reachable: Callable[[Any], Any] = lambda state: state
+    """From a state of random numbers to one that a run may come to."""
+
+
+def positive_normalizer(state: Any) -> Any:
+    """An sLSTM's memory is divided by its normalizer, which is a sum of exponentials."""
+    return state._replace(normalizer=np.exp(state.normalizer))
+
+
+CELLS: dict[str, Case] = {
+    "lstm": Case(lambda dtype: lstmjax.lstm(2, 3, dtype=dtype), reference.lstm, LSTM_WAYS),
+    "lstm_chrono": Case(
+        lambda dtype: lstmjax.lstm(1, 1, forget_bias=lstmjax.initializers.chrono(10.0), dtype=dtype),
+        reference.lstm,
+        LSTM_WAYS,
+    ),
+    "peepholes_of_1997": Case(
+        lambda dtype: lstmjax.lstm(2, 3, forget_gate=False, peepholes=True, dtype=dtype),
+        reference.lstm_variant(gates="io"),
+    ),
+    "coupled_recurrent": Case(
+        lambda dtype: lstmjax.lstm(2, 3, coupled=True, full_gate_recurrence=True, dtype=dtype),
+        reference.lstm_variant(gates="io", coupled=True),
+    ),
+    "normalized_projected": Case(
+        lambda dtype: lstmjax.lstm(2, 3, layer_norm=True, projection=2, dtype=dtype),
+        reference.lstm_variant(),
+    ),
+    "multiplicative": Case(
+        lambda dtype: lstmjax.multiplicative_lstm(2, 3, dtype=dtype), reference.multiplicative_lstm
+    ),
+    "conv_lstm": Case(
+        lambda dtype: lstmjax.conv_lstm(2, 3, 1, 1, peepholes=True, dtype=dtype), reference.conv_lstm
+    ),
+    "elman": Case(lambda dtype: lstmjax.elman(2, 3, dtype=dtype), reference.elman),
+    "gru": Case(lambda dtype: lstmjax.gru(2, 3, dtype=dtype), reference.gru),
+    "min_lstm": Case(
+        lambda dtype: lstmjax.min_lstm(2, 3, dtype=dtype), reference.min_lstm, ("scan", "associative")
+    ),
+    "slstm": Case(
+        lambda dtype: lstmjax.slstm(2, 4, heads=2, dtype=dtype),
+        reference.slstm(),
+        reachable=positive_normalizer,
+    ),
+    "mlstm": Case(lambda dtype: lstmjax.mlstm(2, 4, heads=2, dtype=dtype), reference.mlstm()),
+    "stack": Case(
+        lambda dtype: lstmjax.stack(lstmjax.lstm(2, 3, dtype=dtype), lstmjax.gru(3, 2, dtype=dtype)),
+        reference.stack(reference.lstm, reference.gru),
+        LSTM_WAYS,
+    ),
+    "residual": Case(
+        lambda dtype: lstmjax.residual(lstmjax.lstm(3, 3, dtype=dtype)),
+        reference.residual(reference.lstm),
+        LSTM_WAYS,
+    ),
+    "nested": Case(
+        lambda dtype: lstmjax.stack(
+            lstmjax.elman(2, 3, dtype=dtype),
+            lstmjax.residual(lstmjax.stack(lstmjax.lstm(3, 4, dtype=dtype), lstmjax.gru(4, 3, dtype=dtype))),
+        ),
+        reference.stack(reference.elman, reference.residual(reference.stack(reference.lstm, reference.gru))),
+        LSTM_WAYS,
+    ),
+}
+"""Cells that differ in structure: each goes through the whole contract, by each of its ways."""
+
+
+def _variant(step: reference.Step, **options: Any) -> Case:
+    return Case(lambda dtype: lstmjax.lstm(2, 3, dtype=dtype, **options), step)
+
+
+VARIANTS: dict[str, Case] = {
+    "no_forget_gate": _variant(reference.lstm_variant(gates="io"), forget_gate=False),
+    "no_input_gate": _variant(reference.lstm_variant(gates="fo"), input_gate=False),
+    "no_output_gate": _variant(reference.lstm_variant(gates="if"), output_gate=False),
+    "no_gate": _variant(
+        reference.lstm_variant(gates=""), forget_gate=False, input_gate=False, output_gate=False
+    ),
+    "no_candidate_activation": _variant(
+        reference.lstm_variant(candidate=lambda x: x), candidate_activation="identity"
+    ),
+    "no_output_activation": _variant(
+        reference.lstm_variant(output=lambda x: x), output_activation="identity"
+    ),
+    "coupled": _variant(reference.lstm_variant(gates="io", coupled=True), coupled=True),
+    "peepholes": _variant(reference.lstm_variant(), peepholes=True),
+    "full_gate_recurrence": _variant(reference.lstm_variant(), peepholes=True, full_gate_recurrence=True),
+    "layer_norm": _variant(reference.lstm_variant(), layer_norm=True),
+    "projection": _variant(reference.lstm_variant(), projection=2),
+    "wide_projection": _variant(reference.lstm_variant(), projection=5),
+    "activations": _variant(
+        reference.lstm_variant(
+            candidate=lambda x: 4 * reference.sigmoid(x) - 2,
+            output=lambda x: 2 * reference.sigmoid(x) - 1,
+            squash=lambda x: (1 + np.tanh(x)) / 2,
+        ),
+        candidate_activation=lambda x: 4 * jax.nn.sigmoid(x) - 2,
+        output_activation=lambda x: 2 * jax.nn.sigmoid(x) - 1,
+        gate_activation=lambda x: (1 + jnp.tanh(x)) / 2,
+    ),
+    "everything": _variant(
+        reference.lstm_variant(gates="io", coupled=True, candidate=lambda x: x),
+        peepholes=True,
+        coupled=True,
+        full_gate_recurrence=True,
+        layer_norm=True,
+        projection=2,
+        candidate_activation="identity",
+    ),
+    "conv_lstm_without_peepholes": Case(
+        lambda dtype: lstmjax.conv_lstm(3, 2, 2, 1, kernel_size=2, dtype=dtype), reference.conv_lstm
+    ),
+    "gru_reset_before": Case(lambda dtype: lstmjax.gru(2, 3, reset_after=False, dtype=dtype), reference.gru),
+    "min_gru": Case(lambda dtype: lstmjax.min_gru(2, 3, dtype=dtype), reference.min_gru, ("associative",)),
+    "slstm_exponential_forget": Case(
+        lambda dtype: lstmjax.slstm(2, 3, exponential_forget=True, dtype=dtype),
+        reference.slstm(forget=lambda x: x),
+        reachable=positive_normalizer,
+    ),
+    "mlstm_exponential_forget": Case(
+        lambda dtype: lstmjax.mlstm(2, 3, heads=3, exponential_forget=True, dtype=dtype),
+        reference.mlstm(forget=lambda x: x),
+    ),
+}
+"""Cells that differ from those above in a formula, by one way each (test_variants.py)."""
+
+ALL = CELLS | VARIANTS
+
+RUNS = [(name, way) for name, case in CELLS.items() for way in case.ways]
+"""Each cell by each of its ways."""
 
 SHAPES: tuple[tuple[tuple[int, ...], int], ...] = (
     ((4,), 5),
@@ -116,7 +227,7 @@ def random_problem(
 ) -> Problem:
     """Random numbers everywhere; lengths and resets are random too unless given."""
     random = np.random.default_rng(seed)
-    cell = CELLS[name].make(dtype)
+    cell = ALL[name].make(dtype)
     params = jax.eval_shape(cell.init, jax.random.key(0))
     state = jax.eval_shape(functools.partial(cell.initial_state, batch_shape))
     inputs = jax.ShapeDtypeStruct((*batch_shape, time, cell.features), dtype)
@@ -128,7 +239,7 @@ def random_problem(
     return Problem(
         params=random_like(params, random, 0.5),
         inputs=random_like(inputs, random),
-        state=random_like(state, random),
+        state=ALL[name].reachable(random_like(state, random)),
         lengths=np.asarray(lengths, np.int32),
         resets=np.asarray(resets),
         weights=random_like(Result(state, outputs), random),
@@ -192,14 +303,14 @@ def run(
     The cell is made anew each time and goes through `jax.jit` as an argument like any other.
     """
     *arguments, weights, reverse = problem
-    result = _run(way, CELLS[name].make(dtype), *arguments, weights, reverse)
+    result = _run(way, ALL[name].make(dtype), *arguments, weights, reverse)
     return jax.tree.map(np.asarray, result)
 
 
 def shapes_of_run(name: str, problem: Problem, way: str, dtype: DTypeLike) -> tuple[Result, Gradients]:
     """Shapes and dtypes of what `run` returns, without a compilation."""
     *arguments, weights, reverse = problem
-    function = functools.partial(_run, way, CELLS[name].make(dtype), reverse=reverse)
+    function = functools.partial(_run, way, ALL[name].make(dtype), reverse=reverse)
     return jax.eval_shape(function, *arguments, weights)
 
 
@@ -209,7 +320,7 @@ def expect(name: str, problem: Problem) -> Result:
     initial = initial_row(name)
     return Result(
         *reference.unroll(
-            CELLS[name].step,
+            ALL[name].step,
             problem.params,
             problem.inputs,
             initial,
@@ -240,7 +351,7 @@ def arguments(problem: Problem) -> Gradients:
 
 def initial_row(name: str) -> Any:
     """The initial state of one row: zeros, for every cell there is (test_cell.py)."""
-    state = jax.eval_shape(CELLS[name].make(jnp.float32).initial_state)
+    state = jax.eval_shape(ALL[name].make(jnp.float32).initial_state)
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape), state)
 
 

@@ -36,6 +36,94 @@ def lstm(params: Any, state: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
     return state._replace(hidden=hidden, cell=cell), hidden
 
 
+def lstm_variant(
+    gates: str = "ifo",
+    coupled: bool = False,
+    candidate: Callable[..., Any] = np.tanh,
+    output: Callable[..., Any] = np.tanh,
+    squash: Callable[..., Any] = sigmoid,
+) -> Step:
+    """An LSTM with these gates of its own; whatever parameters are not None play their part."""
+    columns = [name for name in "ifgo" if name in gates or name == "g"]
+
+    def step(params: Any, state: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+        size = len(state.cell)
+
+        def part(array: np.ndarray, names: Any, name: str) -> np.ndarray:
+            number = list(names).index(name)
+            return array[..., number * size : (number + 1) * size]
+
+        from_input, from_hidden = x @ params.kernel, state.hidden @ params.recurrent_kernel
+        if params.norms is not None:
+            norms = params.norms
+            from_input = layer_norm(from_input, norms.input_gain, norms.input_bias)
+            from_hidden = layer_norm(from_hidden, norms.recurrent_gain, norms.recurrent_bias)
+
+        def gate(name: str, cell: np.ndarray) -> np.ndarray:
+            if name not in gates:
+                return np.ones(size)
+            total = part(from_input + from_hidden + params.bias, columns, name)
+            if params.peepholes is not None:
+                total = total + part(params.peepholes, gates, name) * cell
+            if params.gate_kernel is not None:
+                total = total + state.gates @ part(params.gate_kernel, gates, name)
+            return squash(total)
+
+        input_gate = gate("i", state.cell)
+        forget_gate = 1 - input_gate if coupled else gate("f", state.cell)
+        new = candidate(part(from_input + from_hidden + params.bias, columns, "g"))
+        cell = forget_gate * state.cell + input_gate * new
+        output_gate = gate("o", cell)
+        shown = cell
+        if params.norms is not None:
+            shown = layer_norm(cell, params.norms.cell_gain, params.norms.cell_bias)
+        hidden = output_gate * output(shown)
+        if params.projection is not None:
+            hidden = hidden @ params.projection
+        seen = None
+        if state.gates is not None:
+            opened = {"i": input_gate, "f": forget_gate, "o": output_gate}
+            seen = np.concatenate([opened[name] for name in gates])
+        return state._replace(hidden=hidden, cell=cell, gates=seen), hidden
+
+    return step
+
+
+def layer_norm(x: np.ndarray, gain: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    mean = sum(x) / len(x)
+    variance = sum((x - mean) ** 2) / len(x)
+    return gain * (x - mean) / np.sqrt(variance + 1e-5) + bias
+
+
+def multiplicative_lstm(params: Any, state: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+    factor = (x @ params.factor_kernel) * (state.hidden @ params.factor_recurrent_kernel)
+    return lstm(params, state._replace(hidden=factor), x)
+
+
+def conv_lstm(params: Any, state: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+    height, width, size = state.cell.shape
+    image = x.reshape(height, width, -1)
+    total = convolve(image, params.kernel) + convolve(state.hidden, params.recurrent_kernel) + params.bias
+    i, f, g, o = (total[..., number * size : (number + 1) * size] for number in range(4))
+    see_i, see_f, see_o = np.zeros((3, height, width, size)) if params.peepholes is None else params.peepholes
+    cell = sigmoid(f + see_f * state.cell) * state.cell + sigmoid(i + see_i * state.cell) * np.tanh(g)
+    hidden = sigmoid(o + see_o * cell) * np.tanh(cell)
+    return state._replace(hidden=hidden, cell=cell), hidden.reshape(-1)
+
+
+def convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Every pixel sees those around it, the middle of the kernel upon itself, and zeros beyond the edge."""
+    height, width, _ = image.shape
+    size, _, _, channels = kernel.shape
+    result = np.zeros((height, width, channels), np.result_type(image, kernel))
+    for row, column in np.ndindex(height, width):
+        for down, right in np.ndindex(size, size):
+            seen = row + down - (size - 1) // 2, column + right - (size - 1) // 2
+            if 0 <= seen[0] < height and 0 <= seen[1] < width:
+                result[row, column] += image[seen] @ kernel[down, right]
+    return result
+
+
 def elman(params: Any, state: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     hidden = np.tanh(x @ params.kernel + state @ params.recurrent_kernel + params.bias)
     return hidden, hidden
@@ -47,10 +135,89 @@ def gru(params: Any, state: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.n
     kernel, recurrent_kernel, bias = params.kernel, params.recurrent_kernel, params.bias
     r = sigmoid(x @ kernel[:, reset] + state @ recurrent_kernel[:, reset] + bias[reset])
     z = sigmoid(x @ kernel[:, update] + state @ recurrent_kernel[:, update] + bias[update])
-    from_state = state @ recurrent_kernel[:, candidate] + params.candidate_bias
-    n = np.tanh(x @ kernel[:, candidate] + bias[candidate] + r * from_state)
+    if params.candidate_bias is None:
+        from_state = (r * state) @ recurrent_kernel[:, candidate]
+    else:
+        from_state = r * (state @ recurrent_kernel[:, candidate] + params.candidate_bias)
+    n = np.tanh(x @ kernel[:, candidate] + bias[candidate] + from_state)
     hidden = (1 - z) * n + z * state
     return hidden, hidden
+
+
+def min_gru(params: Any, state: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+    z, n = np.split(x @ params.kernel + params.bias, 2)
+    hidden = (1 - sigmoid(z)) * state.cell + sigmoid(z) * n
+    return state._replace(cell=hidden), hidden
+
+
+def min_lstm(params: Any, state: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+    f, i, n = np.split(x @ params.kernel + params.bias, 3)
+    both = sigmoid(f) + sigmoid(i)
+    hidden = sigmoid(f) / both * state.cell + sigmoid(i) / both * n
+    return state._replace(cell=hidden), hidden
+
+
+def log_sigmoid(x: np.ndarray) -> np.ndarray:
+    return np.log(sigmoid(x))
+
+
+def slstm(forget: Callable[..., Any] = log_sigmoid) -> Step:
+    """``forget`` gives the logarithm of the forget gate."""
+
+    def step(params: Any, state: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+        heads, size, _ = params.recurrent_kernel.shape
+        number = heads * size
+        from_hidden = np.zeros((4, heads, size), np.result_type(state.hidden, params.recurrent_kernel))
+        for gate, head in np.ndindex(4, heads):
+            own = state.hidden[head * size : (head + 1) * size]
+            columns = slice(gate * size, (gate + 1) * size)
+            from_hidden[gate, head] = own @ params.recurrent_kernel[head][:, columns]
+        total = (x @ params.kernel + params.bias).reshape(4, number) + from_hidden.reshape(4, number)
+        i, f, z, o = total
+        cell, normalizer, stabilizer = np.zeros_like(z), np.zeros_like(z), np.zeros_like(z)
+        for unit in range(number):
+            before = forget(f[unit]) + state.stabilizer[unit]
+            stabilizer[unit] = before if before.real > i[unit].real else i[unit]
+            keep = np.exp(before - stabilizer[unit])
+            if state.normalizer[unit] == 0:
+                stabilizer[unit], keep = i[unit], 0
+            write = np.exp(i[unit] - stabilizer[unit])
+            cell[unit] = keep * state.cell[unit] + write * np.tanh(z[unit])
+            normalizer[unit] = keep * state.normalizer[unit] + write
+        hidden = sigmoid(o) * cell / normalizer
+        state = state._replace(hidden=hidden, cell=cell, normalizer=normalizer, stabilizer=stabilizer)
+        return state, hidden
+
+    return step
+
+
+def mlstm(forget: Callable[..., Any] = log_sigmoid) -> Step:
+    """``forget`` gives the logarithm of the forget gate."""
+
+    def step(params: Any, state: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+        heads, size = state.normalizer.shape
+        kernels, biases = np.split(params.kernel, 4, axis=1), np.split(params.bias, 4)
+        q, k, v, o = (
+            (x @ kernel * scale + bias).reshape(heads, size)
+            for kernel, bias, scale in zip(kernels, biases, (1, 1 / np.sqrt(size), 1, 1), strict=True)
+        )
+        i, f = (x @ params.gate_kernel + params.gate_bias).reshape(2, heads)
+        results = []
+        for head in range(heads):
+            before = forget(f[head]) + state.stabilizer[head]
+            m = before if before.real > i[head].real else i[head]
+            keep, write = np.exp(before - m), np.exp(i[head] - m)
+            cell = keep * state.cell[head] + write * np.outer(v[head], k[head])
+            normalizer = keep * state.normalizer[head] + write * k[head]
+            found = normalizer @ q[head]
+            found = found if found.real > 0 else -found
+            found = found if found.real > np.exp(-m).real else np.exp(-m)
+            results.append((cell, normalizer, m, sigmoid(o[head]) * (cell @ q[head]) / found))
+        cells, normalizers, stabilizers, hidden = (np.stack(parts) for parts in zip(*results, strict=True))
+        state = state._replace(cell=cells, normalizer=normalizers, stabilizer=stabilizers)
+        return state, hidden.reshape(-1)
+
+    return step
 
 
 def stack(*steps: Step) -> Step:

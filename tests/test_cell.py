@@ -26,7 +26,7 @@ def _random_step(name: str, batch_shape: tuple[int, ...], seed: int = 0) -> tupl
     params = jax.eval_shape(cell.init, jax.random.key(0))
     state = jax.eval_shape(functools.partial(cell.initial_state, batch_shape))
     inputs = random.standard_normal((*batch_shape, cell.features))
-    return random_like(params, random), random_like(state, random), inputs
+    return random_like(params, random), CELLS[name].reachable(random_like(state, random)), inputs
 
 
 @each_cell
@@ -47,11 +47,11 @@ def test_step_equals_the_reference_for_any_batch(name: str, batch_shape: tuple[i
 @each_cell
 def test_initial_state_is_zero(name: str) -> None:
     cell = CELLS[name].make(jnp.float64)
-    assert all(leaf.ndim == 1 for leaf in jax.tree.leaves(cell.initial_state()))
-    for leaf in jax.tree.leaves(cell.initial_state((2, 3))):
-        assert leaf.shape[:2] == (2, 3)
-        assert leaf.ndim == 3
-        assert not leaf.any()
+    single, batch = (jax.tree.leaves(cell.initial_state(shape)) for shape in ((), (2, 3)))
+    for one, many in zip(single, batch, strict=True):
+        assert many.shape == (2, 3, *one.shape)
+        assert one.ndim > 0
+        assert not many.any()
 
 
 @pytest.mark.parametrize("name", ["lstm_chrono", "nested"])  # Between them, all kinds of cells.

@@ -12,6 +12,8 @@ import pytest
 import reference
 from cases import (
     CELLS,
+    LSTM_WAYS,
+    RUNS,
     SHAPES,
     WAYS,
     Gradients,
@@ -39,8 +41,8 @@ import lstmjax
 
 pytestmark = pytest.mark.usefixtures("exact")
 
-each_cell = pytest.mark.parametrize("name", CELLS)
-each_way = pytest.mark.parametrize("way", WAYS)
+each_run = pytest.mark.parametrize(("name", "way"), RUNS)
+each_way = pytest.mark.parametrize("way", LSTM_WAYS)
 each_direction = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 DTYPES = {"float64": 1e-10, "float32": 1e-5, "float16": 1e-2, "bfloat16": 8e-2}
@@ -50,8 +52,7 @@ DTYPES = {"float64": 1e-10, "float32": 1e-5, "float16": 1e-2, "bfloat16": 8e-2}
 # 1. `unroll` equals a Python loop over `step`, and equals the NumPy reference, in values and gradients.
 
 
-@each_way
-@each_cell
+@each_run
 @settings(max_examples=40)
 @given(data=st.data())
 def test_contract_01_equals_the_reference(name: str, way: str, data: st.DataObject) -> None:
@@ -66,9 +67,8 @@ def test_contract_01_equals_the_reference(name: str, way: str, data: st.DataObje
         assert_close(reference.inner(gradients, direction), slope)
 
 
-@each_way
+@each_run
 @each_direction
-@each_cell
 def test_contract_01_every_entry_of_every_gradient(name: str, reverse: bool, way: str) -> None:
     problem = random_problem(name, *SHAPES[0], seed=1, reverse=reverse)
     _, gradients = run(name, problem, way)
@@ -81,9 +81,8 @@ def _step(cell: lstmjax.Cell, params: Any, state: Any, inputs: Any) -> Any:
     return cell.step(params, state, inputs)
 
 
-@each_way
+@each_run
 @each_direction
-@each_cell
 def test_contract_01_equals_a_loop_over_step(name: str, reverse: bool, way: str) -> None:
     problem = random_problem(name, *SHAPES[0], seed=2, reverse=reverse)
     cell, time = CELLS[name].make(jnp.float64), problem.inputs.shape[-2]
@@ -97,8 +96,7 @@ def test_contract_01_equals_a_loop_over_step(name: str, reverse: bool, way: str)
     assert_close(result, Result(state, np.stack(outputs, axis=1)), 1e-13)
 
 
-@each_way
-@each_cell
+@each_run
 def test_contract_01_defaults_are_zero_state_full_length_and_no_resets(name: str, way: str) -> None:
     problem = random_problem(name, *SHAPES[0], seed=3)
     defaults = problem._replace(state=None, lengths=None, resets=None)
@@ -135,8 +133,7 @@ def test_contract_01_lengths_may_be_integers_of_any_dtype(dtype: str) -> None:
 # 2. Two halves with the carried state equal the whole.
 
 
-@each_way
-@each_cell
+@each_run
 @given(data=st.data())
 def test_contract_02_two_halves_equal_the_whole(name: str, way: str, data: st.DataObject) -> None:
     problem = draw_problem(data, name)
@@ -174,8 +171,7 @@ def _values(name: str, problem: Problem, way: str) -> Result:
 # 3. Padding never matters.
 
 
-@each_way
-@each_cell
+@each_run
 @settings(max_examples=30)
 @given(data=st.data())
 def test_contract_03_padding_never_matters(name: str, way: str, data: st.DataObject) -> None:
@@ -190,8 +186,7 @@ def test_contract_03_padding_never_matters(name: str, way: str, data: st.DataObj
 # 4. A row of length 0 returns its initial state and gives zero gradient.
 
 
-@each_way
-@each_cell
+@each_run
 @given(data=st.data())
 def test_contract_04_a_row_of_length_zero_does_nothing(name: str, way: str, data: st.DataObject) -> None:
     problem = draw_problem(data, name)
@@ -208,9 +203,8 @@ def test_contract_04_a_row_of_length_zero_does_nothing(name: str, way: str, data
         assert all(not leaf.any() for leaf in jax.tree.leaves(gradients.params))
 
 
-@each_way
+@each_run
 @each_direction
-@each_cell
 def test_contract_04_empty_rows_add_nothing_to_the_gradient(name: str, reverse: bool, way: str) -> None:
     problem = random_problem(name, *SHAPES[0], seed=5, lengths=[4, 0, 5, 0], reverse=reverse)
     other = random_problem(name, *SHAPES[0], seed=6, lengths=[4, 0, 5, 0], reverse=reverse)
@@ -224,8 +218,7 @@ def test_contract_04_empty_rows_add_nothing_to_the_gradient(name: str, reverse: 
 # 5. A reset at t equals starting a new sequence at t.
 
 
-@each_way
-@each_cell
+@each_run
 @given(data=st.data())
 def test_contract_05_a_reset_starts_a_new_sequence(name: str, way: str, data: st.DataObject) -> None:
     """One reset in the middle, against the two sequences on their own, each moved to the front."""
@@ -258,9 +251,8 @@ def test_contract_05_a_reset_starts_a_new_sequence(name: str, way: str, data: st
     assert_close(packed, Result(final, outputs), 1e-13)
 
 
-@each_way
+@each_run
 @each_direction
-@each_cell
 def test_contract_05_no_gradient_crosses_a_reset(name: str, reverse: bool, way: str) -> None:
     problem = random_problem(name, *SHAPES[0], seed=7, lengths=[5] * 4, reverse=reverse)
     problem.resets[:] = np.arange(5) == 3
@@ -272,8 +264,7 @@ def test_contract_05_no_gradient_crosses_a_reset(name: str, reverse: bool, way: 
     assert all(not leaf.any() for leaf in jax.tree.leaves(gradients.state))
 
 
-@each_way
-@each_cell
+@each_run
 def test_contract_05_a_reset_at_the_first_step_drops_the_given_state(name: str, way: str) -> None:
     problem = random_problem(name, *SHAPES[0], seed=8, lengths=[5, 5, 1, 0])
     problem.resets[:] = np.arange(5) == 0
@@ -291,14 +282,13 @@ def test_contract_05_a_reset_at_the_first_step_drops_the_given_state(name: str, 
 
 
 def _rows(mask: np.ndarray, on_true: Any, on_false: Any) -> Any:
-    return jax.tree.map(lambda a, b: np.where(mask[:, None], a, b), on_true, on_false)
+    return jax.tree.map(lambda a, b: np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b), on_true, on_false)
 
 
 # 6. `reverse=True` with lengths reverses the valid part only; so does a bidirectional layer.
 
 
-@each_way
-@each_cell
+@each_run
 @given(data=st.data())
 def test_contract_06_reverse_turns_the_valid_part_around(name: str, way: str, data: st.DataObject) -> None:
     problem = draw_problem(data, name)
@@ -326,8 +316,7 @@ def _flip(sequences: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 # 7. Any batch rank, none included; time may be 0 or 1.
 
 
-@each_way
-@each_cell
+@each_run
 def test_contract_07_any_batch_rank(name: str, way: str) -> None:
     flat = random_problem(name, *SHAPES[0], seed=9)
     result, _ = run(name, flat, way)
@@ -343,8 +332,7 @@ def _over_batch(problem: Problem, function: Callable[[np.ndarray], np.ndarray]) 
     return changed._replace(params=problem.params, reverse=problem.reverse)
 
 
-@each_way
-@each_cell
+@each_run
 def test_contract_07_no_time_returns_the_state(name: str, way: str) -> None:
     problem = random_problem(name, (2,), 0, seed=10, reverse=True)
     result, gradients = run(name, problem, way)
@@ -354,8 +342,7 @@ def test_contract_07_no_time_returns_the_state(name: str, way: str) -> None:
     assert all(not leaf.any() for leaf in jax.tree.leaves(gradients.params))
 
 
-@each_way
-@each_cell
+@each_run
 def test_contract_07_one_step_of_time_is_a_step(name: str, way: str) -> None:
     problem = random_problem(name, (1, 2), 1, seed=11, lengths=[[1, 1]], resets=[[[False]] * 2])
     state, output = _step(
@@ -366,8 +353,7 @@ def test_contract_07_one_step_of_time_is_a_step(name: str, way: str) -> None:
         assert_close(result, Result(state, output[..., None, :]), 1e-13)
 
 
-@each_way
-@each_cell
+@each_run
 def test_contract_07_an_empty_batch_has_empty_results(name: str, way: str) -> None:
     problem = random_problem(name, (0,), 2, seed=12)
     result, gradients = run(name, problem, way)
@@ -379,16 +365,14 @@ def test_contract_07_an_empty_batch_has_empty_results(name: str, way: str) -> No
 # 8. It works under jit, vmap, grad, jacfwd, hessian-vector products, remat and shard_map; no retrace.
 
 
-@each_way
-@each_cell
+@each_run
 def test_contract_08_without_and_with_jit(name: str, way: str) -> None:
     """Outside of jit (where lengths are known), and in it (where they are not)."""
     problem = random_problem(name, *SHAPES[0], seed=13)
     assert_close(_values(name, problem, way), run(name, problem, way)[0], 1e-13)
 
 
-@each_way
-@each_cell
+@each_run
 def test_contract_08_vmap(name: str, way: str) -> None:
     """Over everything, parameters and lengths included; each result as if computed alone."""
     alone = [random_problem(name, *SHAPES[0], seed=seed) for seed in (14, 15)]
@@ -407,8 +391,7 @@ def test_contract_08_vmap(name: str, way: str) -> None:
     assert_close(Gradients(*actual[1]), expected[1], 1e-12)
 
 
-@each_way
-@each_cell
+@each_run
 def test_contract_08_jacfwd(name: str, way: str) -> None:
     """Forward mode against reverse mode: the Jacobian, weighted, is the gradient of the weighted sum."""
     problem = _single_row(name, seed=16)
@@ -446,8 +429,7 @@ def _forward(name: str, way: str, problem: Problem, at: Gradients) -> Result:
     return Result(*WAYS[way](cell, at.params, at.inputs, at.state, lengths, resets, reverse))
 
 
-@each_way
-@each_cell
+@each_run
 def test_contract_08_hessian_vector_products(name: str, way: str) -> None:
     """Forward over reverse, against differences of the oracle's exact gradient in one direction."""
     problem = _single_row(name, seed=17)
@@ -474,8 +456,7 @@ def test_contract_08_hessian_vector_products(name: str, way: str) -> None:
     assert_close(actual, expected, 1e-8)
 
 
-@each_way
-@each_cell
+@each_run
 def test_contract_08_remat(name: str, way: str) -> None:
     problem = _single_row(name, seed=18)
     forward = jax.checkpoint(functools.partial(_forward, name, way, problem))
@@ -483,8 +464,7 @@ def test_contract_08_remat(name: str, way: str) -> None:
     assert_close(gradients(arguments(problem)), run(name, problem, way)[1], 1e-12)
 
 
-@each_way
-@each_cell
+@each_run
 def test_contract_08_shard_map(name: str, way: str) -> None:
     """The batch over two devices, parameters on both, the state left to the cell."""
     problem = random_problem(name, *SHAPES[0], seed=19)._replace(state=None)
@@ -559,8 +539,7 @@ class CountingCell(lstmjax.Cell):
         return self.cell.step(params, state, inputs)
 
 
-@each_way
-@each_cell
+@each_run
 def test_contract_08_equal_shapes_are_traced_once(name: str, way: str) -> None:
     """Whatever the lengths and resets, and for a cell made anew; with jit around and without."""
     cells = [CountingCell(CELLS[name].make(jnp.float64)) for _ in range(4)]
@@ -578,21 +557,24 @@ def test_contract_08_equal_shapes_are_traced_once(name: str, way: str) -> None:
 # 9. Types are stated and kept: parameters, compute, cell state and outputs each have their dtype.
 
 
+MEMORIES = {"cell", "gates", "normalizer", "stabilizer"}
+"""Parts of a state that are at least float32."""
+
+
 def _dtypes(tree: Any) -> list[str]:
     return [str(leaf.dtype) for leaf in jax.tree.leaves(tree)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@each_way
-@each_cell
+@each_run
 def test_contract_09_dtypes_are_kept(name: str, way: str, dtype: str) -> None:
     cell, wide = CELLS[name].make(dtype), "float64" if dtype == "float64" else "float32"
     assert cell.input_dtype == dtype
     assert set(_dtypes(jax.eval_shape(cell.init, jax.random.key(0)))) == {wide}
     initial = jax.eval_shape(functools.partial(cell.initial_state, (4,)))
     for path, leaf in jax.tree_util.tree_leaves_with_path(initial):
-        is_cell_state = path != () and getattr(path[-1], "name", "") == "cell"
-        assert leaf.dtype == (wide if is_cell_state else dtype), jax.tree_util.keystr(path)
+        is_memory = path != () and getattr(path[-1], "name", "") in MEMORIES
+        assert leaf.dtype == (wide if is_memory else dtype), jax.tree_util.keystr(path)
     problem = random_problem(name, *SHAPES[0], seed=20, dtype=jnp.dtype(dtype))
     result, gradients = shapes_of_run(name, problem, way, dtype)
     assert result.outputs.dtype == dtype
@@ -600,8 +582,7 @@ def test_contract_09_dtypes_are_kept(name: str, way: str, dtype: str) -> None:
     assert _dtypes(gradients) == _dtypes((problem.params, problem.inputs, problem.state))
 
 
-@each_way
-@each_cell
+@each_run
 @pytest.mark.parametrize("argument", ["params", "inputs", "state"])
 def test_contract_09_a_mismatch_says_which(name: str, argument: str, way: str) -> None:
     problem = random_problem(name, *SHAPES[0], seed=21)
@@ -631,10 +612,12 @@ def test_contract_09_parameters_may_have_another_dtype(make: Any, dtype: str) ->
 # 10. Every way gives the same, within the tolerance of its dtype, masks included.
 
 
-@each_way
 @pytest.mark.parametrize(
-    ("name", "dtype"),
-    [*[(name, dtype) for name in CELLS for dtype in ("float32", "bfloat16")], ("nested", "float16")],
+    ("name", "way", "dtype"),
+    [
+        *((*run, dtype) for run in RUNS for dtype in ("float32", "bfloat16")),
+        *(("nested", way, "float16") for way in LSTM_WAYS),
+    ],
 )
 @pytest.mark.usefixtures("optimized")
 def test_contract_10_every_way_is_right_in_every_dtype(name: str, way: str, dtype: str) -> None:
@@ -654,7 +637,7 @@ def test_contract_10_every_way_is_right_in_every_dtype(name: str, way: str, dtyp
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("time", [6, 7], ids=["even", "uneven"])
-@pytest.mark.parametrize("name", ["lstm", "nested"])
+@pytest.mark.parametrize("name", ["lstm", "nested", "min_lstm"])
 def test_segments_change_no_value_and_no_gradient(name, time, reverse):
     cell = CELLS[name].make(jnp.float64)
     keys = jax.random.split(jax.random.key(0), 5)
