@@ -2,14 +2,15 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from lstmjax import initializers
 from lstmjax.cell import GatedCell, check_step, matmul
-from lstmjax.types import Array, Key
+from lstmjax.types import Array, DTypeLike, Key
 
 
 class ElmanParams(NamedTuple):
@@ -51,7 +52,15 @@ class Elman(GatedCell):
         return hidden, hidden
 
 
-def elman(features: int, hidden: int, **options: Any) -> Elman:
+def elman(
+    features: int,
+    hidden: int,
+    *,
+    kernel_init: initializers.KernelInit = initializers.lecun_normal,
+    recurrent_init: initializers.KernelInit = initializers.orthogonal,
+    dtype: DTypeLike = jnp.float32,
+    param_dtype: DTypeLike | None = None,
+) -> Elman:
     r"""A plain recurrent cell: :math:`h_t = \tanh(W x_t + R h_{t-1} + b)`.
 
     Args:
@@ -68,7 +77,7 @@ def elman(features: int, hidden: int, **options: Any) -> Elman:
 
     Source: Elman 1990 (Cognitive Science 14(2)).
     """
-    return Elman(features, hidden, **options)
+    return Elman(features, hidden, kernel_init, recurrent_init, dtype, param_dtype)
 
 
 class GRUParams(NamedTuple):
@@ -130,7 +139,16 @@ class GRU(GatedCell):
         return hidden, hidden
 
 
-def gru(features: int, hidden: int, **options: Any) -> GRU:
+def gru(
+    features: int,
+    hidden: int,
+    *,
+    reset_after: bool = True,
+    kernel_init: initializers.KernelInit = initializers.lecun_normal,
+    recurrent_init: initializers.KernelInit = initializers.orthogonal,
+    dtype: DTypeLike = jnp.float32,
+    param_dtype: DTypeLike | None = None,
+) -> GRU:
     r"""A gated recurrent unit, with the reset gate after the product, as in cuDNN and PyTorch, or before it.
 
     .. math::
@@ -155,4 +173,4 @@ def gru(features: int, hidden: int, **options: Any) -> GRU:
 
     Source: Cho et al. 2014 (arXiv:1406.1078), with the reset gate before the product; after it: cuDNN 5.
     """
-    return GRU(features, hidden, **options)
+    return GRU(features, hidden, kernel_init, recurrent_init, dtype, param_dtype, reset_after)
