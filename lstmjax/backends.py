@@ -11,6 +11,7 @@
               at least `FUSED_FROM` hidden units, since the sums of smaller ones stay in the processor's cache
               within a scan. On a GPU, where nothing was measured yet, cudnn where it can, else pallas where
               that can, else fused: they launch one kernel for a sequence, and not some for each step.
+              A `LinearCell` is run by associative, wherever it is.
 """
 
 from typing import Literal, NamedTuple, get_args
