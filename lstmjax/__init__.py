@@ -1,12 +1,13 @@
 """lstmjax: a functional LSTM for JAX."""
 
-from lstmjax import initializers, losses, metrics
+from lstmjax import convert, initializers, losses, metrics
 from lstmjax.bidirectional import Bidirectional, Directions, bidirectional
 from lstmjax.catalogue import CELLS
 from lstmjax.cell import LSTM, Cell, LSTMParams, LSTMState
 from lstmjax.cells import GRU, Elman, ElmanParams, GRUParams, elman, gru
 from lstmjax.convolutional import ConvLSTM, ConvLSTMParams, conv_lstm
 from lstmjax.explain import Cost, Explanation, explain
+from lstmjax.layers import Layer, Layers, layers
 from lstmjax.minimal import LinearCell, LinearParams, LinearState, MinGRU, MinLSTM, min_gru, min_lstm
 from lstmjax.multiplicative import MultiplicativeLSTM, MultiplicativeLSTMParams, multiplicative_lstm
 from lstmjax.unroll import unroll
@@ -37,7 +38,9 @@ __all__ = [
     "GeneralLSTMState",
     "LSTMParams",
     "LSTMState",
+    "Layer",
     "LayerNorms",
+    "Layers",
     "LinearCell",
     "LinearParams",
     "LinearState",
@@ -53,10 +56,12 @@ __all__ = [
     "Stack",
     "bidirectional",
     "conv_lstm",
+    "convert",
     "elman",
     "explain",
     "gru",
     "initializers",
+    "layers",
     "losses",
     "lstm",
     "metrics",

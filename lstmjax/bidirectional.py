@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Integer
 
 from lstmjax.backends import Backend
 from lstmjax.cell import Cell
+from lstmjax.layers import Layer
 from lstmjax.remat import Remat
 from lstmjax.types import Array, Key, Params, State
 from lstmjax.unroll import unroll
@@ -22,9 +23,8 @@ class Directions(NamedTuple):
     backward: Params
 
 
-@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Bidirectional:
+class Bidirectional(Layer):
     """Two cells over the same inputs, one in each direction; made by `bidirectional`."""
 
     forward: Cell

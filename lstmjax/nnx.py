@@ -1,6 +1,9 @@
-"""The cells as Flax NNX modules: thin, over the functional form, with one `nnx.Param` for each array."""
+"""The cells as Flax NNX modules: thin, over the functional form, with one `nnx.Param` for each array.
 
-import functools
+`Recurrent`, `LSTM` and `Bidirectional` run over sequences, by the sequence contract; `LSTMCell` is a cell for
+Flax's own ``nnx.RNN``.
+"""
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,30 +12,18 @@ from flax import nnx
 from jaxtyping import Bool, Float, Integer
 
 from lstmjax.backends import Backend
-from lstmjax.bidirectional import Bidirectional
-from lstmjax.cell import Cell
+from lstmjax.bidirectional import bidirectional
+from lstmjax.cell import Cell, LSTMState
+from lstmjax.layers import Layer, apply
 from lstmjax.remat import Remat
 from lstmjax.types import Array, Key, Params, State
-from lstmjax.unroll import unroll
 from lstmjax.variants import lstm
 
 
-class Recurrent(nnx.Module):
-    """A cell or a bidirectional layer over sequences, as a module that holds its parameters.
+class Holder(nnx.Module):
+    """A cell or layer and its parameters, which the stream ``params`` starts."""
 
-    Args:
-      cell: any `lstmjax.Cell`, or a layer of `lstmjax.bidirectional`.
-      rngs: the stream ``params`` starts the parameters.
-
-    Example:
-      >>> import lstmjax
-      >>> module = Recurrent(lstmjax.lstm(3, 4), rngs=nnx.Rngs(0))
-      >>> state, outputs = module(jax.numpy.ones((2, 5, 3)))
-      >>> outputs.shape
-      (2, 5, 4)
-    """
-
-    def __init__(self, cell: Cell | Bidirectional, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, cell: Cell | Layer, *, rngs: nnx.Rngs) -> None:
         self.cell = nnx.static(cell)
         self.params = nnx.data(jax.tree.map(nnx.Param, cell.init(rngs.params())))
 
@@ -43,14 +34,30 @@ class Recurrent(nnx.Module):
             lambda param: param[...], self.params, is_leaf=lambda leaf: isinstance(leaf, nnx.Param)
         )
 
+
+class Recurrent(Holder):
+    """A cell or a layer over sequences, as a module that holds its parameters.
+
+    Args:
+      cell: any `lstmjax.Cell`, or a layer of `lstmjax.bidirectional` or `lstmjax.layers`.
+      rngs: the stream ``params`` starts the parameters.
+
+    Example:
+      >>> import lstmjax
+      >>> module = Recurrent(lstmjax.lstm(3, 4), rngs=nnx.Rngs(0))
+      >>> state, outputs = module(jax.numpy.ones((2, 5, 3)))
+      >>> outputs.shape
+      (2, 5, 4)
+    """
+
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> State:
         """The state before the first step."""
         return self.cell.initial_state(batch_shape)
 
     def step(self, state: State, inputs: Float[Array, "... features"]) -> tuple[State, jax.Array]:
-        """Advance by one time step, as `Cell.step`; a bidirectional layer cannot."""
-        if isinstance(self.cell, Bidirectional):
-            raise TypeError("a bidirectional layer needs the whole sequence and cannot be stepped.")
+        """Advance by one time step, as `Cell.step`; a layer cannot, and raises a TypeError."""
+        if isinstance(self.cell, Layer):
+            raise TypeError("a layer needs the whole sequence and cannot be stepped.")
         return self.cell.step(self.values, state, inputs)
 
     def __call__(
@@ -65,9 +72,8 @@ class Recurrent(nnx.Module):
         remat: Remat = None,
     ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
         """Run over sequences; arguments, results and errors are those of `lstmjax.unroll`."""
-        layer = isinstance(self.cell, Bidirectional)
-        run = self.cell.apply if layer else functools.partial(unroll, self.cell)
-        return run(self.values, inputs, state, lengths, resets, reverse, backend=backend, remat=remat)
+        arguments = (inputs, state, lengths, resets, reverse)
+        return apply(self.cell, self.values, *arguments, backend=backend, remat=remat)
 
 
 class LSTM(Recurrent):
@@ -82,6 +88,76 @@ class LSTM(Recurrent):
 
     def __init__(self, features: int, hidden: int, *, rngs: nnx.Rngs, **options: Any) -> None:
         super().__init__(lstm(features, hidden, **options), rngs=rngs)
+
+
+class Bidirectional(Recurrent):
+    """Two cells over sequences, one in each direction: `lstmjax.bidirectional` as a module.
+
+    Raises:
+      ValueError: the cells take inputs of different sizes.
+
+    Example:
+      >>> module = Bidirectional(lstm(3, 4), lstm(3, 4), rngs=nnx.Rngs(0))
+      >>> state, outputs = module(jax.numpy.ones((2, 5, 3)), lengths=jax.numpy.array([5, 1]))
+      >>> outputs.shape
+      (2, 5, 8)
+    """
+
+    def __init__(self, forward: Cell, backward: Cell, *, rngs: nnx.Rngs) -> None:
+        super().__init__(bidirectional(forward, backward), rngs=rngs)
+
+
+class LSTMCell(Holder, nnx.RNNCellBase):
+    """An LSTM in the place of ``nnx.LSTMCell``: for ``nnx.RNN``, with Flax's carry ``(c, h)``.
+
+    ``nnx.RNN`` has its own way with padding (outputs are not zero there); `LSTM` keeps the sequence contract.
+
+    Args:
+      features: size of an input vector, Flax's ``in_features``.
+      hidden: size of the hidden state, Flax's ``hidden_features``.
+      rngs: the stream ``params`` starts the parameters.
+      options: those of `lstmjax.lstm`.
+
+    Raises:
+      ValueError: a size is not a positive integer.
+      TypeError: a dtype is not one of floating point, or an option is not known.
+
+    Example:
+      >>> layer = nnx.RNN(LSTMCell(3, 4, rngs=nnx.Rngs(0)))
+      >>> layer(jax.numpy.ones((2, 5, 3))).shape
+      (2, 5, 4)
+    """
+
+    def __init__(self, features: int, hidden: int, *, rngs: nnx.Rngs, **options: Any) -> None:
+        super().__init__(lstm(features, hidden, **options), rngs=rngs)
+
+    def __call__(
+        self, carry: tuple[Array, Array], inputs: Float[Array, "... features"]
+    ) -> tuple[tuple[jax.Array, jax.Array], Float[jax.Array, "... hidden"]]:
+        """Advance by one time step; errors are those of `lstmjax.Cell.step`."""
+        memory, hidden = carry
+        state, outputs = self.cell.step(self.values, LSTMState(hidden, memory), inputs)
+        return (state.cell, state.hidden), outputs
+
+    def initialize_carry(
+        self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Zeros ``(c, h)``, each ``[*batch, hidden]``, for inputs ``[*batch, features]``.
+
+        Or what ``carry_init(key, shape, dtype)`` makes of two keys of ``rngs``, an ``nnx.Rngs`` with a stream
+        ``carry`` or that stream.
+        """
+        state = self.cell.initial_state(tuple(input_shape[:-1]))
+        if carry_init is None:
+            return state.cell, state.hidden
+        stream = rngs.carry if isinstance(rngs, nnx.Rngs) else rngs
+        memory, hidden = (carry_init(stream(), leaf.shape, leaf.dtype) for leaf in (state.cell, state.hidden))
+        return memory, hidden
+
+    @property
+    def num_feature_axes(self) -> int:
+        """How many axes of the inputs are features: 1."""
+        return 1
 
 
 class Functional(NamedTuple):

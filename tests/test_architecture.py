@@ -29,9 +29,12 @@ LAYERS: tuple[set[str], ...] = (
     {"backends"},
     {"remat"},
     {"unroll"},
+    {"layers"},
     {"bidirectional"},
     {"explain"},
-    {"nnx"},
+    {"nnx", "linen", "formats", "export"},
+    {"convert_jax"},
+    {"convert"},
 )
 """Modules of the library that know cells; each may import from the layers before its own."""
 

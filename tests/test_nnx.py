@@ -11,7 +11,8 @@ from cases import CELLS, assert_close, assert_equal
 from flax import nnx
 
 import lstmjax
-from lstmjax.nnx import LSTM, Functional, Recurrent, functional
+from lstmjax.layers import apply
+from lstmjax.nnx import LSTM, Bidirectional, Functional, LSTMCell, Recurrent, functional
 
 pytestmark = pytest.mark.usefixtures("exact")
 
@@ -27,6 +28,7 @@ LAYERS: dict[str, Callable[[Any], Any]] = {
     "lstm": CELLS["lstm"].make,
     "nested": CELLS["nested"].make,
     "bidirectional": _bidirectional,
+    "layers": lambda dtype: lstmjax.layers(_bidirectional(dtype), lstmjax.lstm(7, 2, dtype=dtype)),
 }
 
 each_layer = pytest.mark.parametrize("name", LAYERS)
@@ -43,8 +45,8 @@ def _inputs(module: Recurrent) -> np.ndarray:
 
 
 def _functional(layer: Any, params: Any, *arguments: Any) -> Any:
-    """The functional form: `unroll` of a cell, or `apply` of a bidirectional layer."""
-    if isinstance(layer, lstmjax.Bidirectional):
+    """The functional form: `unroll` of a cell, or `apply` of a layer."""
+    if isinstance(layer, lstmjax.Layer):
         return layer.apply(params, *arguments)
     return lstmjax.unroll(layer, params, *arguments)
 
@@ -161,6 +163,59 @@ def test_the_lstm_module_takes_the_options_of_the_cell() -> None:
     assert module.cell == lstmjax.lstm(2, 3, forget_bias=2.0, dtype=jnp.bfloat16)
     with pytest.raises(TypeError, match="forget_bais"):
         LSTM(2, 3, rngs=nnx.Rngs(0), forget_bais=2.0)
+
+
+def test_the_bidirectional_module_is_that_layer() -> None:
+    layer = _bidirectional(jnp.float64)
+    module = Bidirectional(layer.forward, layer.backward, rngs=nnx.Rngs(0))
+    assert module.cell == layer
+    assert_equal(
+        module(_inputs(module), lengths=LENGTHS), _module("bidirectional")(_inputs(module), None, LENGTHS)
+    )
+
+
+def _cell(seed: int = 0) -> LSTMCell:
+    return LSTMCell(2, 3, rngs=nnx.Rngs(seed), dtype="float64")
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_cell_drops_into_flaxs_rnn(reverse: bool) -> None:
+    """With lengths, in both directions, it gives on valid steps what the sequence contract gives."""
+    cell, lengths = _cell(), np.array([3, 2])
+    layer = nnx.RNN(cell, return_carry=True, reverse=reverse, keep_order=True)
+    inputs = np.random.default_rng(0).standard_normal((2, 3, 2))
+    (memory, hidden), outputs = layer(inputs, seq_lengths=lengths)
+    state, expected = lstmjax.unroll(cell.cell, cell.values, inputs, None, lengths, None, reverse)
+    assert_close(lstmjax.LSTMState(hidden, memory), state, 1e-13)
+    assert_close(np.where((np.arange(3) < lengths[:, None])[..., None], outputs, 0.0), expected, 1e-13)
+
+
+def test_the_cell_drops_into_flaxs_bidirectional_layer_and_its_gradients() -> None:
+    forward, backward = _cell(0), _cell(1)
+    layer = nnx.Bidirectional(nnx.RNN(forward), nnx.RNN(backward))
+    inputs = np.random.default_rng(0).standard_normal((2, 3, 2))
+    functional_layer = lstmjax.bidirectional(forward.cell, backward.cell)
+    params = lstmjax.Directions(forward.values, backward.values)
+    assert_close(layer(inputs), functional_layer.apply(params, inputs)[1], 1e-13)
+
+    def loss(module: nnx.Bidirectional) -> jax.Array:
+        return module(inputs).sum()
+
+    gradients = jax.tree.leaves(nnx.grad(loss)(layer))
+    expected = jax.grad(lambda params: apply(functional_layer, params, inputs)[1].sum())(params)
+    sizes = sorted(float(jnp.abs(leaf).sum()) for leaf in jax.tree.leaves(expected))
+    assert_close(sorted(float(jnp.abs(leaf).sum()) for leaf in gradients), sizes, 1e-12)
+
+
+def test_the_cell_has_flaxs_carry() -> None:
+    ours, flaxs = _cell(), nnx.LSTMCell(2, 3, rngs=nnx.Rngs(0), param_dtype=jnp.float64)
+    assert ours.num_feature_axes == flaxs.num_feature_axes
+    assert_equal(ours.initialize_carry((4, 5, 2)), flaxs.initialize_carry((4, 5, 2), nnx.Rngs(0)))
+    init = nnx.initializers.normal(1.0)
+    arguments = ((4, 2), nnx.Rngs(3), init)
+    assert_equal(ours.initialize_carry(*arguments), flaxs.initialize_carry((4, 2), nnx.Rngs(3), init))
+    half = LSTMCell(2, 3, rngs=nnx.Rngs(0), dtype="bfloat16").initialize_carry((2,))
+    assert [leaf.dtype for leaf in half] == [jnp.float32, jnp.bfloat16]
 
 
 class _Model(nnx.Module):
