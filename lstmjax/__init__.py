@@ -10,6 +10,7 @@ from lstmjax.explain import Cost, Explanation, explain
 from lstmjax.layers import Layer, Layers, layers
 from lstmjax.minimal import LinearCell, LinearParams, LinearState, MinGRU, MinLSTM, min_gru, min_lstm
 from lstmjax.multiplicative import MultiplicativeLSTM, MultiplicativeLSTMParams, multiplicative_lstm
+from lstmjax.store import load, save
 from lstmjax.unroll import unroll
 from lstmjax.variants import GeneralLSTM, GeneralLSTMParams, GeneralLSTMState, LayerNorms, lstm
 from lstmjax.wrappers import Residual, Stack, residual, stack
@@ -62,6 +63,7 @@ __all__ = [
     "gru",
     "initializers",
     "layers",
+    "load",
     "losses",
     "lstm",
     "metrics",
@@ -70,6 +72,7 @@ __all__ = [
     "mlstm",
     "multiplicative_lstm",
     "residual",
+    "save",
     "slstm",
     "stack",
     "unroll",

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.bidirectional import Bidirectional, Directions
-from lstmjax.cell import LSTM, Cell, LSTMParams, check_params, lstm
+from lstmjax.cell import LSTM, Cell, LSTMParams, check_params
 from lstmjax.layers import Layer, Layers, layers
 from lstmjax.types import Params
 from lstmjax.wrappers import Stack, stack
@@ -90,7 +90,7 @@ def read(name: str, form: Format, kernel: Any, recurrent_kernel: Any, *biases: A
     bias = _ordered(total, form.gates, GATES)
     if form.forget_offset:
         bias[hidden : 2 * hidden] += dtype.type(form.forget_offset)
-    cell = lstm(features, hidden, dtype=dtype, param_dtype=dtype)
+    cell = LSTM(features, hidden, dtype=dtype, param_dtype=dtype)
     kernels = [_ordered(array, form.gates, GATES) for array in kernels]
     return cell, LSTMParams(*(jnp.asarray(array) for array in (*kernels, bias)))
 

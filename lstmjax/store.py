@@ -1,0 +1,147 @@
+"""A cell or layer and its parameters in one file: safetensors, with what the cell is as JSON in the header.
+
+The file is a checkpoint (`lstmjax.checkpoint`): written whole or not at all, checked by its SHA-256 when
+read, and open to any reader of safetensors. Nothing in it is code: the header has numbers, and names of this
+library's kinds of cells.
+"""
+
+import dataclasses
+import inspect
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lstmjax import checkpoint, initializers
+from lstmjax.cell import Cell, check_tree
+from lstmjax.layers import Layer
+from lstmjax.types import Params
+
+
+def save(path: checkpoint.PathLike, cell: Cell | Layer, params: Params) -> None:
+    """Write a cell or layer of this library and its parameters to one file, for `load`.
+
+    Options that start parameters, such as ``kernel_init``, are kept if they are numbers or initializers that
+    `lstmjax.initializers` has by name; any other is left at its default, since the parameters are started.
+
+    Args:
+      path: the file; its folder is made if need be, and what the file held before is there until all is
+        written.
+      cell: any cell or layer that `lstmjax` makes.
+      params: its parameters.
+
+    Raises:
+      ValueError: the cell, or a cell within it, is none of this library's, or has an option that no file can
+        hold; or a parameter has not the shape that the cell makes.
+      TypeError: the parameters are not those of the cell.
+      OSError: the file could not be written.
+
+    Example:
+      >>> import tempfile, lstmjax
+      >>> cell = lstmjax.stack(lstmjax.lstm(3, 4), lstmjax.gru(4, 2))
+      >>> path = f"{tempfile.mkdtemp()}/model.safetensors"
+      >>> save(path, cell, cell.init(jax.random.key(0)))
+      >>> again, params = load(path)
+      >>> again == cell, params[0].kernel.shape
+      (True, (3, 16))
+    """
+    text = json.dumps(_encode(cell), separators=(",", ":"))
+    check_tree("params", params, jax.eval_shape(cell.init, jax.random.key(0)), f"cell.init of {cell}")
+    checkpoint.save(path, params, {"cell": text})
+
+
+def load(path: checkpoint.PathLike) -> tuple[Cell | Layer, Params]:
+    """Read the cell or layer and the parameters that `save` wrote, these bit for bit.
+
+    Raises:
+      ValueError: the file holds no cell, or one of a kind that this version of the library does not have; as
+        a `lstmjax.checkpoint.DamagedCheckpointError`, the file is not as it was written.
+      TypeError: parameters of 64 bits need ``jax_enable_x64``; or an option is not known.
+      FileNotFoundError: there is no such file.
+    """
+    text = checkpoint.metadata(path).get("cell")
+    if text is None:
+        raise ValueError(f"{path} holds no cell, but what lstmjax.checkpoint.save wrote: use its restore.")
+    cell = _decode(json.loads(text), f"{path}")
+    return cell, checkpoint.restore(path, jax.eval_shape(cell.init, jax.random.key(0)))
+
+
+_NUMBERS = (bool, int, float, np.number)
+
+
+def _kinds() -> dict[str, type]:
+    """Every kind of cell and layer that the library has, by name."""
+    kinds: dict[str, type] = {}
+    found: list[type] = [Cell, Layer]
+    while found:
+        kind = found.pop()
+        found += kind.__subclasses__()
+        if kind.__module__.startswith("lstmjax.") and not inspect.isabstract(kind):
+            kinds[kind.__name__] = kind
+    return kinds
+
+
+def _encode(cell: Any) -> dict[str, Any]:
+    """What makes an equal cell, as JSON has it; options that have their default values are left out."""
+    kind = type(cell).__name__
+    if _kinds().get(kind) is not type(cell) or not dataclasses.is_dataclass(cell):
+        raise ValueError(
+            f"save: {kind} is no cell or layer of lstmjax; save its parameters by lstmjax.checkpoint.save."
+        )
+    encoded: dict[str, Any] = {"kind": kind}
+    for field in dataclasses.fields(cell):
+        value = getattr(cell, field.name)
+        if value is field.default or (isinstance(value, _NUMBERS) and value == field.default):
+            continue
+        if _starts_parameters(field.name) and callable(value):
+            if (name := _name_of(value)) is not None:
+                encoded[field.name] = {"initializer": name}
+        else:
+            encoded[field.name] = _encode_value(f"{kind}.{field.name}", value)
+    return encoded
+
+
+def _encode_value(where: str, value: Any) -> Any:
+    if isinstance(value, Cell | Layer):
+        return _encode(value)
+    if isinstance(value, tuple):
+        return [_encode_value(where, entry) for entry in value]
+    if isinstance(value, np.dtype):
+        return {"dtype": value.name}
+    if isinstance(value, np.number):
+        return value.item()
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise ValueError(f"save: {where} is {value!r}, which no file can hold: only numbers, names and cells.")
+
+
+def _decode(encoded: Any, path: str) -> Any:
+    if isinstance(encoded, list):
+        return tuple(_decode(entry, path) for entry in encoded)
+    if not isinstance(encoded, dict):
+        return encoded
+    if "kind" not in encoded:
+        ((what, name),) = encoded.items()
+        return jnp.dtype(name) if what == "dtype" else _named_initializers()[name]
+    kind = _kinds().get(encoded["kind"])
+    if kind is None:
+        raise ValueError(
+            f"{path} holds a cell of the kind {encoded['kind']}, which this lstmjax does not have."
+        )
+    options = {name: _decode(value, path) for name, value in encoded.items() if name != "kind"}
+    return kind(**options)
+
+
+def _starts_parameters(option: str) -> bool:
+    return option.endswith("_init") or option == "forget_bias"
+
+
+def _named_initializers() -> dict[str, Any]:
+    return {name: getattr(initializers, name) for name in ("lecun_normal", "orthogonal")}
+
+
+def _name_of(initializer: Any) -> str | None:
+    names = [name for name, named in _named_initializers().items() if named is initializer]
+    return names[0] if names else None
