@@ -1,6 +1,6 @@
 """lstmjax: a functional LSTM for JAX."""
 
-from lstmjax import convert, initializers, losses, metrics
+from lstmjax import convert, export, initializers, losses, metrics
 from lstmjax.bidirectional import Bidirectional, Directions, bidirectional
 from lstmjax.catalogue import CELLS
 from lstmjax.cell import LSTM, Cell, LSTMParams, LSTMState
@@ -60,6 +60,7 @@ __all__ = [
     "convert",
     "elman",
     "explain",
+    "export",
     "gru",
     "initializers",
     "layers",

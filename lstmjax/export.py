@@ -1,0 +1,175 @@
+"""Cells and layers as programs that run where this library is not: StableHLO and ONNX."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from lstmjax.cell import LSTM, Cell, LSTMParams
+from lstmjax.formats import FORMATS, take_apart, write
+from lstmjax.layers import Layer, apply
+from lstmjax.types import Params
+
+OPSET = 17
+"""The version of ONNX's operators that models are written in; the LSTM is the same from 14 to 21."""
+
+
+def export_stablehlo(
+    cell: Cell | Layer,
+    params: Params | None = None,
+    *,
+    batch_shape: Sequence[int | str] = ("batch",),
+    time: int | str = "time",
+    platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
+) -> jax.export.Exported:
+    """A cell or layer over sequences as one program of StableHLO, for sequences of any number and length.
+
+    The program is ``call(inputs, lengths, state) -> state, outputs``, with arguments and results as those of
+    `lstmjax.unroll`, but for the state, which is a tuple of its arrays in the order of `jax.tree.leaves`; and
+    for lengths out of range, which are taken as 0 or ``time``. So ``jax.export.deserialize`` of a JAX of the
+    same or a later version (six months at least) needs nothing of this library, and other compilers can read
+    ``mlir_module()``. The loop is a plain one, since code of this library is not at hand where it runs.
+
+    Args:
+      cell: any cell or layer.
+      params: its parameters, which become constants of the program; None to make them an argument, the first,
+        a tuple of their arrays.
+      batch_shape: sizes of the batch, or names for sizes of 1 and more that are not known yet.
+      time: number of steps, or a name as above.
+      platforms: where the program shall run.
+
+    Returns:
+      What ``serialize()`` makes bytes of; ``serialize(vjp_order=1)`` takes the derivative with it.
+
+    Raises:
+      ValueError: a shape, or a platform, is not possible; or a parameter has not the shape of the cell's.
+      TypeError: the parameters are not those of the cell.
+
+    Example:
+      >>> import lstmjax
+      >>> cell = lstmjax.lstm(3, 4)
+      >>> program = export_stablehlo(cell, cell.init(jax.random.key(0)), batch_shape=(2,), time=5)
+      >>> data = program.serialize()
+      >>> state = (jnp.zeros((2, 4)), jnp.zeros((2, 4)))
+      >>> arguments = (jnp.ones((2, 5, 3)), jnp.array([5, 2]), state)
+      >>> state, outputs = jax.export.deserialize(data).call(*arguments)
+      >>> outputs.shape
+      (2, 5, 4)
+    """
+    scope = jax.export.SymbolicScope()
+    sizes: list[Any] = [jax.export.symbolic_shape(str(axis), scope=scope)[0] for axis in (*batch_shape, time)]
+    batch, steps = tuple(sizes[:-1]), sizes[-1]
+    shapes = jax.eval_shape(lambda: (cell.init(jax.random.key(0)), cell.initial_state(batch)))
+    structures = [jax.tree.structure(shape) for shape in shapes]
+    of_params, of_state = (tuple(jax.tree.leaves(shape)) for shape in shapes)
+
+    def run(parameters: Any, inputs: Any, lengths: Any, state: Any) -> Any:
+        before = jax.tree.unflatten(structures[1], state)
+        after, outputs = apply(cell, parameters, inputs, before, lengths, backend="scan")
+        return tuple(jax.tree.leaves(after)), outputs
+
+    def run_given(parameters: Any, inputs: Any, lengths: Any, state: Any) -> Any:
+        return run(jax.tree.unflatten(structures[0], parameters), inputs, lengths, state)
+
+    arguments = [
+        jax.ShapeDtypeStruct((*batch, steps, cell.features), of_input(cell)),
+        jax.ShapeDtypeStruct(batch, jnp.int32),
+        of_state,
+    ]
+    if params is None:
+        return jax.export.export(jax.jit(run_given), platforms=platforms)(of_params, *arguments)
+    program = jax.jit(lambda inputs, lengths, state: run(params, inputs, lengths, state))
+    return jax.export.export(program, platforms=platforms)(*arguments)
+
+
+def of_input(cell: Any) -> Any:
+    """The dtype that a cell or layer takes."""
+    for inner in ("parts", "forward"):
+        if hasattr(cell, inner):
+            first = getattr(cell, inner)
+            return of_input(first[0] if inner == "parts" else first)
+    return cell.input_dtype
+
+
+def export_onnx(layer: Cell | Layer, params: Params, *, lengths: bool = False, state: bool = False) -> Any:
+    """LSTMs as a model of ONNX, with one LSTM operator for each layer.
+
+    As `lstmjax.unroll`, the model takes ``inputs``, ``[batch, time, features]``, and gives ``outputs``,
+    ``[batch, time, output_size]``.
+
+    Args:
+      layer: an LSTM, or a stack, layers or a bidirectional layer of LSTMs, that computes in float32 or
+        float64 throughout (onnxruntime has no LSTM in float64).
+      params: its parameters.
+      lengths: whether the model also takes ``lengths``, int32 ``[batch]``; outputs beyond them are 0.
+      state: whether the model also takes the state before the first step, ``hidden.0`` and ``cell.0`` for the
+        lowest layer, and so on, each ``[directions, batch, hidden]``; and gives that after the last step as
+        ``next.hidden.0`` and so on. If not, it starts from zero.
+
+    Returns:
+      An ``onnx.ModelProto``, checked; ``onnx.save`` writes it to a file.
+
+    Raises:
+      ValueError: ONNX has no such operator: other cells or dtypes, or directions of different sizes.
+      TypeError: the parameters are not those of the layer.
+      ImportError: the package ``onnx`` is not installed.
+    """
+    import onnx  # noqa: PLC0415
+    from onnx import helper, numpy_helper  # noqa: PLC0415
+
+    taken = take_apart("export_onnx", layer, params)
+    _check_onnx([cell for entries in taken for cell, _ in entries])
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(taken[0][0][0].dtype))
+    value = helper.make_tensor_value_info
+    nodes = [helper.make_node("Transpose", ["inputs"], ["x.0"], perm=[1, 0, 2])]
+    inputs = [value("inputs", kind, ["batch", "time", layer.features])]
+    outputs = [value("outputs", kind, ["batch", "time", layer.output_size])]
+    inputs += [value("lengths", onnx.TensorProto.INT32, ["batch"])] * lengths
+    constants = {"sequence": np.array([0, 0, -1])}  # of Reshape, where 0 keeps an axis
+    for number, entries in enumerate(taken):
+        if len({cell.hidden for cell, _ in entries}) > 1:
+            raise ValueError(f"export_onnx: both directions must have the same hidden size, got {layer}.")
+        hidden, directions = entries[0][0].hidden, len(entries)
+        constants |= {f"{name}.{number}": array for name, array in _onnx_weights(entries).items()}
+        states = [f"hidden.{number}", f"cell.{number}"] if state else ["", ""]
+        after = [f"next.{name}" if name else "" for name in states]
+        inputs += [value(name, kind, [directions, "batch", hidden]) for name in states if name]
+        outputs += [value(name, kind, [directions, "batch", hidden]) for name in after if name]
+        weights = [f"{name}.{number}" for name in ("x", "W", "R", "B")]
+        direction = "bidirectional" if directions == 2 else "forward"
+        options: dict[str, Any] = {"hidden_size": hidden, "direction": direction}
+        operands = [*weights, "lengths" * lengths, *states]
+        nodes += [
+            helper.make_node("LSTM", operands, [f"y.{number}", *after], **options),
+            helper.make_node("Transpose", [f"y.{number}"], [f"z.{number}"], perm=[0, 2, 1, 3]),
+            helper.make_node("Reshape", [f"z.{number}", "sequence"], [f"x.{number + 1}"]),
+        ]
+    nodes.append(helper.make_node("Transpose", [f"x.{len(taken)}"], ["outputs"], perm=[1, 0, 2]))
+    tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "lstm", inputs, outputs, tensors)
+    opsets = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="lstmjax")
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _onnx_weights(entries: Sequence[tuple[LSTM, LSTMParams]]) -> dict[str, np.ndarray]:
+    """The constants of one operator, each with an axis for directions before all others."""
+    arrays = [write(FORMATS["onnx"], cell, of_cell) for cell, of_cell in entries]
+    return {
+        "W": np.stack([one.kernel for one in arrays]),
+        "R": np.stack([one.recurrent_kernel for one in arrays]),
+        "B": np.stack([np.concatenate(one.biases) for one in arrays]),
+    }
+
+
+def _check_onnx(cells: Sequence[LSTM]) -> None:
+    dtypes = {cell.dtype for cell in cells} | {np.dtype(cell.param_dtype) for cell in cells}
+    if len(dtypes) > 1 or not dtypes <= {np.dtype("float32"), np.dtype("float64")}:
+        raise ValueError(
+            "export_onnx: dtype and param_dtype of all LSTMs must be float32, or all float64; got "
+            f"{', '.join(sorted(map(str, dtypes)))}."
+        )
