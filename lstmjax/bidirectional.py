@@ -12,7 +12,7 @@ from lstmjax.backends import Backend
 from lstmjax.cell import Cell
 from lstmjax.layers import Layer
 from lstmjax.remat import Remat
-from lstmjax.types import Array, Key, Params, State
+from lstmjax.types import Array, DTypeLike, Key, Params, State
 from lstmjax.unroll import unroll
 
 
@@ -46,6 +46,11 @@ class Bidirectional(Layer):
     def output_size(self) -> int:
         """Size of an output vector: the sum of both cells'."""
         return self.forward.output_size + self.backward.output_size
+
+    @property
+    def input_dtype(self) -> DTypeLike:
+        """The dtype of the inputs: that of the forward cell."""
+        return self.forward.input_dtype
 
     def init(self, key: Key) -> Directions:
         """Fresh parameters of both cells."""

@@ -266,7 +266,10 @@ def from_tensorflow(source: Mapping[str, Any], forget_bias: float = 1.0) -> Conv
     """
     arrays = {name.rsplit("/", 1)[-1] if "projection" not in name else name: a for name, a in source.items()}
     if set(arrays) != {"kernel", "bias"}:
-        raise ValueError(f"from_tensorflow: an LSTM has a kernel and a bias, got {sorted(arrays)}.")
+        raise ValueError(
+            "from_tensorflow: only an LSTM with a kernel and a bias, with no peepholes (w_i_diag, ...) or "
+            f"projection, can be converted; got {sorted(arrays)}."
+        )
     form = FORMATS["tensorflow"]._replace(forget_offset=forget_bias)
     return read_joined("from_tensorflow", form, arrays["kernel"], arrays["bias"])
 

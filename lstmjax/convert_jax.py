@@ -282,8 +282,6 @@ def _collect(
     if isinstance(source, Directions):
         return build([[read_one(inside(way)) for way in source]])
     if isinstance(source, list | tuple):
-        if not source:
-            raise ValueError("convert: the list of layers is empty.")
         return pile([_collect(entry, inside, read_one) for entry in source])
     return read_one(source)
 

@@ -1,7 +1,6 @@
 """What running a cell will take: which way is chosen and why, floating point operations, memory."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +11,9 @@ import jax.numpy as jnp
 from lstmjax.backends import Backend, Choice, choose
 from lstmjax.bidirectional import Bidirectional
 from lstmjax.cell import Cell
+from lstmjax.layers import Layer, Layers, apply
 from lstmjax.remat import Remat, segment
 from lstmjax.types import Params
-from lstmjax.unroll import unroll
 from lstmjax.wrappers import Residual, Stack
 
 
@@ -32,7 +31,7 @@ class Cost:
 class Explanation:
     """What `explain` returns; `str` of it is for people."""
 
-    cell: Cell | Bidirectional
+    cell: Cell | Layer
     shape: tuple[int, ...]
     parts: tuple[tuple[Cell, Choice], ...]
     """The cells that it is made of, in the order in which they run, and how each is run."""
@@ -54,7 +53,7 @@ class Explanation:
 
 
 def explain(
-    cell: Cell | Bidirectional,
+    cell: Cell | Layer,
     shape: tuple[int, ...],
     *,
     lengths: bool = False,
@@ -62,14 +61,14 @@ def explain(
     backend: Backend = "auto",
     remat: Remat = None,
 ) -> Explanation:
-    """Say how a cell or a bidirectional layer would be run over inputs of a shape, without running it.
+    """Say how a cell or a layer would be run over inputs of a shape, without running it.
 
     The memory is what XLA plans when it compiles the run, so this compiles, which takes a second or two. The
     operations are counted here, since XLA counts a loop's body once and native code not at all: each matrix
     among the parameters is multiplied once per step, and twice more for the gradient.
 
     Args:
-      cell: a `Cell` or a layer made by `bidirectional`.
+      cell: a `Cell`, or a layer made by `bidirectional` or `layers`.
       shape: of the inputs, ``[..., time, features]``.
       lengths: whether there will be lengths.
       resets: whether there will be resets.
@@ -90,7 +89,6 @@ def explain(
     params = jax.eval_shape(cell.init, jax.random.key(0))
     parts = tuple((part, choose(backend, part, resets=resets)) for part in _parts(cell))
     steps = segment(remat, shape[-2])
-    run = functools.partial(unroll, cell) if isinstance(cell, Cell) else cell.apply
     masks: dict[str, Any] = {}
     if lengths:
         masks["lengths"] = jax.ShapeDtypeStruct(shape[:-2], jnp.int32)
@@ -98,13 +96,13 @@ def explain(
         masks["resets"] = jax.ShapeDtypeStruct(shape[:-1], bool)
 
     def forward(params: Params, inputs: jax.Array, masks: Any) -> Any:
-        return run(params, inputs, **masks, backend=backend, remat=remat)
+        return apply(cell, params, inputs, **masks, backend=backend, remat=remat)
 
     def gradient(params: Params, inputs: jax.Array, masks: Any, cotangents: Any) -> Any:
         results, pull_back = jax.vjp(lambda params, inputs: forward(params, inputs, masks), params, inputs)
         return results, pull_back(cotangents)
 
-    inputs = jax.ShapeDtypeStruct(shape, _first(cell).input_dtype)
+    inputs = jax.ShapeDtypeStruct(shape, cell.input_dtype)
     results = jax.eval_shape(forward, params, inputs, masks)
     flops = 2 * math.prod(shape[:-1]) * sum(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
     return Explanation(
@@ -123,20 +121,18 @@ def _memory(function: Any, *arguments: Any) -> int:
     return analysis.temp_size_in_bytes
 
 
-def _first(cell: Cell | Bidirectional) -> Cell:
-    return cell.forward if isinstance(cell, Bidirectional) else cell
-
-
-def _parts(cell: Cell | Bidirectional) -> Iterator[Cell]:
+def _parts(cell: Cell | Layer) -> Iterator[Cell]:
     """The cells that are run by themselves, as `lstmjax.backends.run` takes a cell apart."""
+    inner: tuple[Cell | Layer, ...] = ()
     if isinstance(cell, Bidirectional):
-        inner: tuple[Cell, ...] = (cell.forward, cell.backward)
+        inner = (cell.forward, cell.backward)
+    elif isinstance(cell, Layers):
+        inner = cell.parts
     elif type(cell) is Stack:
         inner = cell.cells
     elif type(cell) is Residual:
         inner = (cell.cell,)
-    else:
+    elif isinstance(cell, Cell):
         yield cell
-        return
     for part in inner:
         yield from _parts(part)

@@ -75,7 +75,7 @@ def export_stablehlo(
         return run(jax.tree.unflatten(structures[0], parameters), inputs, lengths, state)
 
     arguments = [
-        jax.ShapeDtypeStruct((*batch, steps, cell.features), of_input(cell)),
+        jax.ShapeDtypeStruct((*batch, steps, cell.features), cell.input_dtype),
         jax.ShapeDtypeStruct(batch, jnp.int32),
         of_state,
     ]
@@ -83,15 +83,6 @@ def export_stablehlo(
         return jax.export.export(jax.jit(run_given), platforms=platforms)(of_params, *arguments)
     program = jax.jit(lambda inputs, lengths, state: run(params, inputs, lengths, state))
     return jax.export.export(program, platforms=platforms)(*arguments)
-
-
-def of_input(cell: Any) -> Any:
-    """The dtype that a cell or layer takes."""
-    for inner in ("parts", "forward"):
-        if hasattr(cell, inner):
-            first = getattr(cell, inner)
-            return of_input(first[0] if inner == "parts" else first)
-    return cell.input_dtype
 
 
 def export_onnx(layer: Cell | Layer, params: Params, *, lengths: bool = False, state: bool = False) -> Any:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Integer
 from lstmjax.backends import Backend
 from lstmjax.cell import Cell
 from lstmjax.remat import Remat
-from lstmjax.types import Array, Key, Params, State
+from lstmjax.types import Array, DTypeLike, Key, Params, State
 from lstmjax.unroll import unroll
 
 
@@ -44,6 +44,11 @@ class Layer(abc.ABC):
     @abc.abstractmethod
     def output_size(self) -> int:
         """Size of an output vector."""
+
+    @property
+    @abc.abstractmethod
+    def input_dtype(self) -> DTypeLike:
+        """The dtype that inputs must have."""
 
     @abc.abstractmethod
     def init(self, key: Key) -> Params:
@@ -111,6 +116,11 @@ class Layers(Layer):
     def output_size(self) -> int:
         """Size of an output vector: that of the highest part."""
         return self.parts[-1].output_size
+
+    @property
+    def input_dtype(self) -> DTypeLike:
+        """The dtype of the inputs: that of the lowest part."""
+        return self.parts[0].input_dtype
 
     def init(self, key: Key) -> tuple[Params, ...]:
         """Parameters of every part, lowest first."""

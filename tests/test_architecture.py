@@ -32,8 +32,8 @@ LAYERS: tuple[set[str], ...] = (
     {"layers"},
     {"bidirectional"},
     {"explain"},
-    {"nnx", "linen", "formats", "export"},
-    {"convert_jax"},
+    {"formats"},
+    {"nnx", "linen", "export", "convert_jax"},
     {"convert"},
 )
 """Modules of the library that know cells; each may import from the layers before its own."""

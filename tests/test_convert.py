@@ -417,6 +417,13 @@ def test_tensorflows_variables_agree(forget_bias: float) -> None:
     _agree(converted, _tensorflow_cell(kernel, bias, forget_bias, INPUTS))
 
 
+def test_variables_of_other_cells_of_tensorflow_are_refused() -> None:
+    kernel, bias = np.ones((7, 16), np.float32), np.ones(16, np.float32)
+    for name in ("rnn/lstm_cell/w_i_diag", "rnn/lstm_cell/projection/kernel"):
+        with pytest.raises(ValueError, match=rf"no peepholes.*{name.split('/')[2]}"):
+            convert.from_tensorflow({"kernel": kernel, "bias": bias, name: np.ones(4)})
+
+
 # All
 
 
@@ -430,6 +437,14 @@ def test_what_others_do_not_have_is_refused(to: Any) -> None:
         to(stack, params[:2])
     with pytest.raises(TypeError, match="must have the structure"):
         to(_lstm(), params)
+
+
+@pytest.mark.parametrize(
+    "source", [convert.from_keras, convert.from_linen, convert.from_nnx, convert.from_equinox]
+)
+def test_no_layer_at_all_is_refused(source: Any) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        source([])
 
 
 def test_layers_that_differ_are_refused_where_they_must_be_alike() -> None:

@@ -64,6 +64,14 @@ def test_it_says_how_each_part_is_run_and_why():
     assert "with gradient" in text
 
 
+def test_it_takes_layers_apart():
+    both, cell = lstmjax.bidirectional(lstmjax.lstm(3, 4), lstmjax.gru(3, 4)), lstmjax.elman(8, 2)
+    explanation = lstmjax.explain(lstmjax.layers(both, cell), (2, 5, 3))
+    assert [part for part, _ in explanation.parts] == [both.forward, both.backward, cell]
+    alone = [lstmjax.explain(layer, shape) for layer, shape in ((both, (2, 5, 3)), (cell, (2, 5, 8)))]
+    assert explanation.forward.flops == sum(one.forward.flops for one in alone)
+
+
 def test_segments_are_told():
     text = str(lstmjax.explain(lstmjax.lstm(2, 3), (1, 100, 2), remat="sqrt"))
     assert "in segments of 10 steps" in text
