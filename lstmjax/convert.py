@@ -16,12 +16,12 @@ such as dropout or the order of the axes of the data, does not come along.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
-from lstmjax.cell import LSTM, Cell, LSTMParams, check_sizes
+from lstmjax.cell import Cell, check_sizes
 from lstmjax.convert_jax import (
     from_equinox,
     from_haiku,
@@ -35,6 +35,7 @@ from lstmjax.convert_jax import (
 from lstmjax.formats import (
     FORMATS,
     Converted,
+    Entry,
     as_numpy,
     build,
     pile,
@@ -68,7 +69,7 @@ _TORCH_NAME = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)(?:_l(
 
 
 def from_torch(source: Any) -> Converted:
-    """The LSTM of a ``torch.nn.LSTM`` or ``torch.nn.LSTMCell``.
+    """The LSTM of a ``torch.nn.LSTM``, with ``proj_size`` or without, or of a ``torch.nn.LSTMCell``.
 
     Args:
       source: the module or its ``state_dict()``, a mapping of names to arrays, ``weight_ih_l0`` and so on.
@@ -77,7 +78,7 @@ def from_torch(source: Any) -> Converted:
       A cell (several layers are a stack), or a layer if bidirectional; and its parameters.
 
     Raises:
-      ValueError: the arrays are not those of an LSTM, or of one with ``proj_size``.
+      ValueError: the arrays are not those of an LSTM.
 
     Example:
       >>> import jax, lstmjax
@@ -103,36 +104,35 @@ def from_torch(source: Any) -> Converted:
     return build([[_read_torch(entries[entry], entry) for entry in ways] for ways in expected])
 
 
-def _read_torch(arrays: Mapping[str, Any], where: tuple[int, bool]) -> tuple[LSTM, Params]:
+def _read_torch(arrays: Mapping[str, Any], where: tuple[int, bool]) -> Entry:
     name = f"from_torch: layer {where[0]}{', reverse' * where[1]}"
-    if "weight_hr" in arrays:
-        raise ValueError(
-            f"{name}: proj_size (weight_hr) cannot be converted: lstmjax.lstm has no projection."
-        )
     missing = {"weight_ih", "weight_hh"} - set(arrays)
     if missing or ("bias_ih" in arrays) != ("bias_hh" in arrays):
         raise ValueError(f"{name}: got only {sorted(arrays)}.")
     biases = [arrays[bias] for bias in ("bias_ih", "bias_hh") if bias in arrays]
-    return read(name, FORMATS["torch"], arrays["weight_ih"], arrays["weight_hh"], *biases)
+    kernels = arrays["weight_ih"], arrays["weight_hh"]
+    return read(name, FORMATS["torch"], *kernels, *biases, projection=arrays.get("weight_hr"))
 
 
 def to_torch(layer: Cell | Layer, params: Params) -> dict[str, np.ndarray]:
     """The ``state_dict`` of a ``torch.nn.LSTM`` with biases, as NumPy arrays.
 
     ``module.load_state_dict({name: torch.from_numpy(array) for name, array in to_torch(...).items()})`` loads
-    it into ``torch.nn.LSTM(features, hidden, num_layers=..., bidirectional=...)``. All of the bias is in
-    ``bias_ih``; ``bias_hh`` is zero.
+    it into a module of the same sizes, directions and ``proj_size``. All of the bias is in ``bias_ih``;
+    ``bias_hh`` is zero.
 
     Raises:
       ValueError: PyTorch has no such LSTM: other cells, or layers that differ in size or direction.
       TypeError: the parameters are not those of the layer.
     """
     names = {}
-    for number, entries in enumerate(_alike("to_torch", layer, params)):
+    for number, entries in enumerate(_alike("to_torch", layer, params, {"projection"})):
         for suffix, (cell, of_cell) in zip(("", "_reverse"), entries, strict=False):
             arrays = write(FORMATS["torch"], cell, of_cell)
             names[f"weight_ih_l{number}{suffix}"] = arrays.kernel
             names[f"weight_hh_l{number}{suffix}"] = arrays.recurrent_kernel
+            if arrays.projection is not None:
+                names[f"weight_hr_l{number}{suffix}"] = arrays.projection
             names[f"bias_ih_l{number}{suffix}"], names[f"bias_hh_l{number}{suffix}"] = arrays.biases
     return names
 
@@ -257,32 +257,44 @@ def from_tensorflow(source: Mapping[str, Any], forget_bias: float = 1.0) -> Conv
     """The LSTM of the variables of TensorFlow 1's ``LSTMCell`` or ``BasicLSTMCell``.
 
     Args:
-      source: names to arrays, such as a checkpoint has them; what is before the last ``/`` of a name does not
-        matter. ``kernel`` is ``[D + H, 4H]`` with gates in the order i, g, f, o; ``bias`` is ``[4H]``.
+      source: names to arrays, such as a checkpoint has them, of one cell; all before the names given here
+        does not matter. ``kernel`` is ``[D + H, 4H]`` with gates in the order i, g, f, o; ``bias`` is
+        ``[4H]``; with peepholes, ``w_i_diag``, ``w_f_diag`` and ``w_o_diag`` are ``[H]``; with ``num_proj``,
+        ``projection/kernel`` is ``[H, P]``.
       forget_bias: what the cell was made with, which its code adds to the forget gate.
 
     Raises:
-      ValueError: the variables are not those of an LSTM, or of one with peepholes or a projection.
+      ValueError: the variables are not those of an LSTM.
     """
-    arrays = {name.rsplit("/", 1)[-1] if "projection" not in name else name: a for name, a in source.items()}
-    if set(arrays) != {"kernel", "bias"}:
+    arrays: dict[str, Any] = {}
+    for name, array in source.items():
+        *_, before, last = f"//{name}".split("/")
+        arrays["projection" if before == "projection" else last] = array
+    peepholes = [f"w_{gate}_diag" for gate in "ifo"]
+    wanted = {"kernel", "bias", *(peepholes if set(peepholes) & set(arrays) else [])}
+    if set(arrays) - {"projection"} != wanted:
         raise ValueError(
-            "from_tensorflow: only an LSTM with a kernel and a bias, with no peepholes (w_i_diag, ...) or "
-            f"projection, can be converted; got {sorted(arrays)}."
+            f"from_tensorflow: an LSTM has kernel and bias, may have {', '.join(peepholes)} and "
+            f"projection/kernel; got {sorted(source)}."
         )
+    more = {"projection": arrays.get("projection")}
+    if "w_i_diag" in arrays:
+        more["peepholes"] = np.concatenate([as_numpy("from_tensorflow", arrays[name]) for name in peepholes])
     form = FORMATS["tensorflow"]._replace(forget_offset=forget_bias)
-    return read_joined("from_tensorflow", form, arrays["kernel"], arrays["bias"])
+    return read_joined("from_tensorflow", form, arrays["kernel"], arrays["bias"], **more)
 
 
-def _alike(name: str, layer: Cell | Layer, params: Params) -> list[tuple[tuple[LSTM, LSTMParams], ...]]:
-    """`take_apart` for libraries whose layers all have one hidden size and the same directions.
+def _alike(
+    name: str, layer: Cell | Layer, params: Params, options: Set[str] = frozenset()
+) -> list[tuple[Entry, ...]]:
+    """`take_apart` for libraries whose layers all have the same sizes of state and the same directions.
 
     Raises:
       ValueError: they have not.
     """
-    taken = take_apart(name, layer, params)
+    taken = take_apart(name, layer, params, options)
     if len({len(entries) for entries in taken}) > 1:
         raise ValueError(f"{name}: either all layers or none must be bidirectional, got {layer}.")
-    if len({cell.hidden for entries in taken for cell, _ in entries}) > 1:
-        raise ValueError(f"{name}: all LSTMs must have the same hidden size, got {layer}.")
+    if len({(cell.hidden, cell.output_size) for entries in taken for cell, _ in entries}) > 1:
+        raise ValueError(f"{name}: all LSTMs must have the same hidden size and projection, got {layer}.")
     return taken

@@ -12,8 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax.bidirectional import Directions
-from lstmjax.cell import LSTM, Cell, LSTMParams
-from lstmjax.formats import FORMATS, Converted, as_numpy, build, pile, read, read_joined, take_apart, write
+from lstmjax.cell import Cell
+from lstmjax.formats import (
+    FORMATS,
+    Converted,
+    Entry,
+    as_numpy,
+    build,
+    pile,
+    read,
+    read_joined,
+    take_apart,
+    write,
+)
 from lstmjax.layers import Layer
 from lstmjax.types import Params
 
@@ -47,7 +58,7 @@ def _inside_linen(source: Any) -> Any:
     return source
 
 
-def _read_linen(tree: Any) -> tuple[LSTM, Params]:
+def _read_linen(tree: Any) -> Entry:
     names = [f"{side}{gate}" for side in "ih" for gate in FORMATS["flax"].gates]
     if not isinstance(tree, Mapping) or set(tree) != set(names):
         got = sorted(tree) if isinstance(tree, Mapping) else type(tree).__name__
@@ -71,7 +82,7 @@ def to_linen(layer: Cell | Layer, params: Params) -> Any:
     return _spread("to_linen", layer, params, _gate_tree)
 
 
-def _gate_tree(cell: LSTM, params: LSTMParams) -> dict[str, dict[str, np.ndarray]]:
+def _gate_tree(cell: Any, params: Any) -> dict[str, dict[str, np.ndarray]]:
     """What the cells of both Flax interfaces that have an array for each gate hold."""
     form = FORMATS["flax"]
     kernels, recurrent, biases = (np.split(a, 4, axis=-1) for a in write(form, cell, params).single())
@@ -101,7 +112,7 @@ def _inside_nnx(source: Any) -> Any:
     return source
 
 
-def _read_nnx(module: Any) -> tuple[LSTM, Params]:
+def _read_nnx(module: Any) -> Entry:
     _check_nnx("from_nnx", module)
     if hasattr(module, "dense_i"):
         dense = module.dense_i.kernel[...], module.dense_h.kernel[...], module.dense_h.bias[...]
@@ -155,7 +166,7 @@ def _ways(source: Any) -> tuple[Any, ...]:
     return source if isinstance(source, Directions) else (source,)
 
 
-def _fill_nnx(module: Any, cell: LSTM, params: LSTMParams) -> None:
+def _fill_nnx(module: Any, cell: Any, params: Any) -> None:
     _check_nnx("to_nnx", module)
     pairs: list[tuple[Any, np.ndarray]] = []
     if hasattr(module, "dense_i"):
@@ -232,7 +243,7 @@ def from_equinox(source: Any) -> Converted:
       ValueError: the module is no LSTM.
     """
 
-    def read_one(module: Any) -> tuple[LSTM, Params]:
+    def read_one(module: Any) -> Entry:
         if not all(hasattr(module, name) for name in ("weight_ih", "weight_hh", "bias")):
             raise ValueError(f"from_equinox: {type(module).__name__} is no equinox.nn.LSTMCell.")
         biases = [] if module.bias is None else [module.bias]
@@ -251,7 +262,7 @@ def to_equinox(layer: Cell | Layer, params: Params) -> Any:
     """
     import equinox  # noqa: PLC0415
 
-    def write_one(cell: LSTM, of_cell: LSTMParams) -> Any:
+    def write_one(cell: Any, of_cell: Any) -> Any:
         arrays = [jnp.asarray(array) for array in write(FORMATS["equinox"], cell, of_cell).single()]
         empty = equinox.filter_eval_shape(
             equinox.nn.LSTMCell, cell.features, cell.hidden, key=jax.random.key(0)
@@ -263,9 +274,7 @@ def to_equinox(layer: Cell | Layer, params: Params) -> Any:
     return _spread("to_equinox", layer, params, write_one)
 
 
-def _read_gates(
-    name: str, kernels: Sequence[Any], recurrent: Sequence[Any], biases: Sequence[Any]
-) -> tuple[LSTM, Params]:
+def _read_gates(name: str, kernels: Sequence[Any], recurrent: Sequence[Any], biases: Sequence[Any]) -> Entry:
     """Read an LSTM that has an array for each gate."""
     joined = (
         np.concatenate([as_numpy(name, array) for array in arrays], axis=-1)
@@ -274,9 +283,7 @@ def _read_gates(
     return read(name, FORMATS["flax"], *joined)
 
 
-def _collect(
-    source: Any, inside: Callable[[Any], Any], read_one: Callable[[Any], tuple[LSTM, Params]]
-) -> Converted:
+def _collect(source: Any, inside: Callable[[Any], Any], read_one: Callable[[Any], Entry]) -> Converted:
     """Read what is given for one LSTM, for the two of a bidirectional layer, or for a list of layers."""
     source = inside(source)
     if isinstance(source, Directions):
@@ -286,9 +293,7 @@ def _collect(
     return read_one(source)
 
 
-def _spread(
-    name: str, layer: Cell | Layer, params: Params, write_one: Callable[[LSTM, LSTMParams], Any]
-) -> Any:
+def _spread(name: str, layer: Cell | Layer, params: Params, write_one: Callable[[Any, Any], Any]) -> Any:
     """The opposite of `_collect`."""
     written = [
         [write_one(cell, of_cell) for cell, of_cell in entries] for entries in take_apart(name, layer, params)

@@ -8,8 +8,8 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.cell import LSTM, Cell, LSTMParams
-from lstmjax.formats import FORMATS, take_apart, write
+from lstmjax.cell import Cell
+from lstmjax.formats import FORMATS, Entry, take_apart, write
 from lstmjax.layers import Layer, apply
 from lstmjax.types import Params
 
@@ -86,7 +86,7 @@ def export_stablehlo(
 
 
 def export_onnx(layer: Cell | Layer, params: Params, *, lengths: bool = False, state: bool = False) -> Any:
-    """LSTMs as a model of ONNX, with one LSTM operator for each layer.
+    """LSTMs, with peepholes or without, as a model of ONNX, with one LSTM operator for each layer.
 
     As `lstmjax.unroll`, the model takes ``inputs``, ``[batch, time, features]``, and gives ``outputs``,
     ``[batch, time, output_size]``.
@@ -111,7 +111,7 @@ def export_onnx(layer: Cell | Layer, params: Params, *, lengths: bool = False, s
     import onnx  # noqa: PLC0415
     from onnx import helper, numpy_helper  # noqa: PLC0415
 
-    taken = take_apart("export_onnx", layer, params)
+    taken = take_apart("export_onnx", layer, params, {"peepholes"})
     _check_onnx([cell for entries in taken for cell, _ in entries])
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(taken[0][0][0].dtype))
     value = helper.make_tensor_value_info
@@ -132,7 +132,8 @@ def export_onnx(layer: Cell | Layer, params: Params, *, lengths: bool = False, s
         weights = [f"{name}.{number}" for name in ("x", "W", "R", "B")]
         direction = "bidirectional" if directions == 2 else "forward"
         options: dict[str, Any] = {"hidden_size": hidden, "direction": direction}
-        operands = [*weights, "lengths" * lengths, *states]
+        peepholes = f"P.{number}" * (f"P.{number}" in constants)
+        operands = [*weights, "lengths" * lengths, *states, peepholes]
         nodes += [
             helper.make_node("LSTM", operands, [f"y.{number}", *after], **options),
             helper.make_node("Transpose", [f"y.{number}"], [f"z.{number}"], perm=[0, 2, 1, 3]),
@@ -147,17 +148,22 @@ def export_onnx(layer: Cell | Layer, params: Params, *, lengths: bool = False, s
     return model
 
 
-def _onnx_weights(entries: Sequence[tuple[LSTM, LSTMParams]]) -> dict[str, np.ndarray]:
+def _onnx_weights(entries: Sequence[Entry]) -> dict[str, np.ndarray]:
     """The constants of one operator, each with an axis for directions before all others."""
     arrays = [write(FORMATS["onnx"], cell, of_cell) for cell, of_cell in entries]
-    return {
+    weights = {
         "W": np.stack([one.kernel for one in arrays]),
         "R": np.stack([one.recurrent_kernel for one in arrays]),
         "B": np.stack([np.concatenate(one.biases) for one in arrays]),
     }
+    peepholes = [one.peepholes for one in arrays]
+    if any(array is not None for array in peepholes):  # no peepholes are those of weight 0
+        none = np.zeros(3 * entries[0][0].hidden, weights["W"].dtype)
+        weights["P"] = np.stack([none if array is None else array for array in peepholes])
+    return weights
 
 
-def _check_onnx(cells: Sequence[LSTM]) -> None:
+def _check_onnx(cells: Sequence[Any]) -> None:
     dtypes = {cell.dtype for cell in cells} | {np.dtype(cell.param_dtype) for cell in cells}
     if len(dtypes) > 1 or not dtypes <= {np.dtype("float32"), np.dtype("float64")}:
         raise ValueError(

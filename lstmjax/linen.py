@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Integer
 
 from lstmjax.backends import Backend
 from lstmjax.bidirectional import bidirectional
-from lstmjax.cell import Cell, LSTMState
+from lstmjax.cell import Cell
+from lstmjax.formats import state_of_carry
 from lstmjax.layers import Layer, apply
 from lstmjax.remat import Remat
 from lstmjax.types import Array, Key, Params, State
@@ -149,10 +150,12 @@ class LSTMCell(nn.RNNCellBase):
     def __call__(
         self, carry: tuple[Array, Array], inputs: Float[Array, "... features"]
     ) -> tuple[tuple[jax.Array, jax.Array], Float[jax.Array, "... hidden"]]:
-        """Advance by one time step; errors are those of `lstmjax.Cell.step`."""
-        memory, hidden = carry
+        """Advance by one time step; errors are those of `lstmjax.Cell.step`.
+
+        A ValueError too, with ``full_gate_recurrence``, whose state is more than the carry.
+        """
         cell = self._cell(inputs.shape[-1])
-        state, outputs = cell.step(held(self, cell), LSTMState(hidden, memory), inputs)
+        state, outputs = cell.step(held(self, cell), state_of_carry(cell, carry), inputs)
         return (state.cell, state.hidden), outputs
 
     @nn.nowrap

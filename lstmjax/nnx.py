@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Integer
 
 from lstmjax.backends import Backend
 from lstmjax.bidirectional import bidirectional
-from lstmjax.cell import Cell, LSTMState
+from lstmjax.cell import Cell
+from lstmjax.formats import state_of_carry
 from lstmjax.layers import Layer, apply
 from lstmjax.remat import Remat
 from lstmjax.types import Array, Key, Params, State
@@ -134,9 +135,11 @@ class LSTMCell(Holder, nnx.RNNCellBase):
     def __call__(
         self, carry: tuple[Array, Array], inputs: Float[Array, "... features"]
     ) -> tuple[tuple[jax.Array, jax.Array], Float[jax.Array, "... hidden"]]:
-        """Advance by one time step; errors are those of `lstmjax.Cell.step`."""
-        memory, hidden = carry
-        state, outputs = self.cell.step(self.values, LSTMState(hidden, memory), inputs)
+        """Advance by one time step; errors are those of `lstmjax.Cell.step`.
+
+        A ValueError too, with ``full_gate_recurrence``, whose state is more than the carry.
+        """
+        state, outputs = self.cell.step(self.values, state_of_carry(self.cell, carry), inputs)
         return (state.cell, state.hidden), outputs
 
     def initialize_carry(

@@ -99,17 +99,20 @@ def _agree(converted: Any, expected: Any, inputs: Any = INPUTS, **options: Any) 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_pytorch_agrees(layers: int, both: bool, bias: bool) -> None:
+@pytest.mark.parametrize("projection", [0, 2])
+def test_pytorch_agrees(projection: int, layers: int, both: bool, bias: bool) -> None:
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
-    module = torch.nn.LSTM(3, 4, layers, bias=bias, bidirectional=both, batch_first=True)
+    options = {"bidirectional": both, "batch_first": True, "proj_size": projection}
+    module = torch.nn.LSTM(3, 4, layers, bias=bias, **options)
     outputs, (hidden, cell) = module(torch.from_numpy(INPUTS))
     layer, params = convert.from_torch(module)
     state = _agree((layer, params), outputs.detach())
-    states = jax.tree.leaves(state, is_leaf=lambda leaf: isinstance(leaf, lstmjax.LSTMState))
+    kinds = lstmjax.LSTMState | lstmjax.GeneralLSTMState
+    states = jax.tree.leaves(state, is_leaf=lambda leaf: isinstance(leaf, kinds))
     np.testing.assert_allclose(np.stack([one.hidden for one in states]), hidden.detach(), atol=1e-5)
     np.testing.assert_allclose(np.stack([one.cell for one in states]), cell.detach(), atol=1e-5)
-    again = torch.nn.LSTM(3, 4, layers, bidirectional=both, batch_first=True)
+    again = torch.nn.LSTM(3, 4, layers, **options)
     arrays = convert.to_torch(layer, params)
     again.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()})
     np.testing.assert_allclose(again(torch.from_numpy(INPUTS))[0].detach(), outputs.detach(), atol=1e-6)
@@ -156,7 +159,7 @@ def test_what_is_no_lstm_of_pytorch_is_refused() -> None:
         convert.from_torch({name: array for name, array in arrays.items() if name != "weight_ih_l2"})
     with pytest.raises(ValueError, match="got only"):
         convert.from_torch({name: array for name, array in arrays.items() if name != "bias_hh_l0"})
-    with pytest.raises(ValueError, match=r"kernels \[4H, D\], \[4H, H\]"):  # of a GRU
+    with pytest.raises(ValueError, match=r"kernels \[D, 4H\] and \[H, 4H\]"):  # of a GRU
         convert.from_torch({"weight_ih_l0": np.zeros((12, 3)), "weight_hh_l0": np.zeros((12, 4))})
     with pytest.raises(ValueError, match="one floating point dtype"):
         convert.from_torch({"weight_ih_l0": np.zeros((16, 3), int), "weight_hh_l0": np.zeros((16, 4), int)})
@@ -392,36 +395,53 @@ def test_a_round_trip_through_equinox_gives_the_same_bits(name: str) -> None:
 # TensorFlow
 
 
-def _tensorflow_cell(kernel: Any, bias: Any, forget_bias: float, inputs: Any) -> np.ndarray:
+def _tensorflow_cell(variables: dict[str, np.ndarray], forget_bias: float, inputs: Any) -> np.ndarray:
     """``tf.compat.v1.nn.rnn_cell.LSTMCell`` over a sequence, as its code has it."""
 
     def sigmoid(x: Any) -> Any:
         return 1 / (1 + np.exp(-x))
 
-    hidden = memory = np.zeros((inputs.shape[0], kernel.shape[1] // 4))
+    kernel, bias = variables["kernel"], variables["bias"]
+    size = kernel.shape[1] // 4
+    projection = variables.get("projection/kernel", np.eye(size))
+    w_i, w_f, w_o = (variables.get(f"w_{gate}_diag", np.zeros(size)) for gate in "ifo")
+    memory = np.zeros((inputs.shape[0], size))
+    hidden = np.zeros((inputs.shape[0], projection.shape[1]))
     outputs = []
     for inputs_t in np.moveaxis(inputs, 1, 0):
         i, j, f, o = np.split(np.concatenate([inputs_t, hidden], 1) @ kernel + bias, 4, axis=1)
-        memory = sigmoid(f + forget_bias) * memory + sigmoid(i) * np.tanh(j)
-        hidden = sigmoid(o) * np.tanh(memory)
+        memory = sigmoid(f + forget_bias + w_f * memory) * memory + sigmoid(i + w_i * memory) * np.tanh(j)
+        hidden = sigmoid(o + w_o * memory) * np.tanh(memory) @ projection
         outputs.append(hidden)
     return np.stack(outputs, axis=1)
 
 
+@pytest.mark.parametrize("projection", [None, 2])
+@pytest.mark.parametrize("peepholes", [False, True])
 @pytest.mark.parametrize("forget_bias", [1.0, 0.0])
-def test_tensorflows_variables_agree(forget_bias: float) -> None:
+def test_tensorflows_variables_agree(forget_bias: float, peepholes: bool, projection: int | None) -> None:
+    shapes: dict[str, tuple[int, ...]] = {"kernel": (3 + (projection or 4), 16), "bias": (16,)}
+    if peepholes:
+        shapes |= {f"w_{gate}_diag": (4,) for gate in "ifo"}
+    if projection:
+        shapes["projection/kernel"] = (4, projection)
     random = np.random.default_rng(0)
-    kernel, bias = (random.standard_normal(shape).astype(np.float32) for shape in ((7, 16), (16,)))
-    variables = {"rnn/lstm_cell/kernel": kernel, "rnn/lstm_cell/bias": bias}
-    converted = convert.from_tensorflow(variables, forget_bias)
-    _agree(converted, _tensorflow_cell(kernel, bias, forget_bias, INPUTS))
+    variables = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    named = {f"rnn/lstm_cell/{name}": array for name, array in variables.items()}
+    converted = convert.from_tensorflow(named, forget_bias)
+    more = {"peepholes": peepholes, "projection": projection}
+    assert converted[0] == lstmjax.lstm(3, 4, **more)
+    _agree(converted, _tensorflow_cell(variables, forget_bias, INPUTS))
 
 
 def test_variables_of_other_cells_of_tensorflow_are_refused() -> None:
-    kernel, bias = np.ones((7, 16), np.float32), np.ones(16, np.float32)
-    for name in ("rnn/lstm_cell/w_i_diag", "rnn/lstm_cell/projection/kernel"):
-        with pytest.raises(ValueError, match=rf"no peepholes.*{name.split('/')[2]}"):
-            convert.from_tensorflow({"kernel": kernel, "bias": bias, name: np.ones(4)})
+    arrays = {"kernel": np.ones((7, 16), np.float32), "bias": np.ones(16, np.float32)}
+    for name in ("rnn/lstm_cell/w_i_diag", "gates/kernel_2"):
+        with pytest.raises(ValueError, match=rf"an LSTM has kernel and bias.*{name}"):
+            convert.from_tensorflow({**arrays, name: np.ones(4, np.float32)})
+    peepholes = {f"w_{gate}_diag": np.ones(5, np.float32) for gate in "ifo"}
+    with pytest.raises(ValueError, match=r"peepholes are \[3H\].*\(15,\)"):
+        convert.from_tensorflow({**arrays, **peepholes})
 
 
 # All

@@ -24,6 +24,7 @@ def _both(features: int) -> lstmjax.Bidirectional:
 LAYERS: dict[str, Callable[[], Any]] = {
     "lstm": lambda: lstmjax.lstm(3, 4),
     "stack": lambda: lstmjax.stack(lstmjax.lstm(3, 4), lstmjax.lstm(4, 5)),
+    "peepholes": lambda: lstmjax.bidirectional(lstmjax.lstm(3, 4, peepholes=True), lstmjax.lstm(3, 4)),
     "deep bidirectional": lambda: lstmjax.layers(_both(3), _both(8), lstmjax.lstm(8, 2)),
 }
 
@@ -158,6 +159,7 @@ def test_what_onnx_does_not_have_is_refused() -> None:
     pytest.importorskip("onnx")
     for layer, message in (
         (lstmjax.gru(3, 4), "export_onnx: only LSTMs"),
+        (lstmjax.lstm(3, 4, projection=2), "only LSTMs, with peepholes or without"),
         (lstmjax.lstm(3, 4, dtype="bfloat16"), "must be float32, or all float64; got bfloat16, float32"),
         (lstmjax.bidirectional(lstmjax.lstm(3, 4), lstmjax.lstm(3, 5)), "same hidden size"),
     ):

@@ -118,6 +118,15 @@ def test_the_cell_drops_into_flaxs_bidirectional_layer() -> None:
     assert_close(layer.apply(variables, inputs), expected, 1e-13)
 
 
+def test_the_cell_takes_the_options_of_the_lstm() -> None:
+    options = {**OPTIONS, "projection": 2, "peepholes": True}
+    layer, inputs = nn.RNN(LSTMCell(3, options)), np.nan_to_num(_inputs())
+    outputs, variables = layer.init_with_output(jax.random.key(0), inputs)
+    cell = lstmjax.lstm(2, 3, **options)
+    params = _values({"params": variables["params"]["cell"]}, cell)
+    assert_close(outputs, lstmjax.unroll(cell, params, inputs)[1], 1e-13)
+
+
 def test_the_cell_has_flaxs_carry() -> None:
     ours, flaxs = LSTMCell(3, OPTIONS), nn.OptimizedLSTMCell(3, param_dtype=jnp.float64)
     key = jax.random.key(0)

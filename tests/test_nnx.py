@@ -218,6 +218,17 @@ def test_the_cell_has_flaxs_carry() -> None:
     assert [leaf.dtype for leaf in half] == [jnp.float32, jnp.bfloat16]
 
 
+def test_the_cell_takes_the_options_of_the_lstm() -> None:
+    options = {"dtype": "float64", "projection": 2, "peepholes": True}
+    cell = LSTMCell(2, 3, rngs=nnx.Rngs(0), **options)
+    inputs = np.random.default_rng(0).standard_normal((2, 3, 2))
+    _, expected = lstmjax.unroll(lstmjax.lstm(2, 3, **options), cell.values, inputs)
+    assert_close(nnx.RNN(cell)(inputs), expected, 1e-13)
+    cell = LSTMCell(2, 3, rngs=nnx.Rngs(0), full_gate_recurrence=True)
+    with pytest.raises(ValueError, match="not all of the state"):
+        cell(cell.initialize_carry((2,)), jnp.ones(2, jnp.float32))
+
+
 class _Model(nnx.Module):
     """Two layers and a readout, as an experiment has them."""
 
