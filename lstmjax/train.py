@@ -1,15 +1,17 @@
 """A small training loop over pure functions.
 
 A `Task` says what is learned: how parameters start, the loss of a batch, which batch belongs to a step,
-what is measured. `fit` does the rest, the same for every experiment: a jitted step with donated buffers,
-evaluation on a validation set, the best parameters kept, early stopping, checkpoints, records. Everything
-random is a function of seed and step, so a resumed run gives the same bits as one that was never stopped.
+what is measured. A `SequentialTask` says the same where each batch goes on from where the one before ended:
+it has a carry, which is part of the state. `fit` does the rest, the same for every experiment: a jitted step
+with donated buffers, evaluation on a validation set, the best parameters kept, early stopping, checkpoints,
+records. Everything random is a function of seed and step, so a resumed run gives the same bits as one that
+was never stopped.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -24,6 +26,7 @@ from lstmjax.record import Run
 from lstmjax.types import Key, Params
 
 Batch = Any
+Carry = Any
 Metrics = Mapping[str, Mean]
 
 
@@ -43,6 +46,65 @@ class Task:
     """Batches of the validation set; an empty one means that the last parameters are the best."""
     monitor: str = "nll"
     """The metric of `evaluate` that is to become small: it decides on the best parameters."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SequentialTask:
+    """What is learned from batches in order: each begins with the carry that the one before it left.
+
+    The carry is a pytree of arrays, such as the state of a recurrent network. No gradient goes through it
+    from one batch to the one before: backpropagation through time is truncated there.
+
+    Source: Williams and Peng 1990 (Neural Computation 2(4)); Mikolov et al. 2010 (Interspeech).
+    """
+
+    init: Callable[[Key], Params]
+    """Fresh parameters: a pytree of arrays."""
+    initial_carry: Callable[[], Carry]
+    """The carry before the first training batch."""
+    loss: Callable[[Params, Carry, Batch, Key], tuple[jax.Array, tuple[Carry, Metrics]]]
+    """The training loss of a batch, a scalar; the next carry, and metrics to report."""
+    batch: Callable[[int, int], Batch]
+    """The training batch of ``(seed, step)``: a pytree of NumPy arrays."""
+    initial_evaluation_carry: Callable[[], Carry]
+    """The carry before the first batch of the validation set."""
+    evaluate: Callable[[Params, Carry, Batch], tuple[Carry, Metrics]]
+    """The next carry, and metrics of a batch, nothing random in it."""
+    valid: Callable[[], Iterable[Batch]]
+    """Batches of the validation set in order; an empty one means that the last parameters are the best."""
+    monitor: str = "nll"
+    """The metric of `evaluate` that is to become small: it decides on the best parameters."""
+
+
+def sequential(task: Task | SequentialTask) -> SequentialTask:
+    """The same task as one with a carry: of a `Task`, whose batches stand for themselves, an empty one."""
+    if isinstance(task, SequentialTask):
+        return task
+
+    def loss(params: Params, carry: Carry, batch: Batch, key: Key) -> tuple[jax.Array, tuple[Carry, Metrics]]:
+        value, metrics = task.loss(params, batch, key)
+        return value, (carry, metrics)
+
+    return SequentialTask(
+        init=task.init,
+        initial_carry=tuple,
+        loss=loss,
+        batch=task.batch,
+        initial_evaluation_carry=tuple,
+        evaluate=_WithoutCarry(task.evaluate),
+        valid=task.valid,
+        monitor=task.monitor,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _WithoutCarry:
+    """`Task.evaluate` with a carry; equal ones share a compilation."""
+
+    function: Callable[[Params, Batch], Metrics]
+
+    def __call__(self, params: Params, carry: Carry, batch: Batch) -> tuple[Carry, Metrics]:
+        return carry, self.function(params, batch)
 
 
 class ConfigError(ValueError):
@@ -96,6 +158,8 @@ class TrainState(NamedTuple):
     average: Params
     """Running average of the parameters; None without averaging."""
     optimizer: optax.OptState
+    carry: Carry = ()
+    """What the next batch begins with."""
 
 
 class Best(NamedTuple):
@@ -135,25 +199,30 @@ def adam(config: TrainConfig) -> optax.GradientTransformation:
     return optax.chain(clip, optax.adam(schedule))
 
 
-def init_state(task: Task, config: TrainConfig, optimizer: optax.GradientTransformation) -> TrainState:
+def init_state(
+    task: Task | SequentialTask, config: TrainConfig, optimizer: optax.GradientTransformation
+) -> TrainState:
     """The state before the first step."""
+    task = sequential(task)
     init_key, _ = jax.random.split(jax.random.key(config.seed))
     params = jax.jit(task.init)(init_key)
     average = jax.tree.map(jnp.copy, params) if config.averaging else None
-    return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params))
+    carry = jax.tree.map(jnp.array, task.initial_carry())
+    return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params), carry)
 
 
 def make_step(
-    task: Task, config: TrainConfig, optimizer: optax.GradientTransformation
+    task: Task | SequentialTask, config: TrainConfig, optimizer: optax.GradientTransformation
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The jitted training step; the state that it is given is donated and must not be used again."""
+    task = sequential(task)
     _, step_key = jax.random.split(jax.random.key(config.seed))
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(step_key, state.step)
         gradient = jax.value_and_grad(task.loss, has_aux=True)
-        (loss, metrics), gradients = gradient(state.params, batch, key)
+        (loss, (carry, metrics)), gradients = gradient(state.params, state.carry, batch, key)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         average = state.average
@@ -165,7 +234,7 @@ def make_step(
             **metrics,
             "gradient_norm": Mean.of(optax.tree.norm(gradients)),
         }
-        return TrainState(state.step + 1, params, average, optimizer_state), metrics
+        return TrainState(state.step + 1, params, average, optimizer_state, carry), metrics
 
     return step
 
@@ -174,12 +243,29 @@ def evaluate(
     function: Callable[[Params, Batch], Metrics], params: Params, batches: Iterable[Batch]
 ) -> dict[str, float]:
     """Metrics over all batches; their sums are added up in float64, and divided once. Empty if no batch."""
-    return _compute(_sum(_evaluate(function, params, batch) for batch in batches))
+    return evaluate_sequence(_WithoutCarry(function), params, (), batches)
+
+
+def evaluate_sequence(
+    function: Callable[[Params, Carry, Batch], tuple[Carry, Metrics]],
+    params: Params,
+    carry: Carry,
+    batches: Iterable[Batch],
+) -> dict[str, float]:
+    """Metrics over batches in order, as `evaluate`; the first begins with ``carry``."""
+
+    def each() -> Iterator[Metrics]:
+        following = carry
+        for batch in batches:
+            following, metrics = _evaluate(function, params, following, batch)
+            yield metrics
+
+    return _compute(_sum(each()))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _evaluate(function: Callable[[Params, Batch], Metrics], params: Params, batch: Batch) -> Metrics:
-    return function(params, batch)
+def _evaluate(function: Callable[..., Any], params: Params, carry: Carry, batch: Batch) -> Any:
+    return function(params, carry, batch)
 
 
 def _sum(metrics: Iterable[Metrics]) -> dict[str, Mean]:
@@ -195,7 +281,7 @@ def _compute(totals: Metrics) -> dict[str, float]:
 
 
 def fit(
-    task: Task,
+    task: Task | SequentialTask,
     config: TrainConfig,
     run: Run | None = None,
     optimizer: optax.GradientTransformation | None = None,
@@ -216,7 +302,7 @@ def fit(
       TrainingError: the loss, its gradient or the monitored metric is no longer finite, or the task does
         not evaluate the metric that it monitors.
     """
-    optimizer = optimizer or adam(config)
+    task, optimizer = sequential(task), optimizer or adam(config)
     state = init_state(task, config, optimizer)
     progress = Fit(state, Best(_candidate(state), math.inf, 0, 0))
     checkpoints = None
@@ -236,7 +322,7 @@ def _candidate(state: TrainState) -> Params:
 
 
 def _loop(
-    task: Task,
+    task: SequentialTask,
     config: TrainConfig,
     optimizer: optax.GradientTransformation,
     progress: Fit,
@@ -274,10 +360,11 @@ def _done(config: TrainConfig, step: int, best: Best) -> bool:
 
 
 def _evaluate_and_keep(
-    task: Task, state: TrainState, best: Best, report: ProgressReport, run: Run | None
+    task: SequentialTask, state: TrainState, best: Best, report: ProgressReport, run: Run | None
 ) -> Best:
     params, step = _candidate(state), int(state.step)
-    figures = evaluate(task.evaluate, params, task.valid())
+    carry = task.initial_evaluation_carry()
+    figures = evaluate_sequence(task.evaluate, params, carry, task.valid())
     if not figures:
         return Best(params, math.inf, step, 0)
     if task.monitor not in figures:

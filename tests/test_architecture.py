@@ -40,7 +40,8 @@ LAYERS: tuple[set[str], ...] = (
 
 GENERAL: tuple[set[str], ...] = (
     {"vocabulary"},
-    {"losses", "metrics", "nade", "regularizers", "batching", "progress", "checkpoint", "parallel"},
+    {"losses", "metrics", "nade", "regularizers", "batching", "progress", "checkpoint", "parallel"}
+    | {"streams"},
     {"environment"},
     {"record"},
     {"train"},
@@ -57,12 +58,14 @@ SHARED_BY_EXPERIMENTS = {
     "benchmark",
     "command_line",
     "datasets",
+    "language_model",
     "pages",
     "peers",
     "plots",
     "rendering",
     "speed_page",
     "tables",
+    "vocabulary",
 }
 """Modules beside the experiments that these may import, and that import no experiment."""
 

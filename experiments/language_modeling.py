@@ -1,0 +1,329 @@
+r"""Language modelling: predict the next word, or the next character.
+
+    python -m experiments language_modeling --dataset ptb --size small       Zaremba et al., small
+    python -m experiments language_modeling --dataset shakespeare            characters, as char-rnn has them
+    python -m experiments language_modeling generate --run RUN --prompt "the company"
+
+Paper. Zaremba, Sutskever and Vinyals 2014 (arXiv:1409.2329): two layers of LSTM on the Penn Treebank, with
+dropout between layers only.
+
+Model. The embedding of word x_t goes into recurrent layers; from the last one's output h_t comes the
+distribution of x_{t+1}, a softmax over the whole vocabulary.
+
+Loss. The text is one stream in ``batch_size`` rows; a step takes the next ``window`` words of each row, and
+the state goes on from step to step, with zeros at the beginning of an epoch. The loss is the negative
+log-likelihood in nats, summed over the window and averaged over the rows, as the clipping norms of the paper
+want it. ``test_perplexity`` is the exponential of the mean over all words of the test set, ``<eos>`` counted
+and the first word given an ``<eos>``, in one row from beginning to end.
+
+Recipe. Those of the paper, sizes small, medium and large: stochastic gradient descent at 1, gradients
+clipped in their norm, the rate falling by a factor after each epoch from some epoch on; all parameters
+start uniform. What was best on the validation set after an epoch is tested once. Shakespeare has a recipe of
+its own, with Adam. Cost and figures: `experiments/results/language_modeling`.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Int
+
+from experiments import datasets, plots
+from experiments.benchmark import Benchmark, Published
+from experiments.command_line import CommonConfig
+from experiments.datasets.text import EOS
+from experiments.language_model import Architecture, LanguageModel, stream
+from experiments.vocabulary import Vocabulary
+from lstmjax import checkpoint, train
+from lstmjax.metrics import Mean, Perplexity
+from lstmjax.nnx import Functional, functional
+from lstmjax.record import Run
+from lstmjax.streams import TokenStream, Window
+from lstmjax.types import Key, Params, State
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(CommonConfig):
+    """Flags of language_modeling; defaults depend on data set and size, see `preset`."""
+
+    dataset: Literal["ptb", "wikitext2", "shakespeare"] = "ptb"
+    """Penn Treebank or WikiText-2 in words, or Shakespeare in characters."""
+    size: Literal["small", "medium", "large"] = "small"
+    """The sizes of Zaremba et al., with the recipe of each; Shakespeare has one recipe for all."""
+    model: Literal["lstm", "gru", "rnn"] = "lstm"
+    """The recurrent cell."""
+    hidden: int = 200
+    """Size of the embedding and of each hidden state."""
+    layers: int = 2
+    """Number of recurrent layers."""
+    dropout: float = 0.0
+    """Rate at which inputs of each layer, and outputs of the last, are dropped."""
+    init_scale: float = 0.1
+    """All parameters start uniform in plus and minus this; 0 leaves each layer its own start."""
+    batch_size: int = 20
+    """Rows that the text is cut into for training."""
+    window: int = 20
+    """Steps that gradients go back."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Plain stochastic gradient descent, or Adam with the schedule of the training config."""
+    decay: float = 0.5
+    """Factor of SGD's learning rate for each epoch after the first `decay_after`."""
+    decay_after: int = 4
+    """Epochs at the full learning rate."""
+    epochs: int = 13
+    """Passes over the training set, with an evaluation after each; 0 lets train.steps and
+    train.evaluate_every say."""
+    limit: int = 0
+    """Use only so many tokens of each split; 0 for all. Figures are then of no use."""
+    samples: int = 3
+    """Number of texts to generate."""
+    sample_tokens: int = 300
+    """Length of each."""
+    temperature: float = 1.0
+    """Of the generated texts: 1 is the model itself, less takes likely tokens more often."""
+    top_p: float = 1.0
+    """Of the generated texts: draw from the fewest likeliest tokens that have this probability."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "layers", "batch_size", "window", "sample_tokens"):
+            if getattr(self, name) < 1:
+                raise train.ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("init_scale", "decay_after", "epochs", "limit", "samples", "temperature"):
+            if getattr(self, name) < 0:
+                raise train.ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if not 0 <= self.dropout < 1:
+            raise train.ConfigError(f"dropout must lie in [0, 1), got {self.dropout}.")
+        for name in ("decay", "top_p"):
+            if not 0 < getattr(self, name) <= 1:
+                raise train.ConfigError(f"{name} must lie in (0, 1], got {getattr(self, name)}.")
+
+
+class Recipe(NamedTuple):
+    """Defaults that belong to a choice."""
+
+    when: dict[str, Any]
+    """The config values that it belongs to."""
+    config: dict[str, Any]
+    """Config values that differ from the defaults."""
+    train: dict[str, Any]
+    """Values of the training config that differ from `TRAIN`."""
+
+
+TRAIN = train.TrainConfig(steps=0, learning_rate=1.0, clip_norm=5.0, log_every=100, checkpoint_every=1000)
+"""With steps of 0, the epochs say how many there are."""
+
+RECIPES = (
+    Recipe(
+        {"size": "medium"},
+        {"hidden": 650, "window": 35, "dropout": 0.5, "init_scale": 0.05}
+        | {"decay": 0.8, "decay_after": 6, "epochs": 39},
+        {},
+    ),
+    Recipe(
+        {"size": "large"},
+        {"hidden": 1500, "window": 35, "dropout": 0.65, "init_scale": 0.04}
+        | {"decay": 1 / 1.15, "decay_after": 14, "epochs": 55},
+        {"clip_norm": 10.0},
+    ),
+    Recipe(
+        {"quick": True},
+        {"hidden": 24, "window": 10, "epochs": 0, "limit": 4000},
+        {"steps": 60, "evaluate_every": 30, "log_every": 15},
+    ),
+)
+"""Taken one after the other, where they belong to what is chosen by then. Small is what `Config` has."""
+
+
+def preset(config: Config) -> Config:
+    """The defaults that belong to the choices of data set, size, model and ``--quick`` in ``config``."""
+    config = dataclasses.replace(config, train=TRAIN)
+    for recipe in RECIPES:
+        if all(getattr(config, name) == value for name, value in recipe.when.items()):
+            settings = dataclasses.replace(config.train, **recipe.train)
+            config = dataclasses.replace(config, **recipe.config, train=settings)
+    return config
+
+
+class Corpus(NamedTuple):
+    """A data set as numbers."""
+
+    vocabulary: Vocabulary
+    train: Int[np.ndarray, " tokens"]
+    valid: Int[np.ndarray, " tokens"]
+    test: Int[np.ndarray, " tokens"]
+
+
+def load_corpus(config: Config) -> Corpus:
+    """The tokens of the config's data set; the vocabulary is that of the whole training set."""
+    splits = datasets.load(config.dataset, config.data_dir)
+    vocabulary = Vocabulary.of(splits.train)
+    return Corpus(vocabulary, *(vocabulary.encode(part[: config.limit or None]) for part in splits))
+
+
+def make_model(config: Config, vocabulary: Vocabulary) -> Functional:
+    """The model that a config says."""
+    architecture = Architecture(
+        len(vocabulary), config.hidden, config.layers, config.model, config.dropout, config.init_scale
+    )
+    return functional(functools.partial(LanguageModel, architecture))
+
+
+def make_task(config: Config, model: Functional, corpus: Corpus) -> train.SequentialTask:
+    """The training task: windows of the stream, with the state carried from each to the next."""
+    windows = TokenStream(corpus.train, config.batch_size, config.window)
+
+    def loss(params: Params, state: State, window: Window, key: Key) -> Any:
+        state, values = token_losses(model, params, state, window, key)
+        return values.sum() / config.batch_size, (state, {"nll": Mean.of(values)})
+
+    return train.SequentialTask(
+        init=model.init,
+        initial_carry=functools.partial(initial_state, model, config.batch_size),
+        loss=loss,
+        batch=windows.at,
+        initial_evaluation_carry=functools.partial(initial_state, model, config.batch_size),
+        evaluate=functools.partial(evaluate_window, model),
+        valid=functools.partial(
+            evaluation_windows, corpus.valid, corpus.vocabulary, config.batch_size, config.window
+        ),
+    )
+
+
+def token_losses(
+    model: Functional, params: Params, state: State, window: Window, key: Key | None = None
+) -> tuple[State, jax.Array]:
+    """The state after a window, and the negative log-likelihoods ``[batch, time]`` of its targets."""
+    module = model.bind(params)
+    state = jax.tree.map(lambda leaf: jnp.where(window.first, jnp.zeros_like(leaf), leaf), state)
+    state, outputs = module.outputs(window.inputs, state, key)
+    return state, module.losses(outputs[-1], window.targets)
+
+
+def evaluate_window(
+    model: Functional, params: Params, state: State, window: Window
+) -> tuple[State, train.Metrics]:
+    """The state after a window, and the metrics of those of its targets that count."""
+    state, values = token_losses(model, params, state, window)
+    mask = jnp.arange(values.shape[1]) < window.lengths[:, None]
+    return state, {"nll": Mean.of(values, mask), "perplexity": Perplexity.of(values, mask)}
+
+
+def initial_state(model: Functional, rows: int) -> State:
+    """Zeros for so many rows: the states of cells that start from zeros do not depend on parameters."""
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = jax.eval_shape(lambda params: model.bind(params).initial_state((rows,)), params)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def evaluation_windows(
+    tokens: Int[np.ndarray, " tokens"], vocabulary: Vocabulary, rows: int, window: int
+) -> Iterator[Window]:
+    """Windows in which every token is a target once; before the first one comes the end of a line."""
+    start = vocabulary.encode([line_end(vocabulary)])
+    return TokenStream(np.concatenate([start, tokens]), rows, window).once()
+
+
+def line_end(vocabulary: Vocabulary) -> str:
+    """The token that ends a line: of words ``<eos>``, of characters the line feed."""
+    return EOS if EOS in vocabulary.tokens else "\n"
+
+
+def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
+    """SGD with the paper's schedule, or Adam."""
+    if config.optimizer == "adam":
+        return train.adam(config.train)
+
+    def rate(step: jax.Array) -> jax.Array:
+        epoch = step // steps_per_epoch
+        return config.train.learning_rate * config.decay ** jnp.maximum(epoch + 1 - config.decay_after, 0)
+
+    clip = optax.clip_by_global_norm(config.train.clip_norm) if config.train.clip_norm else optax.identity()
+    return optax.chain(clip, optax.sgd(rate))
+
+
+def training_config(config: Config, steps_per_epoch: int) -> train.TrainConfig:
+    """The training config, with the steps of its epochs if these say how many there are.
+
+    Raises:
+      ConfigError: both epochs and steps say it.
+    """
+    if not config.epochs:
+        return config.train
+    if config.train.steps:
+        raise train.ConfigError(
+            f"--epochs {config.epochs} and --train.steps {config.train.steps} both say how long to train: "
+            "give --epochs 0 with --train.steps."
+        )
+    steps = config.epochs * steps_per_epoch
+    return dataclasses.replace(config.train, steps=steps, evaluate_every=steps_per_epoch)
+
+
+def run(config: Config, run: Run) -> None:
+    """Train, test once, and write the model, its vocabulary, generated text, pictures and the summary."""
+    corpus = load_corpus(config)
+    corpus.vocabulary.save(run.path / VOCABULARY)
+    model = make_model(config, corpus.vocabulary)
+    task = make_task(config, model, corpus)
+    steps_per_epoch = TokenStream(corpus.train, config.batch_size, config.window).steps_per_epoch
+    settings = training_config(config, steps_per_epoch)
+    fit = train.fit(task, settings, run, make_optimizer(config, steps_per_epoch))
+
+    params = fit.best.params
+    checkpoint.save(run.path / MODEL, params)
+    figures = {"parameters": float(sum(leaf.size for leaf in jax.tree.leaves(params)))}
+    for name, tokens in (("valid", corpus.valid), ("test", corpus.test)):
+        windows = evaluation_windows(tokens, corpus.vocabulary, rows=1, window=EVALUATION_WINDOW)
+        metrics = train.evaluate_sequence(task.evaluate, params, initial_state(model, 1), windows)
+        figures |= {f"{name}_{metric}": value for metric, value in metrics.items()}
+    figures |= {"best_step": float(fit.best.step), "steps": float(fit.state.step)}
+
+    write_samples(config, model, params, corpus.vocabulary, run)
+    plots.learning_curves(run, "nll", run.path / "learning_curves.png", ylabel="nats per token")
+    run.finish(figures)
+    print("  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+
+
+EVALUATION_WINDOW = 400
+"""Steps of a window of the one row that is tested; the figure does not depend on it."""
+
+MODEL, VOCABULARY = "model.safetensors", "vocabulary.json"
+"""Files in a run's folder: the best parameters, and the tokens in the order of their numbers."""
+
+
+def write_samples(
+    config: Config, model: Functional, params: Params, vocabulary: Vocabulary, run: Run
+) -> None:
+    """Texts that the model makes up after the end of a line, as ``sample-N.txt``."""
+    prompt = vocabulary.encode([line_end(vocabulary)]).tolist()
+    for number in range(1, config.samples + 1):
+        key = jax.random.fold_in(jax.random.key(config.train.seed), number)
+        tokens = stream(model, params, prompt, key, config.temperature, config.top_p)
+        text = "".join(written(vocabulary, token) for token in itertools.islice(tokens, config.sample_tokens))
+        (run.path / f"sample-{number}.txt").write_text(f"{text.strip()}\n", "utf-8")
+
+
+def written(vocabulary: Vocabulary, token: int) -> str:
+    """A token as it is written in a text: of words with a space after it, and lines ended."""
+    if EOS not in vocabulary.tokens:
+        return vocabulary.tokens[token]
+    return "\n" if vocabulary.tokens[token] == EOS else f"{vocabulary.tokens[token]} "
+
+
+BENCHMARK = Benchmark(
+    title="Language modelling",
+    metric="test_perplexity",
+    unit="perplexity",
+    group_by="dataset",
+    groups={"ptb": "Penn Treebank", "wikitext2": "WikiText-2", "shakespeare": "Shakespeare, characters"},
+    published=(
+        Published("ptb", "LSTM, small", 114.5, "Zaremba et al. 2014", "ptb-small"),
+        Published("ptb", "LSTM, medium", 82.7, "Zaremba et al. 2014", "ptb-medium"),
+        Published("ptb", "LSTM, large", 78.4, "Zaremba et al. 2014", "ptb-large"),
+    ),
+)

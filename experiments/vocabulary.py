@@ -1,0 +1,70 @@
+"""Tokens as numbers."""
+
+import collections
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+UNKNOWN = "<unk>"
+
+
+class Vocabulary:
+    """The distinct tokens of a text; a token's number is its place among them.
+
+    Args:
+      tokens: distinct tokens in the order of their numbers.
+
+    Raises:
+      ValueError: a token is there twice.
+
+    Example:
+      >>> vocabulary = Vocabulary.of("a b b <unk>".split())
+      >>> vocabulary.tokens, vocabulary.encode("b c a".split()).tolist()
+      (('b', '<unk>', 'a'), [0, 1, 2])
+    """
+
+    def __init__(self, tokens: Iterable[str]) -> None:
+        self.tokens = tuple(tokens)
+        self._numbers = {token: number for number, token in enumerate(self.tokens)}
+        if len(self._numbers) < len(self.tokens):
+            twice = [token for token, count in collections.Counter(self.tokens).items() if count > 1]
+            raise ValueError(f"Vocabulary: tokens must be distinct, {twice[:3]} are there more than once.")
+
+    @classmethod
+    def of(cls, text: Iterable[str]) -> "Vocabulary":
+        """The tokens of a text: the most frequent first, those of equal frequency in alphabetical order."""
+        counts = collections.Counter(text)
+        return cls(sorted(counts, key=lambda token: (-counts[token], token)))
+
+    def __len__(self) -> int:
+        """How many tokens there are."""
+        return len(self.tokens)
+
+    def encode(self, text: Sequence[str]) -> Int[np.ndarray, " tokens"]:
+        """Numbers of tokens, int32; those that it does not have become ``<unk>``.
+
+        Raises:
+          KeyError: a token is not known, and neither is ``<unk>``.
+        """
+        unknown = self._numbers.get(UNKNOWN)
+        missing = {token for token in text if token not in self._numbers}
+        if missing and unknown is None:
+            raise KeyError(f"not in the vocabulary, which has no {UNKNOWN}: {sorted(missing)[:10]}")
+        numbers = (self._numbers.get(token, unknown) for token in text)
+        return np.fromiter(numbers, np.int32, len(text))
+
+    def decode(self, numbers: Iterable[int]) -> list[str]:
+        """Tokens of numbers."""
+        return [self.tokens[number] for number in numbers]
+
+    def save(self, path: Path) -> None:
+        """Write the tokens in order, as a JSON list."""
+        path.write_text(json.dumps(self.tokens, ensure_ascii=False), "utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        """Read what `save` wrote."""
+        return cls(json.loads(path.read_text("utf-8")))
