@@ -50,7 +50,11 @@ def _do(name: str, arguments: Sequence[str]) -> int:
             COMMANDS[name](arguments)
         else:
             experiment: Any = importlib.import_module(f"experiments.{name}")
-            command_line.main(name, experiment, arguments)
+            commands = getattr(experiment, "COMMANDS", {})
+            if arguments and arguments[0] in commands:
+                commands[arguments[0]](arguments[1:])
+            else:
+                command_line.main(name, experiment, arguments)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; --resume with its run folder goes on.", file=sys.stderr)
         return 130

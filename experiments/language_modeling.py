@@ -25,22 +25,26 @@ its own, with Adam. Cost and figures: `experiments/results/language_modeling`.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import tyro
 from jaxtyping import Int
 
-from experiments import datasets, plots
+from experiments import datasets, language_speed, plots, unit_pictures
 from experiments.benchmark import Benchmark, Published
-from experiments.command_line import CommonConfig
+from experiments.command_line import CommonConfig, from_mapping
 from experiments.datasets.text import EOS
-from experiments.language_model import Architecture, LanguageModel, stream
+from experiments.language_model import Architecture, LanguageModel, layer_outputs, stream
+from experiments.ngrams import KneserNey
 from experiments.vocabulary import Vocabulary
-from lstmjax import checkpoint, train
+from lstmjax import checkpoint, parallel, train
 from lstmjax.metrics import Mean, Perplexity
 from lstmjax.nnx import Functional, functional
 from lstmjax.record import Run
@@ -56,8 +60,8 @@ class Config(CommonConfig):
     """Penn Treebank or WikiText-2 in words, or Shakespeare in characters."""
     size: Literal["small", "medium", "large"] = "small"
     """The sizes of Zaremba et al., with the recipe of each; Shakespeare has one recipe for all."""
-    model: Literal["lstm", "gru", "rnn"] = "lstm"
-    """The recurrent cell."""
+    model: Literal["lstm", "gru", "rnn", "kneser_ney"] = "lstm"
+    """The recurrent cell; or n-grams under modified Kneser-Ney smoothing, counted and not trained."""
     hidden: int = 200
     """Size of the embedding and of each hidden state."""
     layers: int = 2
@@ -168,10 +172,14 @@ def load_corpus(config: Config) -> Corpus:
 
 def make_model(config: Config, vocabulary: Vocabulary) -> Functional:
     """The model that a config says."""
-    architecture = Architecture(
-        len(vocabulary), config.hidden, config.layers, config.model, config.dropout, config.init_scale
+    return functional(functools.partial(LanguageModel, architecture(config, len(vocabulary))))
+
+
+def architecture(config: Config, vocabulary: int) -> Architecture:
+    """The numbers of the model that a config says."""
+    return Architecture(
+        vocabulary, config.hidden, config.layers, config.model, config.dropout, config.init_scale
     )
-    return functional(functools.partial(LanguageModel, architecture))
 
 
 def make_task(config: Config, model: Functional, corpus: Corpus) -> train.SequentialTask:
@@ -179,8 +187,8 @@ def make_task(config: Config, model: Functional, corpus: Corpus) -> train.Sequen
     windows = TokenStream(corpus.train, config.batch_size, config.window)
 
     def loss(params: Params, state: State, window: Window, key: Key) -> Any:
-        state, values = token_losses(model, params, state, window, key)
-        return values.sum() / config.batch_size, (state, {"nll": Mean.of(values)})
+        state, nll = window_loss(model, params, state, window, key)
+        return nll.total / config.batch_size, (state, {"nll": nll})
 
     return train.SequentialTask(
         init=model.init,
@@ -195,23 +203,23 @@ def make_task(config: Config, model: Functional, corpus: Corpus) -> train.Sequen
     )
 
 
-def token_losses(
+def window_loss(
     model: Functional, params: Params, state: State, window: Window, key: Key | None = None
-) -> tuple[State, jax.Array]:
-    """The state after a window, and the negative log-likelihoods ``[batch, time]`` of its targets."""
+) -> tuple[State, Mean]:
+    """The state after a window, and the negative log-likelihood of those of its targets that count."""
     module = model.bind(params)
     state = jax.tree.map(lambda leaf: jnp.where(window.first, jnp.zeros_like(leaf), leaf), state)
     state, outputs = module.outputs(window.inputs, state, key)
-    return state, module.losses(outputs[-1], window.targets)
+    mask = jnp.arange(window.targets.shape[1]) < window.lengths[:, None]
+    return state, module.loss(outputs[-1], window.targets, mask)
 
 
 def evaluate_window(
     model: Functional, params: Params, state: State, window: Window
 ) -> tuple[State, train.Metrics]:
-    """The state after a window, and the metrics of those of its targets that count."""
-    state, values = token_losses(model, params, state, window)
-    mask = jnp.arange(values.shape[1]) < window.lengths[:, None]
-    return state, {"nll": Mean.of(values, mask), "perplexity": Perplexity.of(values, mask)}
+    """The state after a window, and its metrics."""
+    state, nll = window_loss(model, params, state, window)
+    return state, {"nll": nll, "perplexity": Perplexity(*nll)}
 
 
 def initial_state(model: Functional, rows: int) -> State:
@@ -267,6 +275,25 @@ def training_config(config: Config, steps_per_epoch: int) -> train.TrainConfig:
 def run(config: Config, run: Run) -> None:
     """Train, test once, and write the model, its vocabulary, generated text, pictures and the summary."""
     corpus = load_corpus(config)
+    figures = count(config, corpus) if config.model == "kneser_ney" else learn(config, corpus, run)
+    run.finish(figures)
+    print("  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+
+
+def count(config: Config, corpus: Corpus) -> dict[str, float]:
+    """Figures of n-grams of `ORDER` words, lines taken one by one."""
+    vocabulary = corpus.vocabulary
+    (end,) = vocabulary.encode([line_end(vocabulary)]).tolist()
+    model = KneserNey(corpus.train, len(vocabulary), ORDER[config.dataset], end)
+    figures = {"parameters": float(model.size), "order": float(ORDER[config.dataset])}
+    for name, tokens in (("valid", corpus.valid), ("test", corpus.test)):
+        nll = float(-np.log(model.probabilities(tokens)).mean())
+        figures |= {f"{name}_nll": nll, f"{name}_perplexity": math.exp(nll)}
+    return figures
+
+
+def learn(config: Config, corpus: Corpus, run: Run) -> dict[str, float]:
+    """Train a recurrent network, write all but the summary, and return its figures."""
     corpus.vocabulary.save(run.path / VOCABULARY)
     model = make_model(config, corpus.vocabulary)
     task = make_task(config, model, corpus)
@@ -284,10 +311,12 @@ def run(config: Config, run: Run) -> None:
     figures |= {"best_step": float(fit.best.step), "steps": float(fit.state.step)}
 
     write_samples(config, model, params, corpus.vocabulary, run)
-    plots.learning_curves(run, "nll", run.path / "learning_curves.png", ylabel="nats per token")
-    run.finish(figures)
-    print("  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+    write_pictures(model, params, corpus.vocabulary, corpus.valid[:PICTURE_TOKENS], run)
+    return figures
 
+
+ORDER = {"ptb": 5, "wikitext2": 5, "shakespeare": 8}
+"""Longest n-grams: of words as in the literature, of characters what is best on the validation set."""
 
 EVALUATION_WINDOW = 400
 """Steps of a window of the one row that is tested; the figure does not depend on it."""
@@ -308,12 +337,121 @@ def write_samples(
         (run.path / f"sample-{number}.txt").write_text(f"{text.strip()}\n", "utf-8")
 
 
+def write_pictures(
+    model: Functional, params: Params, vocabulary: Vocabulary, tokens: Int[np.ndarray, " time"], run: Run
+) -> None:
+    """The course of the training, and units of the network that track something in the given text."""
+    plots.learning_curves(run, "nll", run.path / "learning_curves.png", ylabel="nats per token")
+    outputs = layer_outputs(model, params, tokens)
+    units = np.moveaxis(outputs, 1, -1).reshape(-1, len(tokens))
+    text = vocabulary.decode(tokens)
+    found = unit_pictures.find(units, text)
+    unit_pictures.draw(found[:4], units, text, run.path / "units.png")
+
+
+PICTURE_TOKENS = 20_000
+"""How much of the validation set the units are sought in."""
+
+
 def written(vocabulary: Vocabulary, token: int) -> str:
     """A token as it is written in a text: of words with a space after it, and lines ended."""
     if EOS not in vocabulary.tokens:
         return vocabulary.tokens[token]
     return "\n" if vocabulary.tokens[token] == EOS else f"{vocabulary.tokens[token]} "
 
+
+def generate(arguments: Sequence[str]) -> None:
+    """``generate --run RUN --prompt TEXT``: write what a saved model goes on with, as it comes."""
+
+    def write(
+        run: Path,
+        prompt: str = "",
+        tokens: int = 300,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int = 1,
+    ) -> None:
+        """Write the text that a run's model goes on with.
+
+        Args:
+            run: the run's folder.
+            prompt: how the text begins; by default at the beginning of a line.
+            tokens: how many words or characters are added.
+            temperature: 1 is the model itself, less takes likely tokens more often, 0 always the likeliest.
+            top_p: draw from the fewest likeliest tokens that have this probability.
+            seed: another seed gives another text.
+        """
+        config = from_mapping(Config, Run.open(run).config)
+        vocabulary = Vocabulary.load(run / VOCABULARY)
+        model = make_model(config, vocabulary)
+        params = checkpoint.restore(run / MODEL, jax.eval_shape(model.init, jax.random.key(0)))
+        pieces = prompt.split() if EOS in vocabulary.tokens else list(prompt)
+        numbers = vocabulary.encode([line_end(vocabulary), *pieces]).tolist()
+        print("".join(written(vocabulary, number) for number in numbers[1:]), end="", flush=True)
+        following = stream(model, params, numbers, jax.random.key(seed), temperature, top_p)
+        for token in itertools.islice(following, tokens):
+            print(written(vocabulary, token), end="", flush=True)
+        print()
+
+    tyro.cli(write, prog="python -m experiments language_modeling generate", args=arguments)
+
+
+def speed(arguments: Sequence[str]) -> None:
+    """``speed --size small``: words per second in training, beside the same model with ``torch.nn.LSTM``."""
+
+    def measure(
+        size: Literal["small", "medium", "large"] = "small",
+        dataset: Literal["ptb", "wikitext2", "shakespeare"] = "ptb",
+        rounds: int = 5,
+        steps: int = 20,
+        data_dir: Path | None = None,
+    ) -> None:
+        """Measure training steps of this library and of PyTorch, taking turns.
+
+        Args:
+            size: the model and its recipe.
+            dataset: the text.
+            rounds: how often each has its turn; the median counts.
+            steps: training steps of a turn.
+            data_dir: folder of the data sets.
+        """
+        parallel.keep_memory()
+        config = preset(Config(dataset=dataset, size=size, data_dir=data_dir))
+        corpus = load_corpus(config)
+        numbers = architecture(config, len(corpus.vocabulary))
+        windows = TokenStream(corpus.train, config.batch_size, config.window)
+        ours = training_step(config, corpus)
+        torchs = language_speed.torch_step(
+            numbers, config.batch_size, config.train.learning_rate, config.train.clip_norm
+        )
+        names = {"lstmjax": ours, "torch.nn.LSTM": torchs}
+        found = language_speed.words_per_second(names, lambda step: windows.at(0, step), rounds, steps)
+        medians = {name: float(np.median(each)) for name, each in found.items()}
+        for name, median in medians.items():
+            print(
+                f"{name:<14} {median:8.0f} words/s  (from {min(found[name]):.0f} to {max(found[name]):.0f})"
+            )
+        print(f"ratio          {medians['lstmjax'] / medians['torch.nn.LSTM']:8.2f}")
+
+    tyro.cli(measure, prog="python -m experiments language_modeling speed", args=arguments)
+
+
+def training_step(config: Config, corpus: Corpus) -> language_speed.Step:
+    """The step of `train.fit`, as a function of the window alone."""
+    task = make_task(config, make_model(config, corpus.vocabulary), corpus)
+    settings = dataclasses.replace(config.train, steps=1)
+    optimizer = make_optimizer(config, steps_per_epoch=2**30)
+    step, states = train.make_step(task, settings, optimizer), [train.init_state(task, settings, optimizer)]
+
+    def run(window: Window) -> float:
+        states[0], metrics = step(states[0], window)
+        return float(metrics["loss"].compute())
+
+    return run
+
+
+COMMANDS = {"generate": generate, "speed": speed}
+"""What `python -m experiments language_modeling NAME` does beside training."""
 
 BENCHMARK = Benchmark(
     title="Language modelling",

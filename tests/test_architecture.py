@@ -59,12 +59,15 @@ SHARED_BY_EXPERIMENTS = {
     "command_line",
     "datasets",
     "language_model",
+    "language_speed",
+    "ngrams",
     "pages",
     "peers",
     "plots",
     "rendering",
     "speed_page",
     "tables",
+    "unit_pictures",
     "vocabulary",
 }
 """Modules beside the experiments that these may import, and that import no experiment."""
