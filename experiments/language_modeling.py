@@ -136,8 +136,14 @@ RECIPES = (
         {"clip_norm": 10.0},
     ),
     Recipe(
+        {"dataset": "shakespeare"},
+        {"hidden": 256, "batch_size": 50, "window": 50, "dropout": 0.25, "init_scale": 0.0}
+        | {"optimizer": "adam", "epochs": 12, "sample_tokens": 600, "temperature": 0.8},
+        {"learning_rate": 3e-3, "schedule": "cosine", "clip_norm": 50.0, "averaging": 0.998},
+    ),
+    Recipe(
         {"quick": True},
-        {"hidden": 24, "window": 10, "epochs": 0, "limit": 4000},
+        {"hidden": 24, "window": 10, "batch_size": 20, "epochs": 0, "limit": 4000},
         {"steps": 60, "evaluate_every": 30, "log_every": 15},
     ),
 )
@@ -299,7 +305,8 @@ def learn(config: Config, corpus: Corpus, run: Run) -> dict[str, float]:
     task = make_task(config, model, corpus)
     steps_per_epoch = TokenStream(corpus.train, config.batch_size, config.window).steps_per_epoch
     settings = training_config(config, steps_per_epoch)
-    fit = train.fit(task, settings, run, make_optimizer(config, steps_per_epoch))
+    optimizer = make_optimizer(dataclasses.replace(config, train=settings), steps_per_epoch)
+    fit = train.fit(task, settings, run, optimizer)
 
     params = fit.best.params
     checkpoint.save(run.path / MODEL, params)
@@ -422,7 +429,10 @@ def speed(arguments: Sequence[str]) -> None:
         windows = TokenStream(corpus.train, config.batch_size, config.window)
         ours = training_step(config, corpus)
         torchs = language_speed.torch_step(
-            numbers, config.batch_size, config.train.learning_rate, config.train.clip_norm
+            language_speed.torch_model(numbers),
+            config.batch_size,
+            config.train.learning_rate,
+            config.train.clip_norm,
         )
         names = {"lstmjax": ours, "torch.nn.LSTM": torchs}
         found = language_speed.words_per_second(names, lambda step: windows.at(0, step), rounds, steps)
@@ -463,5 +473,13 @@ BENCHMARK = Benchmark(
         Published("ptb", "LSTM, small", 114.5, "Zaremba et al. 2014", "ptb-small"),
         Published("ptb", "LSTM, medium", 82.7, "Zaremba et al. 2014", "ptb-medium"),
         Published("ptb", "LSTM, large", 78.4, "Zaremba et al. 2014", "ptb-large"),
+        Published("ptb", "5-gram, modified Kneser-Ney", 141.2, "Mikolov et al. 2011", "ptb-kneser-ney"),
+        Published("wikitext2", "LSTM of 1024 units", 99.3, "Grave et al. 2017"),
     ),
+    note="The whole test set, `<eos>` counted: the network reads it as one row from beginning to end, the "
+    "first word given an `<eos>`; the n-grams (5 words, 8 characters) take it line by line. While training, "
+    "the validation set is read in as many rows as a batch has, which is quicker; the validation figures "
+    "here are of one row again. Of Shakespeare, cut at 90 and 95 per cent, the records have the nats per "
+    "character as `valid_nll` and `test_nll`. The paper divides the medium size's rate by 1.2 after each "
+    "epoch; 0.8 is the factor of later implementations. Minutes are of two cores that other work shared.",
 )

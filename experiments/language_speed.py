@@ -45,8 +45,8 @@ def words_per_second(
     return found
 
 
-def torch_step(architecture: Architecture, rows: int, learning_rate: float, clip_norm: float) -> Step:
-    """A training step of the same model in PyTorch: the state carried, the norm clipped, plain SGD.
+def torch_model(architecture: Architecture) -> Any:
+    """The same model in PyTorch: from tokens and state to logits ``[batch * time, vocabulary]`` and state.
 
     Raises:
       ConfigError: PyTorch is not installed, or the model has another cell than an LSTM.
@@ -57,11 +57,11 @@ def torch_step(architecture: Architecture, rows: int, learning_rate: float, clip
         raise ConfigError("PyTorch is not installed, which is compared with: pip install torch") from error
     if architecture.cell != "lstm":
         raise ConfigError(f"PyTorch's LSTM is compared with an LSTM, not with {architecture.cell}.")
+    vocabulary, hidden, layers = architecture.vocabulary, architecture.hidden, architecture.layers
 
     class Model(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            vocabulary, hidden, layers = architecture.vocabulary, architecture.hidden, architecture.layers
             between = architecture.dropout if layers > 1 else 0.0
             self.embedding = torch.nn.Embedding(vocabulary, hidden)
             self.lstm = torch.nn.LSTM(hidden, hidden, layers, batch_first=True, dropout=between)
@@ -72,10 +72,16 @@ def torch_step(architecture: Architecture, rows: int, learning_rate: float, clip
             outputs, state = self.lstm(self.dropout(self.embedding(inputs)), state)
             return self.readout(self.dropout(outputs).flatten(0, 1)), state
 
-    model = Model()
+    return Model()
+
+
+def torch_step(model: Any, rows: int, learning_rate: float, clip_norm: float) -> Step:
+    """A training step of `torch_model`: the state carried, the norm clipped, plain SGD."""
+    import torch  # noqa: PLC0415
+
     optimizer = torch.optim.SGD(model.parameters(), learning_rate)
     loss_of = torch.nn.CrossEntropyLoss(reduction="sum")
-    zeros = torch.zeros(architecture.layers, rows, architecture.hidden)
+    zeros = torch.zeros(model.lstm.num_layers, rows, model.lstm.hidden_size)
     carried = [(zeros, zeros)]
 
     def step(window: Window) -> float:
@@ -87,6 +93,6 @@ def torch_step(architecture: Architecture, rows: int, learning_rate: float, clip
         torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         optimizer.step()
         carried[0] = tuple(each.detach() for each in state)
-        return float(loss)
+        return float(loss.detach())
 
     return step

@@ -8,10 +8,12 @@ Source: Karpathy, Johnson and Li 2015 (arXiv:1506.02078).
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 Property = Callable[[Sequence[str]], np.ndarray]
@@ -59,6 +61,11 @@ def inside(tokens: Sequence[str], opening: str, closing: str) -> np.ndarray:
     return values
 
 
+def in_characters(tokens: Sequence[str]) -> bool:
+    """Whether the tokens are characters, and not words."""
+    return all(len(token) == 1 for token in tokens)
+
+
 def speaker(tokens: Sequence[str]) -> np.ndarray:
     """1 within the name before a speech: from an empty line to the colon after it, of characters."""
     values, within = np.zeros(len(tokens)), False
@@ -77,9 +84,11 @@ PROPERTIES: dict[str, Property] = {
     "within quotes": lambda tokens: inside(tokens, '"', '"'),
     "within brackets": lambda tokens: inside(tokens, "(", ")"),
     "place in the line": lambda tokens: since(tokens, LINE_ENDS.__contains__),
-    "place in the word": lambda tokens: since(tokens, lambda token: not token.isalpha()),
-    "name of the speaker": speaker,
-    "after a number": lambda tokens: since(tokens, lambda token: token == "N") == 0,
+    "place in the word": lambda tokens: (
+        since(tokens, lambda token: not token.isalpha()) * in_characters(tokens)
+    ),
+    "name of the speaker": lambda tokens: speaker(tokens) * in_characters(tokens),
+    "number": lambda tokens: np.array([token == "N" for token in tokens]) * (not in_characters(tokens)),
 }
 """What is looked for; what a text does not have at all, or everywhere, is passed over."""
 
@@ -104,69 +113,75 @@ def _correlations(outputs: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.divide(centred @ values, norms, out=np.zeros(len(outputs)), where=norms > 0)
 
 
+COLUMNS, LINES = 96, 10
+"""Of a panel, in characters; longer lines of the text go on in the next."""
+
+FONT_SIZE, ADVANCE = 7, 0.602
+"""Of the text, in points; and how wide a character of the font is, of its size."""
+
+
 def draw(
-    found: Sequence[Found],
-    outputs: Float[np.ndarray, "units time"],
-    tokens: Sequence[str],
-    path: Path,
-    columns: int = 96,
-    lines: int = 10,
+    found: Sequence[Found], outputs: Float[np.ndarray, "units time"], tokens: Sequence[str], path: Path
 ) -> None:
-    """Write the end of the text once for each unit, every token on the colour of the unit's output.
+    """Write a part of the text once for each unit, every token on the colour of the unit's output.
+
+    The part is the one of the second half in which the property varies most.
 
     Args:
       found: the units.
       outputs: of all units, in -1..1; blue is below zero, red above.
       tokens: the text.
       path: the picture to write.
-      columns: characters of a line of the picture; longer lines of the text go on in the next.
-      lines: of each panel.
     """
-    rows = _lay_out(tokens[len(tokens) // 2 :], columns)[:lines]
-    offset = len(tokens) // 2
-    figure = Figure(
-        figsize=(columns * 0.085, (lines * 0.19 + 0.35) * max(len(found), 1)), layout="constrained"
-    )
-    panels = figure.subplots(max(len(found), 1), squeeze=False)[:, 0]
-    for axes, each in zip(panels, found, strict=False):
-        title = f"unit {each.unit}, {each.name} (correlation {each.correlation:.2f})"
-        axes.set(xlim=(0, columns), ylim=(lines, 0), xticks=[], yticks=[])
-        axes.set_title(title, fontsize=9, loc="left")
-        for row, pieces in enumerate(rows):
-            for column, text, place in pieces:
-                level = outputs[each.unit, offset + place]
-                axes.broken_barh([(column, len(text))], (row, 1), color=_colour(level), linewidth=0)
-                for shift, character in enumerate(text):
-                    if not character.isspace():
-                        axes.text(
-                            column + shift + 0.5,
-                            row + 0.55,
-                            character,
-                            fontsize=7,
-                            family="monospace",
-                            ha="center",
-                            va="center",
-                            parse_math=False,
-                        )
-    figure.savefig(path, dpi=130)
+    width, height = COLUMNS * ADVANCE * FONT_SIZE, LINES * 1.6 * FONT_SIZE  # in points
+    left, panel = FONT_SIZE, height + 2.4 * FONT_SIZE
+    size = np.array([width + 2 * left, panel * max(len(found), 1) + FONT_SIZE])
+    figure = Figure(figsize=(size[0] / 72, size[1] / 72))
+    with matplotlib.rc_context({"text.hinting": "no_hinting"}):  # so that characters are as wide as they are
+        for number, each in enumerate(found):
+            bottom = size[1] - (number + 1) * panel - FONT_SIZE / 2
+            box = np.array([left, bottom, width, height]) / np.tile(size, 2)
+            axes = figure.add_axes((box[0], box[1], box[2], box[3]), xticks=[], yticks=[])
+            _draw_panel(axes, each, outputs[each.unit], tokens)
+        figure.savefig(path, dpi=130)
 
 
-def _colour(level: float) -> tuple[float, float, float]:
-    strength = float(np.clip(abs(level), 0, 1)) * 0.8
-    return (1.0, 1 - strength, 1 - strength) if level > 0 else (1 - strength, 1 - strength, 1.0)
+def _draw_panel(axes: Axes, found: Found, outputs: np.ndarray, tokens: Sequence[str]) -> None:
+    start = _liveliest(PROPERTIES[found.name](tokens), tokens)
+    font: Any = {"family": "DejaVu Sans Mono", "fontsize": FONT_SIZE, "va": "center_baseline"}
+    colours = np.ones((LINES, COLUMNS, 3))
+    for row, pieces in enumerate(_lay_out(tokens[start : start + COLUMNS * LINES])[:LINES]):
+        for column, text, place in pieces:
+            colours[row, column : column + len(text)] = _colour(outputs[start + place])
+        axes.text(0, row + 0.55, "".join(text for _, text, _ in pieces), parse_math=False, **font)
+    axes.imshow(colours, extent=(0, COLUMNS, LINES, 0), aspect="auto", interpolation="nearest")
+    title = f"unit {found.unit}, {found.name} (correlation {found.correlation:.2f})"
+    axes.set_title(title, fontsize=FONT_SIZE + 1, loc="left", pad=3)
 
 
-def _lay_out(tokens: Sequence[str], columns: int) -> list[list[tuple[int, str, int]]]:
+def _liveliest(values: np.ndarray, tokens: Sequence[str], span: int = 200) -> int:
+    """The line's beginning in the second half after which the values vary most."""
+    half = len(tokens) // 2
+    starts = [place + 1 for place in range(half, len(tokens) - span) if tokens[place] in LINE_ENDS]
+    return max(starts, key=lambda start: float(np.std(values[start : start + span])), default=half)
+
+
+def _colour(level: float) -> np.ndarray:
+    rest = 1 - 0.8 * float(np.clip(abs(level), 0, 1))
+    return np.array([1.0, rest, rest] if level > 0 else [rest, rest, 1.0])
+
+
+def _lay_out(tokens: Sequence[str]) -> list[list[tuple[int, str, int]]]:
     """Rows of (column, text, place of the token)."""
-    by_words = any(len(token) > 1 for token in tokens)
+    by_words = not in_characters(tokens)
     rows: list[list[tuple[int, str, int]]] = [[]]
     column = 0
     for place, token in enumerate(tokens):
         text = "¶" if token in LINE_ENDS else f"{token} " if by_words else token
-        if column + len(text) > columns:
+        if column + len(text) > COLUMNS:
             rows.append([])
             column = 0
-        rows[-1].append((column, text[:columns], place))
+        rows[-1].append((column, text[:COLUMNS], place))
         column += len(text)
         if token in LINE_ENDS:
             rows.append([])

@@ -38,8 +38,7 @@ class TokenStream:
       time: steps of a window.
 
     Raises:
-      ValueError: a number is not positive, the tokens are no vector of integers, or the stream is too short
-        to give every row a window.
+      ValueError: a number is not positive, or the tokens are no vector of integers.
 
     Source: Mikolov et al. 2010 (Interspeech); these windows: Zaremba et al. 2014 (arXiv:1409.2329).
 
@@ -65,21 +64,29 @@ class TokenStream:
                 f"TokenStream: tokens must be a vector of integers, got {self.tokens.dtype} of shape "
                 f"{self.tokens.shape}."
             )
-        if self.steps_per_epoch < 1:
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many windows have all their steps; the few tokens after the last of them are not trained on.
+
+        Raises:
+          ValueError: there is none.
+        """
+        steps = (len(self.tokens) - 1) // self.batch_size // self.time
+        if steps < 1:
             raise ValueError(
                 f"TokenStream: {len(self.tokens)} tokens do not give {self.batch_size} rows a window of "
                 f"{self.time} steps each and what follows: it takes {self.batch_size * self.time + 1}."
             )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """How many windows have all their steps; the few tokens after the last of them are not trained on."""
-        return (len(self.tokens) - 1) // self.batch_size // self.time
+        return steps
 
     def at(self, seed: int, step: int) -> Window:
         """The training window of a step: epochs one after the other, each from the stream's beginning.
 
         ``seed`` is there since a batch is a function of seed and step; a stream is read in order.
+
+        Raises:
+          ValueError: the stream is too short to give every row a window.
         """
         del seed
         position = step % self.steps_per_epoch

@@ -223,3 +223,89 @@ def test_a_figure_that_is_not_finite_is_never_the_best():
 
     with pytest.raises(train.TrainingError, match="nll on the validation set is nan at step 3"):
         train.fit(make_task(evaluate=evaluate), CONFIG)
+
+
+def sequential_task(**changes):
+    """Predict a walk from a carried sum that decays: the loss depends on all batches before."""
+    steps = np.random.default_rng(1).normal(size=40).astype(np.float32)
+
+    def predicted(params, carry, batch):
+        after = 0.5 * carry + batch
+        return after, jnp.square(params["slope"] * carry - batch)
+
+    def loss(params, carry, batch, key):
+        after, error = predicted(params, carry, batch)
+        return error * (1 + 0.1 * jax.random.normal(key)), (after, {"error": Mean.of(error)})
+
+    def evaluate(params, carry, batch):
+        after, error = predicted(params, carry, batch)
+        return after, {"nll": Mean.of(error)}
+
+    task = train.SequentialTask(
+        init=lambda key: {"slope": jnp.ones(())},
+        initial_carry=lambda: jnp.full((), 3.0),
+        loss=loss,
+        batch=lambda seed, step: steps[step % 20],
+        initial_evaluation_carry=lambda: jnp.full((), -2.0),
+        evaluate=evaluate,
+        valid=lambda: iter(steps[20:]),
+    )
+    return dataclasses.replace(task, **changes)
+
+
+def test_a_carry_goes_from_batch_to_batch_and_no_gradient_through_it():
+    task = sequential_task()
+    config = dataclasses.replace(CONFIG, averaging=0.0, clip_norm=0.0)
+    optimizer = optax.sgd(0.01)
+    step, state = train.make_step(task, config, optimizer), train.init_state(task, config, optimizer)
+    carry, slope = 3.0, 1.0
+    for number in range(5):
+        batch = float(task.batch(0, number))
+        state, metrics = step(state, np.float32(batch))
+        error = (slope * carry - batch) ** 2
+        noise = float(metrics["loss"].compute()) / error  # 1 and what the key gave
+        assert float(metrics["error"].compute()) == pytest.approx(error, rel=1e-4)
+        slope -= 0.01 * 2 * (slope * carry - batch) * carry * noise
+        carry = 0.5 * carry + batch
+        assert float(state.params["slope"]) == pytest.approx(slope, rel=1e-4)
+        assert float(state.carry) == pytest.approx(carry, rel=1e-4)
+
+
+def test_an_evaluation_in_order_begins_with_its_own_carry_each_time():
+    task, params = sequential_task(), {"slope": jnp.full((), 0.7)}
+    carry, errors = -2.0, []
+    for batch in task.valid():
+        errors.append((0.7 * carry - float(batch)) ** 2)
+        carry = 0.5 * carry + float(batch)
+    for _ in range(2):
+        figures = train.evaluate_sequence(
+            task.evaluate, params, task.initial_evaluation_carry(), task.valid()
+        )
+        assert figures["nll"] == pytest.approx(np.mean(errors), rel=1e-4)
+
+
+def test_a_run_with_a_carry_resumes_to_the_same_bits(tmp_path):
+    whole = train.fit(sequential_task(), CONFIG, new_run(tmp_path))
+
+    def failing_batch(seed, step):
+        if step == 7:
+            raise KeyboardInterrupt
+        return sequential_task().batch(seed, step)
+
+    run = new_run(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(sequential_task(batch=failing_batch), CONFIG, run)
+    resumed = train.fit(sequential_task(), CONFIG, Run.open(run.path))
+    assert_same_bits(whole, resumed)
+    assert float(resumed.state.carry) != 3.0
+
+
+def test_a_task_is_one_with_an_empty_carry():
+    task = make_task()
+    same = train.sequential(task)
+    assert train.sequential(same) is same
+    params, batch, key = task.init(jax.random.key(0)), task.batch(0, 0), jax.random.key(1)
+    loss, metrics = task.loss(params, batch, key)
+    again, (carry, again_metrics) = same.loss(params, same.initial_carry(), batch, key)
+    assert_same_bits((loss, metrics, ()), (again, again_metrics, carry))
+    assert train.init_state(task, CONFIG, train.adam(CONFIG)).carry == ()
