@@ -37,7 +37,7 @@ import optax
 import tyro
 from jaxtyping import Int
 
-from experiments import datasets, language_speed, plots, unit_pictures
+from experiments import adaptive_evaluation, datasets, language_speed, plots, unit_pictures
 from experiments.benchmark import Benchmark, Published
 from experiments.command_line import CommonConfig, from_mapping
 from experiments.datasets.text import EOS
@@ -47,7 +47,7 @@ from experiments.vocabulary import Vocabulary
 from lstmjax import checkpoint, parallel, train
 from lstmjax.metrics import Mean, Perplexity
 from lstmjax.nnx import Functional, functional
-from lstmjax.record import Run
+from lstmjax.record import RecordError, Run
 from lstmjax.streams import TokenStream, Window
 from lstmjax.types import Key, Params, State
 
@@ -137,9 +137,9 @@ RECIPES = (
     ),
     Recipe(
         {"dataset": "shakespeare"},
-        {"hidden": 256, "batch_size": 50, "window": 50, "dropout": 0.25, "init_scale": 0.0}
-        | {"optimizer": "adam", "epochs": 12, "sample_tokens": 600, "temperature": 0.8},
-        {"learning_rate": 3e-3, "schedule": "cosine", "clip_norm": 50.0, "averaging": 0.998},
+        {"hidden": 256, "batch_size": 32, "window": 64, "dropout": 0.1, "init_scale": 0.0}
+        | {"optimizer": "adam", "epochs": 6, "sample_tokens": 600, "temperature": 0.8},
+        {"learning_rate": 3e-3, "schedule": "cosine", "clip_norm": 64.0, "averaging": 0.995},
     ),
     Recipe(
         {"quick": True},
@@ -388,10 +388,7 @@ def generate(arguments: Sequence[str]) -> None:
             top_p: draw from the fewest likeliest tokens that have this probability.
             seed: another seed gives another text.
         """
-        config = from_mapping(Config, Run.open(run).config)
-        vocabulary = Vocabulary.load(run / VOCABULARY)
-        model = make_model(config, vocabulary)
-        params = checkpoint.restore(run / MODEL, jax.eval_shape(model.init, jax.random.key(0)))
+        _, vocabulary, model, params = load_run(run)
         pieces = prompt.split() if EOS in vocabulary.tokens else list(prompt)
         numbers = vocabulary.encode([line_end(vocabulary), *pieces]).tolist()
         print("".join(written(vocabulary, number) for number in numbers[1:]), end="", flush=True)
@@ -401,6 +398,87 @@ def generate(arguments: Sequence[str]) -> None:
         print()
 
     tyro.cli(write, prog="python -m experiments language_modeling generate", args=arguments)
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """``evaluate --run RUN``: test a saved model, plain and with what adapts it to the text."""
+
+    def write(
+        run: Path, cache: int = 0, dynamic: float = 0.0, decay: float = 0.02, data_dir: Path | None = None
+    ) -> None:
+        """Print the test perplexity of a run's model; with a cache or dynamic evaluation also that.
+
+        Args:
+            run: the run's folder.
+            cache: how many of the last words a neural cache holds, such as 500; what it is mixed in with is
+                chosen on the validation set. 0 for none.
+            dynamic: the learning rate of dynamic evaluation, such as 1e-4; 0 for none.
+            decay: of dynamic evaluation, back to the parameters that it began with.
+            data_dir: folder of the data sets.
+        """
+        parallel.keep_memory()
+        saved = load_run(run)
+        corpus = load_corpus(dataclasses.replace(saved.config, data_dir=data_dir))
+        start = corpus.vocabulary.encode([line_end(corpus.vocabulary)])
+        texts = [np.concatenate([start, tokens]) for tokens in (corpus.valid, corpus.test)]
+        valid, test = (adaptive_evaluation.read(saved.model, saved.params, text) for text in texts)
+        print(f"test_perplexity          {adaptive_evaluation.perplexity(test.probabilities):.3f}")
+        if cache:
+            best = adaptive_evaluation.choose(valid, cache, CACHE_THETAS, CACHE_WEIGHTS)
+            found = adaptive_evaluation.cache_probabilities(test, cache, best.theta)
+            mixed = adaptive_evaluation.mix(test.probabilities, found, best.weight)
+            chosen = f"theta {best.theta:g}, weight {best.weight:g}"
+            print(f"with a cache of {cache:<8} {adaptive_evaluation.perplexity(mixed):.3f}  ({chosen})")
+        if dynamic:
+            figure = _evaluate_dynamically(saved, corpus, texts[1], dynamic, decay)
+            print(f"with dynamic evaluation  {figure:.3f}")
+
+    tyro.cli(write, prog="python -m experiments language_modeling evaluate", args=arguments)
+
+
+CACHE_THETAS, CACHE_WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8), (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
+"""What a neural cache's settings are chosen among."""
+
+SEGMENT = 20
+"""Words after which dynamic evaluation takes a step."""
+
+
+def _evaluate_dynamically(
+    saved: "Saved", corpus: Corpus, tokens: Int[np.ndarray, " tokens"], rate: float, decay: float
+) -> float:
+    loss = functools.partial(window_loss, saved.model)
+    rows = saved.config.batch_size
+    windows = TokenStream(corpus.train, rows, SEGMENT)
+    batches = (windows.at(0, step) for step in range(windows.steps_per_epoch))
+    squares = adaptive_evaluation.mean_squares(loss, saved.params, initial_state(saved.model, rows), batches)
+    text = TokenStream(tokens, 1, SEGMENT).once()
+    return adaptive_evaluation.evaluate_dynamically(
+        loss, saved.params, initial_state(saved.model, 1), text, squares, rate, decay
+    )
+
+
+class Saved(NamedTuple):
+    """The model of a run."""
+
+    config: Config
+    vocabulary: Vocabulary
+    model: Functional
+    params: Params
+
+
+def load_run(path: Path) -> Saved:
+    """Read back the best parameters of a run.
+
+    Raises:
+      RecordError: there is no run, or it has no model (it has not finished, or counted n-grams).
+    """
+    config = from_mapping(Config, Run.open(path).config)
+    if not (path / MODEL).is_file():
+        raise RecordError(f"{path} has no {MODEL}: the run has not finished, or was one of n-grams.")
+    vocabulary = Vocabulary.load(path / VOCABULARY)
+    model = make_model(config, vocabulary)
+    params = checkpoint.restore(path / MODEL, jax.eval_shape(model.init, jax.random.key(0)))
+    return Saved(config, vocabulary, model, params)
 
 
 def speed(arguments: Sequence[str]) -> None:
@@ -460,7 +538,7 @@ def training_step(config: Config, corpus: Corpus) -> language_speed.Step:
     return run
 
 
-COMMANDS = {"generate": generate, "speed": speed}
+COMMANDS = {"generate": generate, "evaluate": evaluate, "speed": speed}
 """What `python -m experiments language_modeling NAME` does beside training."""
 
 BENCHMARK = Benchmark(

@@ -55,6 +55,7 @@ WITH_FLAX = {"nnx", "linen"}
 """The only modules of the library that may import Flax."""
 
 SHARED_BY_EXPERIMENTS = {
+    "adaptive_evaluation",
     "benchmark",
     "command_line",
     "datasets",
