@@ -18,7 +18,7 @@ import tyro
 
 EXPERIMENTS = {
     "speed": "the layer against Flax, Haiku, Equinox, Keras and PyTorch, side by side",
-    "language_modeling": "the next word of news and articles, the next character of Shakespeare",
+    "language_modeling": "the next word of an article, the next letter of a play",
     "polyphonic_music": "the next frame of four-part chorales, folk tunes and piano music",
 }
 """One line for each experiment; the module of the same name has the rest."""

@@ -15,8 +15,9 @@ from jaxtyping import Bool, Float, Int
 import lstmjax
 from lstmjax import initializers
 from lstmjax.losses import vocabulary_cross_entropy
-from lstmjax.metrics import Mean
+from lstmjax.metrics import Mean, Perplexity
 from lstmjax.nnx import Functional, Recurrent
+from lstmjax.streams import Window
 from lstmjax.types import Array, Key, Params, State
 
 CELLS: dict[str, Callable[..., lstmjax.Cell]] = {
@@ -108,6 +109,32 @@ class LanguageModel(nnx.Module):
     def logits(self, outputs: Float[Array, "*batch hidden"]) -> Float[jax.Array, "*batch vocabulary"]:
         """Logits of the next token."""
         return outputs @ self.kernel[...] + self.bias[...]
+
+
+def window_loss(
+    model: Functional, params: Params, state: State, window: Window, key: Key | None = None
+) -> tuple[State, Mean]:
+    """The state after a window, and the negative log-likelihood of those of its targets that count."""
+    module = model.bind(params)
+    state = jax.tree.map(lambda leaf: jnp.where(window.first, jnp.zeros_like(leaf), leaf), state)
+    state, outputs = module.outputs(window.inputs, state, key)
+    mask = jnp.arange(window.targets.shape[1]) < window.lengths[:, None]
+    return state, module.loss(outputs[-1], window.targets, mask)
+
+
+def evaluate_window(
+    model: Functional, params: Params, state: State, window: Window
+) -> tuple[State, dict[str, Mean]]:
+    """The state after a window, and its metrics."""
+    state, nll = window_loss(model, params, state, window)
+    return state, {"nll": nll, "perplexity": Perplexity(*nll)}
+
+
+def initial_state(model: Functional, rows: int) -> State:
+    """Zeros for so many rows: the states of cells that start from zeros do not depend on parameters."""
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = jax.eval_shape(lambda params: model.bind(params).initial_state((rows,)), params)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def _starts(architecture: Architecture) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -37,15 +37,23 @@ import optax
 import tyro
 from jaxtyping import Int
 
-from experiments import adaptive_evaluation, datasets, language_speed, plots, unit_pictures
+from experiments import adaptive_evaluation, language_speed, plots, unit_pictures
 from experiments.benchmark import Benchmark, Published
 from experiments.command_line import CommonConfig, from_mapping
+from experiments.corpus import Corpus, evaluation_windows, line_end, load_corpus, written
 from experiments.datasets.text import EOS
-from experiments.language_model import Architecture, LanguageModel, layer_outputs, stream
+from experiments.language_model import (
+    Architecture,
+    LanguageModel,
+    evaluate_window,
+    initial_state,
+    layer_outputs,
+    stream,
+    window_loss,
+)
 from experiments.ngrams import KneserNey
 from experiments.vocabulary import Vocabulary
 from lstmjax import checkpoint, parallel, train
-from lstmjax.metrics import Mean, Perplexity
 from lstmjax.nnx import Functional, functional
 from lstmjax.record import RecordError, Run
 from lstmjax.streams import TokenStream, Window
@@ -160,22 +168,6 @@ def preset(config: Config) -> Config:
     return config
 
 
-class Corpus(NamedTuple):
-    """A data set as numbers."""
-
-    vocabulary: Vocabulary
-    train: Int[np.ndarray, " tokens"]
-    valid: Int[np.ndarray, " tokens"]
-    test: Int[np.ndarray, " tokens"]
-
-
-def load_corpus(config: Config) -> Corpus:
-    """The tokens of the config's data set; the vocabulary is that of the whole training set."""
-    splits = datasets.load(config.dataset, config.data_dir)
-    vocabulary = Vocabulary.of(splits.train)
-    return Corpus(vocabulary, *(vocabulary.encode(part[: config.limit or None]) for part in splits))
-
-
 def make_model(config: Config, vocabulary: Vocabulary) -> Functional:
     """The model that a config says."""
     return functional(functools.partial(LanguageModel, architecture(config, len(vocabulary))))
@@ -207,45 +199,6 @@ def make_task(config: Config, model: Functional, corpus: Corpus) -> train.Sequen
             evaluation_windows, corpus.valid, corpus.vocabulary, config.batch_size, config.window
         ),
     )
-
-
-def window_loss(
-    model: Functional, params: Params, state: State, window: Window, key: Key | None = None
-) -> tuple[State, Mean]:
-    """The state after a window, and the negative log-likelihood of those of its targets that count."""
-    module = model.bind(params)
-    state = jax.tree.map(lambda leaf: jnp.where(window.first, jnp.zeros_like(leaf), leaf), state)
-    state, outputs = module.outputs(window.inputs, state, key)
-    mask = jnp.arange(window.targets.shape[1]) < window.lengths[:, None]
-    return state, module.loss(outputs[-1], window.targets, mask)
-
-
-def evaluate_window(
-    model: Functional, params: Params, state: State, window: Window
-) -> tuple[State, train.Metrics]:
-    """The state after a window, and its metrics."""
-    state, nll = window_loss(model, params, state, window)
-    return state, {"nll": nll, "perplexity": Perplexity(*nll)}
-
-
-def initial_state(model: Functional, rows: int) -> State:
-    """Zeros for so many rows: the states of cells that start from zeros do not depend on parameters."""
-    params = jax.eval_shape(model.init, jax.random.key(0))
-    shapes = jax.eval_shape(lambda params: model.bind(params).initial_state((rows,)), params)
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-
-
-def evaluation_windows(
-    tokens: Int[np.ndarray, " tokens"], vocabulary: Vocabulary, rows: int, window: int
-) -> Iterator[Window]:
-    """Windows in which every token is a target once; before the first one comes the end of a line."""
-    start = vocabulary.encode([line_end(vocabulary)])
-    return TokenStream(np.concatenate([start, tokens]), rows, window).once()
-
-
-def line_end(vocabulary: Vocabulary) -> str:
-    """The token that ends a line: of words ``<eos>``, of characters the line feed."""
-    return EOS if EOS in vocabulary.tokens else "\n"
 
 
 def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
@@ -280,7 +233,7 @@ def training_config(config: Config, steps_per_epoch: int) -> train.TrainConfig:
 
 def run(config: Config, run: Run) -> None:
     """Train, test once, and write the model, its vocabulary, generated text, pictures and the summary."""
-    corpus = load_corpus(config)
+    corpus = load_corpus(config.dataset, config.data_dir, config.limit)
     figures = count(config, corpus) if config.model == "kneser_ney" else learn(config, corpus, run)
     run.finish(figures)
     print("  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
@@ -360,13 +313,6 @@ PICTURE_TOKENS = 20_000
 """How much of the validation set the units are sought in."""
 
 
-def written(vocabulary: Vocabulary, token: int) -> str:
-    """A token as it is written in a text: of words with a space after it, and lines ended."""
-    if EOS not in vocabulary.tokens:
-        return vocabulary.tokens[token]
-    return "\n" if vocabulary.tokens[token] == EOS else f"{vocabulary.tokens[token]} "
-
-
 def generate(arguments: Sequence[str]) -> None:
     """``generate --run RUN --prompt TEXT``: write what a saved model goes on with, as it comes."""
 
@@ -418,7 +364,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         """
         parallel.keep_memory()
         saved = load_run(run)
-        corpus = load_corpus(dataclasses.replace(saved.config, data_dir=data_dir))
+        corpus = load_corpus(saved.config.dataset, data_dir)
         start = corpus.vocabulary.encode([line_end(corpus.vocabulary)])
         texts = [np.concatenate([start, tokens]) for tokens in (corpus.valid, corpus.test)]
         valid, test = (adaptive_evaluation.read(saved.model, saved.params, text) for text in texts)
@@ -501,8 +447,8 @@ def speed(arguments: Sequence[str]) -> None:
             data_dir: folder of the data sets.
         """
         parallel.keep_memory()
-        config = preset(Config(dataset=dataset, size=size, data_dir=data_dir))
-        corpus = load_corpus(config)
+        config = preset(Config(dataset=dataset, size=size))
+        corpus = load_corpus(dataset, data_dir)
         numbers = architecture(config, len(corpus.vocabulary))
         windows = TokenStream(corpus.train, config.batch_size, config.window)
         ours = training_step(config, corpus)

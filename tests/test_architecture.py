@@ -58,6 +58,7 @@ SHARED_BY_EXPERIMENTS = {
     "adaptive_evaluation",
     "benchmark",
     "command_line",
+    "corpus",
     "datasets",
     "language_model",
     "language_speed",

@@ -12,6 +12,7 @@ import pytest
 
 from experiments import __main__ as program
 from experiments import command_line, datasets, language_model, language_speed, pages, unit_pictures
+from experiments import corpus as corpora
 from experiments import language_modeling as lm
 from experiments.datasets import text
 from experiments.datasets.files import DataError
@@ -41,7 +42,7 @@ def _corpus():
     words = text.words(SONNET)
     vocabulary = Vocabulary.of(words)
     tokens = vocabulary.encode(words)
-    return lm.Corpus(vocabulary, tokens, tokens[:43], tokens[43:80])
+    return corpora.Corpus(vocabulary, tokens, tokens[:43], tokens[43:80])
 
 
 def small(**changes):
@@ -77,8 +78,8 @@ def test_the_figure_is_the_mean_over_every_token_of_the_set(model, corpus):
     expected = losses_one_by_one(functional, params, np.concatenate([end, corpus.test]))
     assert len(expected) == len(corpus.test) == 37
     for window in (1, 7, 50):
-        windows = lm.evaluation_windows(corpus.test, corpus.vocabulary, 1, window)
-        carry = lm.initial_state(functional, 1)
+        windows = corpora.evaluation_windows(corpus.test, corpus.vocabulary, 1, window)
+        carry = language_model.initial_state(functional, 1)
         figures = train.evaluate_sequence(task.evaluate, params, carry, windows)
         assert figures["nll"] == pytest.approx(np.mean(expected), rel=1e-5)
         assert figures["perplexity"] == pytest.approx(math.exp(np.mean(expected)), rel=1e-4)
