@@ -2,7 +2,10 @@ r"""Language modelling: predict the next word, or the next character.
 
     python -m experiments language_modeling --dataset ptb --size small       Zaremba et al., small
     python -m experiments language_modeling --dataset shakespeare            characters, as char-rnn has them
+    python -m experiments language_modeling --dataset ptb --model kneser_ney n-grams, to compare with
     python -m experiments language_modeling generate --run RUN --prompt "the company"
+    python -m experiments language_modeling evaluate --run RUN --cache 500
+    python -m experiments language_modeling speed                            beside torch.nn.LSTM
 
 Paper. Zaremba, Sutskever and Vinyals 2014 (arXiv:1409.2329): two layers of LSTM on the Penn Treebank, with
 dropout between layers only.
