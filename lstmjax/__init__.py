@@ -1,19 +1,33 @@
 """lstmjax: a functional LSTM for JAX."""
 
-from lstmjax import convert, export, initializers, losses, metrics
+from lstmjax import (
+    convert,
+    diagnostics,
+    export,
+    initializers,
+    losses,
+    metrics,
+    plots,
+    regularizers,
+)
 from lstmjax.bidirectional import Bidirectional, Directions, bidirectional
 from lstmjax.catalogue import CELLS
 from lstmjax.cell import LSTM, Cell, LSTMParams, LSTMState
 from lstmjax.cells import GRU, Elman, ElmanParams, GRUParams, elman, gru
+from lstmjax.clipping import ClipGradient, TruncateGradient, clip_gradient, truncate_gradient
 from lstmjax.convolutional import ConvLSTM, ConvLSTMParams, conv_lstm
+from lstmjax.dropout import Dropout, Noisy, dropout
 from lstmjax.explain import Cost, Explanation, explain
 from lstmjax.layers import Layer, Layers, layers
 from lstmjax.minimal import LinearCell, LinearParams, LinearState, MinGRU, MinLSTM, min_gru, min_lstm
 from lstmjax.multiplicative import MultiplicativeLSTM, MultiplicativeLSTMParams, multiplicative_lstm
+from lstmjax.stepwise import Counted, RecurrentDropout, Zoneout, recurrent_dropout, zoneout
 from lstmjax.store import load, save
+from lstmjax.streaming import Stream
+from lstmjax.truncated import truncated_bptt
 from lstmjax.unroll import unroll
 from lstmjax.variants import GeneralLSTM, GeneralLSTMParams, GeneralLSTMState, LayerNorms, lstm
-from lstmjax.wrappers import Residual, Stack, residual, stack
+from lstmjax.wrappers import Highway, HighwayParams, Residual, Stack, highway, residual, stack
 from lstmjax.xlstm import MLSTM, SLSTM, MLSTMParams, MLSTMState, SLSTMParams, SLSTMState, mlstm, slstm
 
 __version__ = "0.1.0"
@@ -26,10 +40,13 @@ __all__ = [
     "SLSTM",
     "Bidirectional",
     "Cell",
+    "ClipGradient",
     "ConvLSTM",
     "ConvLSTMParams",
     "Cost",
+    "Counted",
     "Directions",
+    "Dropout",
     "Elman",
     "ElmanParams",
     "Explanation",
@@ -37,6 +54,8 @@ __all__ = [
     "GeneralLSTM",
     "GeneralLSTMParams",
     "GeneralLSTMState",
+    "Highway",
+    "HighwayParams",
     "LSTMParams",
     "LSTMState",
     "Layer",
@@ -51,17 +70,26 @@ __all__ = [
     "MinLSTM",
     "MultiplicativeLSTM",
     "MultiplicativeLSTMParams",
+    "Noisy",
+    "RecurrentDropout",
     "Residual",
     "SLSTMParams",
     "SLSTMState",
     "Stack",
+    "Stream",
+    "TruncateGradient",
+    "Zoneout",
     "bidirectional",
+    "clip_gradient",
     "conv_lstm",
     "convert",
+    "diagnostics",
+    "dropout",
     "elman",
     "explain",
     "export",
     "gru",
+    "highway",
     "initializers",
     "layers",
     "load",
@@ -72,9 +100,15 @@ __all__ = [
     "min_lstm",
     "mlstm",
     "multiplicative_lstm",
+    "plots",
+    "recurrent_dropout",
+    "regularizers",
     "residual",
     "save",
     "slstm",
     "stack",
+    "truncate_gradient",
+    "truncated_bptt",
     "unroll",
+    "zoneout",
 ]

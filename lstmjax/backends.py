@@ -1,7 +1,8 @@
 """Which way a cell is run over time. All ways give the same results, which the sequence contract tests.
 
 ``"scan"``    scans ``cell.step`` and lets JAX differentiate it. Works for every cell.
-``"fused"``   runs a stack layer by layer, and LSTMs with the derivative of `lstmjax.fused`; else as scan.
+``"fused"``   runs stacks and pointwise wrappers layer by layer, and LSTMs with the derivative of
+              `lstmjax.fused`; else as scan.
 ``"native"``  as fused, with the recurrence of float32 and float64 LSTMs in C++ where they run on a CPU.
 ``"pallas"``  as fused, with the recurrence as Pallas kernels on a GPU, for LSTMs whose recurrent kernel fits
               on chip (`lstmjax.pallas`); without a GPU in interpret mode, which is slow and for tests.
@@ -14,7 +15,7 @@
               A `LinearCell` is run by associative, wherever it is.
 """
 
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeGuard, get_args
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ from lstmjax.minimal import LinearCell
 from lstmjax.recurrence import XLA
 from lstmjax.scan import Masks, scan, select
 from lstmjax.types import Params, State
-from lstmjax.wrappers import Residual, Stack
+from lstmjax.wrappers import Pointwise, Stack
 
 Way = Literal["scan", "fused", "native", "pallas", "cudnn", "associative"]
 Backend = Literal["auto", "scan", "fused", "native", "pallas", "cudnn", "associative"]
@@ -121,6 +122,11 @@ def _no_native_dtypes(cell: LSTM) -> str | None:
     return None
 
 
+def is_pointwise(cell: Any) -> TypeGuard[Pointwise]:
+    """Whether a cell is a wrapper that can be run around a whole sequence."""
+    return isinstance(cell, Pointwise) and type(cell).step is Pointwise.step
+
+
 def run(
     backend: Backend,
     cell: Cell,
@@ -143,11 +149,14 @@ def run(
             new, inputs = run(backend, part, part_params, inputs, part_state, masks, reverse)
             after.append(new)
         return tuple(after), inputs
-    if kind is Residual:
-        assert isinstance(cell, Residual)
-        state, outputs = run(backend, cell.cell, params, inputs, state, masks, reverse)
-        total = inputs + outputs
-        return state, total if masks.valid is None else select(masks.valid, total, jnp.zeros_like(total))
+    if backend != "scan" and is_pointwise(cell):
+        inner, own = cell.split(params, inputs.shape[1:-1])
+        within = cell.before(own, inputs)
+        state, outputs = run(backend, cell.cell, inner, within, state, masks, reverse)
+        outputs = cell.after(own, inputs, outputs)
+        if masks.valid is not None:
+            outputs = select(masks.valid, outputs, jnp.zeros_like(outputs))
+        return state, outputs
     way = choose(backend, cell, resets=masks.fresh is not None).way
     if way == "scan":
         return scan(cell, params, inputs, state, masks, reverse)

@@ -61,6 +61,14 @@ class Bidirectional(Layer):
         """Initial states of both cells."""
         return Directions(self.forward.initial_state(batch_shape), self.backward.initial_state(batch_shape))
 
+    def sample(self, key: Key, params: Directions, batch_shape: tuple[int, ...] = ()) -> Directions:
+        """Parameters with the noise of both cells drawn, see `Cell.sample`."""
+        forward_key, backward_key = jax.random.split(key)
+        return Directions(
+            self.forward.sample(forward_key, params.forward, batch_shape),
+            self.backward.sample(backward_key, params.backward, batch_shape),
+        )
+
     def apply(
         self,
         params: Directions,

@@ -80,6 +80,26 @@ class Cell(abc.ABC):
           TypeError: a dtype or the structure of a tree does not fit the cell.
         """
 
+    def sample(self, key: Key, params: Params, batch_shape: tuple[int, ...] = ()) -> Params:
+        """Parameters with the noise of one sequence drawn, for cells such as those of `lstmjax.dropout`.
+
+        They are what `step` and `lstmjax.unroll` take in training, and hold all randomness there is: used
+        again, they give the same masks. Parameters as `init` makes them are used without noise.
+
+        Args:
+          key: random key.
+          params: as `init` returns them.
+          batch_shape: of the batch, for noise of its own in every row; without it, all rows share it.
+
+        Returns:
+          ``params`` themselves, for a cell without noise.
+        """
+        return params
+
+    def plain(self, params: Params) -> Params:
+        """Parameters without noise: what `sample` was given."""
+        return params
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class GatedCell(Cell):
@@ -243,8 +263,8 @@ def check_inputs(cell: Cell, inputs: Array, axes: str) -> None:
 
 
 def check_params(cell: Cell, params: Params) -> None:
-    """Raise unless ``params`` has the structure, shapes and dtypes that ``cell.init`` makes."""
-    check_tree("params", params, _shapes_of_params(cell), f"cell.init of {cell}")
+    """Raise unless ``params``, but for noise, has the structure, shapes and dtypes ``cell.init`` makes."""
+    check_tree("params", cell.plain(params), _shapes_of_params(cell), f"cell.init of {cell}")
 
 
 def check_state(cell: Cell, state: State, batch_shape: tuple[int, ...]) -> None:

@@ -93,6 +93,18 @@ class GRUParams(NamedTuple):
     """``[hidden]``: b', the bias inside the product with the reset gate; None if that gate comes before."""
 
 
+class GRUGates(NamedTuple):
+    """Gates of a GRU in one step, each ``[..., hidden]``, as in the equations of `lstmjax.gru`."""
+
+    reset_gate: jax.Array
+    update_gate: jax.Array
+    candidate: jax.Array
+
+    def memory(self, before: jax.Array) -> jax.Array:
+        """The hidden state after the step, from that before it."""
+        return (1 - self.update_gate) * self.candidate + self.update_gate * before
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class GRU(GatedCell):
     """The specification of a gated recurrent unit; made by `gru`."""
@@ -118,6 +130,12 @@ class GRU(GatedCell):
     ) -> tuple[jax.Array, Float[jax.Array, "... hidden"]]:
         """Advance by one time step; see `Cell.step` for arguments and errors, `gru` for the equations."""
         check_step(self, params, state, inputs)
+        gates = self.gates_of(params, state, inputs)
+        hidden = gates.memory(jnp.asarray(state, self.wide_dtype)).astype(self.dtype)
+        return hidden, hidden
+
+    def gates_of(self, params: GRUParams, state: Array, inputs: Array) -> GRUGates:
+        """The gates of one step, in the cell's ``wide_dtype``."""
         product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
         from_input = product(inputs, params.kernel) + params.bias.astype(self.wide_dtype)
         reset_x, update_x, candidate_x = jnp.split(from_input, 3, axis=-1)
@@ -134,9 +152,7 @@ class GRU(GatedCell):
             candidate_h = reset * (candidate_h + params.candidate_bias.astype(self.wide_dtype))
         update = jax.nn.sigmoid(update_x + update_h)
         candidate = jnp.tanh(candidate_x + candidate_h)
-        hidden = (1 - update) * candidate + update * state.astype(self.wide_dtype)
-        hidden = hidden.astype(self.dtype)
-        return hidden, hidden
+        return GRUGates(reset, update, candidate)
 
 
 def gru(

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lstmjax.backends import Backend, Choice, choose
+from lstmjax.backends import Backend, Choice, choose, is_pointwise
 from lstmjax.bidirectional import Bidirectional
 from lstmjax.cell import Cell
 from lstmjax.layers import Layer, Layers, apply
 from lstmjax.remat import Remat, segment
 from lstmjax.types import Params
-from lstmjax.wrappers import Residual, Stack
+from lstmjax.wrappers import Stack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _parts(cell: Cell | Layer) -> Iterator[Cell]:
         inner = cell.parts
     elif type(cell) is Stack:
         inner = cell.cells
-    elif type(cell) is Residual:
+    elif is_pointwise(cell):
         inner = (cell.cell,)
     elif isinstance(cell, Cell):
         yield cell

@@ -73,6 +73,10 @@ class Layer(abc.ABC):
     ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
         """Run over sequences; arguments, results and errors are those of `lstmjax.unroll`."""
 
+    def sample(self, key: Key, params: Params, batch_shape: tuple[int, ...] = ()) -> Params:
+        """Parameters with the noise of all cells drawn, see `lstmjax.Cell.sample`."""
+        return params
+
 
 def apply(
     layer: Cell | Layer,
@@ -130,6 +134,12 @@ class Layers(Layer):
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> tuple[State, ...]:
         """States of every part, lowest first."""
         return tuple(part.initial_state(batch_shape) for part in self.parts)
+
+    def sample(self, key: Key, params: Params, batch_shape: tuple[int, ...] = ()) -> tuple[Params, ...]:
+        """Parameters with the noise of every part drawn."""
+        keys = jax.random.split(key, len(self.parts))
+        parts = zip(self.parts, keys, params, strict=True)
+        return tuple(part.sample(k, own, batch_shape) for part, k, own in parts)
 
     def apply(
         self,

@@ -71,10 +71,17 @@ class Recurrent(Holder):
         *,
         backend: Backend = "auto",
         remat: Remat = None,
+        key: Key | None = None,
     ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
-        """Run over sequences; arguments, results and errors are those of `lstmjax.unroll`."""
+        """Run over sequences; arguments, results and errors are those of `lstmjax.unroll`.
+
+        With ``key``, in training, the noise of the cell is drawn (`Cell.sample`); else there is none.
+        """
+        values = self.values
+        if key is not None:
+            values = self.cell.sample(key, values, inputs.shape[:-2])
         arguments = (inputs, state, lengths, resets, reverse)
-        return apply(self.cell, self.values, *arguments, backend=backend, remat=remat)
+        return apply(self.cell, values, *arguments, backend=backend, remat=remat)
 
 
 class LSTM(Recurrent):

@@ -1,9 +1,15 @@
-"""Regularisers that act on parameters: pure functions with explicit keys."""
+"""Regularisers that act on parameters or on outputs: pure functions, with explicit keys for what is random.
+
+Those that change parameters are called at each training step, before the parameters are used, with a key of
+that step; what is run then is the plain cell, by whatever backend. (Where a cell draws noise of its own with
+`lstmjax.Cell.sample`, that comes after.)
+"""
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Integer
 
-from lstmjax.types import Key, Params
+from lstmjax.types import Array, Key, Params, at_least_float32
 
 
 def weight_noise(key: Key, params: Params, stddev: float) -> Params:
@@ -31,3 +37,157 @@ def weight_noise(key: Key, params: Params, stddev: float) -> Params:
         for k, leaf in zip(keys, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, noisy)
+
+
+def weight_drop(
+    key: Key, params: Params, rate: float, names: tuple[str, ...] = ("recurrent_kernel",)
+) -> Params:
+    r"""Parameters with weights of the recurrent kernels dropped: :math:`m \odot R / (1 - \mathrm{rate})`.
+
+    The weights are the same in all steps of a sequence and in all rows, so that the cell is run as it is
+    without, by its quickest way.
+
+    Args:
+      key: random key of this step.
+      params: any pytree of arrays in named tuples or dictionaries, such as those of a stack of cells.
+      rate: how many weights are dropped, from 0 to below 1; 0 returns the parameters.
+      names: of the arrays whose weights are dropped.
+
+    Returns:
+      A pytree like ``params``.
+
+    Raises:
+      ValueError: the rate is not in ``[0, 1)``, or no array has one of the names.
+
+    Source: Wan et al. 2013 (ICML, DropConnect); Merity, Keskar and Socher 2018 (arXiv:1708.02182).
+
+    Example:
+      >>> import lstmjax
+      >>> params = lstmjax.lstm(8, 8).init(jax.random.key(0))
+      >>> dropped = weight_drop(jax.random.key(1), params, 0.5)
+      >>> bool((dropped.kernel == params.kernel).all()), 90 < int((dropped.recurrent_kernel == 0).sum()) < 166
+      (True, True)
+    """
+    _check_rate("weight_drop", rate)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    named = [bool(path) and _name(path[-1]) in names for path, _ in leaves]
+    if not any(named):
+        raise ValueError(f"weight_drop: no array of the parameters is named {' or '.join(names)}.")
+    if rate == 0:
+        return params
+    keys = jax.random.split(key, len(leaves))
+    changed = [
+        _drop(k, leaf, rate, leaf.shape) if chosen else leaf
+        for k, (_, leaf), chosen in zip(keys, leaves, named, strict=True)
+    ]
+    return jax.tree.unflatten(structure, changed)
+
+
+def embedding_dropout(
+    key: Key, table: Float[Array, "vocabulary features"], rate: float
+) -> Float[jax.Array, "vocabulary features"]:
+    r"""A table of embeddings with some rows dropped: each word everywhere in the batch, or nowhere.
+
+    Rows are 0 with the rate, and multiplied by :math:`1 / (1 - \mathrm{rate})` else.
+
+    Args:
+      key: random key of this step.
+      table: ``[vocabulary, features]``.
+      rate: how many words are dropped, from 0 to below 1; 0 returns the table.
+
+    Raises:
+      ValueError: the rate is not in ``[0, 1)``.
+
+    Source: Gal and Ghahramani 2016 (arXiv:1512.05287, section 4.2).
+
+    Example:
+      >>> table = embedding_dropout(jax.random.key(0), jnp.ones((100, 2)), 0.2)
+      >>> sorted({tuple(row) for row in table.tolist()})
+      [(0.0, 0.0), (1.25, 1.25)]
+    """
+    _check_rate("embedding_dropout", rate)
+    return jnp.asarray(table) if rate == 0 else _drop(key, table, rate, (table.shape[0], 1))
+
+
+def activation_penalty(
+    outputs: Float[Array, "*batch time features"], lengths: Integer[Array, "*batch"] | None = None
+) -> Float[jax.Array, ""]:
+    r"""The mean square of the outputs, to be added to the loss with a factor: :math:`\mathrm{mean}(h_t^2)`.
+
+    Merity et al. take it of the outputs after dropout, with a factor of 2 for their language models.
+
+    Args:
+      outputs: ``[..., time, features]``.
+      lengths: integers ``[...]``; what lies beyond a row's length, NaN included, does not count.
+
+    Returns:
+      A number of the outputs' dtype or float32, whichever is wider; 0 where nothing counts.
+
+    Raises:
+      ValueError: ``lengths`` has not the shape of the batch.
+
+    Source: Merity, McCann and Socher 2017 (arXiv:1708.01009).
+
+    Example:
+      >>> float(activation_penalty(jnp.array([[3.0], [1.0], [7.0]]), lengths=jnp.array(2)))
+      5.0
+    """
+    return _mean_square(outputs, lengths, 0)
+
+
+def temporal_activation_penalty(
+    outputs: Float[Array, "*batch time features"], lengths: Integer[Array, "*batch"] | None = None
+) -> Float[jax.Array, ""]:
+    r"""The mean square of what outputs change from step to step: :math:`\mathrm{mean}((h_{t+1} - h_t)^2)`.
+
+    Merity et al. take it of the outputs before dropout, with a factor of 1 for their language models.
+
+    Args:
+      outputs: ``[..., time, features]``.
+      lengths: integers ``[...]``; what lies beyond a row's length, NaN included, does not count.
+
+    Returns:
+      A number of the outputs' dtype or float32, whichever is wider; 0 where nothing counts.
+
+    Raises:
+      ValueError: ``lengths`` has not the shape of the batch.
+
+    Source: Merity, McCann and Socher 2017 (arXiv:1708.01009).
+
+    Example:
+      >>> float(temporal_activation_penalty(jnp.array([[3.0], [1.0], [7.0]]), lengths=jnp.array(2)))
+      4.0
+    """
+    return _mean_square(outputs, lengths, 1)
+
+
+def _mean_square(outputs: Array, lengths: Array | None, order: int) -> jax.Array:
+    """The mean square of the differences of an order between valid steps."""
+    *batch_shape, time, features = outputs.shape
+    if lengths is None:
+        lengths = jnp.full(batch_shape, time)
+    if lengths.shape != tuple(batch_shape):
+        raise ValueError(f"lengths must have the batch shape {tuple(batch_shape)}, got {lengths.shape}.")
+    valid = (jnp.arange(time) < lengths[..., None])[..., None]
+    values = jnp.where(valid, outputs, jnp.zeros_like(outputs)).astype(at_least_float32(outputs.dtype))
+    squares = jnp.diff(values, n=order, axis=-2) ** 2
+    counted = valid[..., order:, :]
+    count = counted.sum() * features
+    total = jnp.where(counted, squares, jnp.zeros_like(squares)).sum()
+    return total / jnp.maximum(count, 1).astype(total.dtype)
+
+
+def _check_rate(name: str, rate: float) -> None:
+    if not 0 <= rate < 1:
+        raise ValueError(f"{name}: the rate must be from 0 to below 1, got {rate!r}.")
+
+
+def _drop(key: Key, values: Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
+    """Inverted dropout with a mask of a shape that is broadcast."""
+    keep = jax.random.bernoulli(key, jnp.float32(1 - rate), shape)  # the same with float64 enabled
+    return jnp.where(keep, values / (1 - rate), jnp.zeros_like(values))
+
+
+def _name(entry: object) -> object:
+    """Name of a field of a named tuple, or key of a dictionary."""
+    return getattr(entry, "name", getattr(entry, "key", None))

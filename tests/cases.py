@@ -3,6 +3,7 @@
 A new cell or a new way to run cells gets the whole contract by one line in a table.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,22 +19,62 @@ from jax.typing import DTypeLike
 import lstmjax
 from lstmjax import native
 
+SEED = 7
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Sampled(lstmjax.Cell):
+    """A cell with noise, which all rows share, and the parameters of the cell without."""
+
+    cell: lstmjax.Cell
+
+    @property
+    def features(self) -> int:  # type: ignore[override]
+        return self.cell.features
+
+    @property
+    def output_size(self) -> int:
+        return self.cell.output_size
+
+    @property
+    def input_dtype(self) -> Any:
+        return self.cell.input_dtype
+
+    def init(self, key: Any) -> Any:
+        return self.cell.init(key)
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> Any:
+        return self.cell.initial_state(batch_shape)
+
+    def noisy(self, params: Any) -> Any:
+        return self.cell.sample(jax.random.key(SEED), params)
+
+    def step(self, params: Any, state: Any, inputs: Any) -> Any:
+        return self.cell.step(self.noisy(params), state, inputs)
+
+
+def _unroll(cell: lstmjax.Cell, params: Any, *arguments: Any, **options: Any) -> Any:
+    if isinstance(cell, Sampled):
+        cell, params = cell.cell, cell.noisy(params)
+    return lstmjax.unroll(cell, params, *arguments, **options)
+
+
 WAYS: dict[str, Callable[..., Any]] = {
-    "scan": functools.partial(lstmjax.unroll, backend="scan"),
-    "fused": functools.partial(lstmjax.unroll, backend="fused"),
+    "scan": functools.partial(_unroll, backend="scan"),
+    "fused": functools.partial(_unroll, backend="fused"),
 }
 """Ways to run a cell over sequences, with the arguments and results of `lstmjax.unroll`."""
 
 if jax.default_backend() != "gpu":  # in interpret mode; compiled, it has no float64: test_pallas.py
-    WAYS["pallas"] = functools.partial(lstmjax.unroll, backend="pallas")
+    WAYS["pallas"] = functools.partial(_unroll, backend="pallas")
 
 if native.load() is None:  # test_native.py tells why it is not, and fails where it should be
-    WAYS["native"] = functools.partial(lstmjax.unroll, backend="native")
+    WAYS["native"] = functools.partial(_unroll, backend="native")
 
 LSTM_WAYS = tuple(WAYS)
 """The ways that differ for the usual LSTM."""
 
-WAYS["associative"] = functools.partial(lstmjax.unroll, backend="associative")
+WAYS["associative"] = functools.partial(_unroll, backend="associative")
 
 
 class Case(NamedTuple):
@@ -50,6 +91,34 @@ class Case(NamedTuple):
 def positive_normalizer(state: Any) -> Any:
     """An sLSTM's memory is divided by its normalizer, which is a sum of exponentials."""
     return state._replace(normalizer=np.exp(state.normalizer))
+
+
+def _noisy(name: str) -> Any:
+    """Noise and parameters of a cell of the table."""
+    cell = CELLS[name].make(jnp.float32)
+    assert isinstance(cell, Sampled)
+    return cell.noisy(cell.init(jax.random.key(0)))
+
+
+@functools.cache
+def _dropped() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Factors for inputs, hidden state and outputs of the lower cell of "dropout"."""
+    (below, masks), _ = _noisy("dropout")
+    return tuple(np.asarray(mask, np.float64) for mask in (masks.inputs, below.noise, masks.outputs))
+
+
+@functools.cache
+def _dropped_above() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `_dropped`, of the upper cell."""
+    _, above = _noisy("dropout")
+    return np.ones(3), np.ones(3), np.asarray(above.cell.noise.outputs, np.float64)
+
+
+@functools.cache
+def _in_step(layer: int, number: int, size: int, step: int) -> np.ndarray:
+    """A mask of "stepwise": a function of the layer's key, the number of the step, and which mask it is."""
+    key = jax.random.fold_in(jax.random.fold_in(_noisy("stepwise")[layer].noise, step % 2**32), number)
+    return np.asarray(jax.random.bernoulli(key, jnp.float32(0.5), (size,)))
 
 
 CELLS: dict[str, Case] = {
@@ -105,6 +174,37 @@ CELLS: dict[str, Case] = {
         ),
         reference.stack(reference.elman, reference.residual(reference.stack(reference.lstm, reference.gru))),
         LSTM_WAYS,
+    ),
+    "dropout": Case(
+        lambda dtype: Sampled(
+            lstmjax.stack(
+                lstmjax.dropout(lstmjax.lstm(2, 3, dtype=dtype), inputs=0.5, hidden=0.5, outputs=0.5),
+                lstmjax.highway(lstmjax.dropout(lstmjax.lstm(3, 3, dtype=dtype), outputs=0.5)),
+            )
+        ),
+        reference.stack(
+            reference.dropout(reference.lstm, _dropped),
+            reference.highway(reference.dropout(reference.lstm, _dropped_above)),
+        ),
+        LSTM_WAYS,
+    ),
+    "stepwise": Case(
+        lambda dtype: Sampled(
+            lstmjax.stack(
+                lstmjax.zoneout(lstmjax.lstm(2, 3, dtype=dtype), hidden=0.5, memory=0.5),
+                lstmjax.recurrent_dropout(lstmjax.lstm(3, 2, dtype=dtype), 0.5),
+            )
+        ),
+        reference.stack(
+            reference.zoneout(
+                reference.lstm, lambda step: (_in_step(0, 0, 3, step), _in_step(0, 1, 3, step))
+            ),
+            reference.lstm_with_recurrent_dropout(lambda step: 2.0 * ~_in_step(1, 0, 2, step)),
+        ),
+    ),
+    "truncated": Case(
+        lambda dtype: lstmjax.clip_gradient(lstmjax.truncate_gradient(lstmjax.lstm(2, 3, dtype=dtype)), 1e3),
+        reference.truncated(reference.lstm),
     ),
 }
 """Cells that differ in structure: each goes through the whole contract, by each of its ways."""

@@ -239,6 +239,79 @@ def residual(step: Step) -> Step:
     return added
 
 
+def highway(step: Step) -> Step:
+    def mixed(params: Any, state: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+        state, y = step(params.cell, state, x)
+        gate = sigmoid(x @ params.kernel + params.bias)
+        return state, gate * y + (1 - gate) * x
+
+    return mixed
+
+
+def dropout(step: Step, masks: Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Step:
+    """Factors for inputs, for the hidden state as the gates see it, and for outputs."""
+
+    def dropped(params: Any, state: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+        of_inputs, of_hidden, of_outputs = masks()
+        state, y = step(params, state._replace(hidden=of_hidden * state.hidden), of_inputs * x)
+        return state, of_outputs * y
+
+    return dropped
+
+
+def zoneout(step: Step, masks: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> Step:
+    """Booleans for hidden and cell state of an LSTM, true where a unit keeps its value."""
+
+    def zoned(params: Any, state: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+        keep_hidden, keep_cell = masks(int(state.steps[0].real))
+        old, (new, _) = state.inner, step(params, state.inner, x)
+        hidden = np.where(keep_hidden, old.hidden, new.hidden)
+        cell = np.where(keep_cell, old.cell, new.cell)
+        return state._replace(inner=new._replace(hidden=hidden, cell=cell), steps=state.steps + 1), hidden
+
+    return zoned
+
+
+def lstm_with_recurrent_dropout(masks: Callable[[int], np.ndarray]) -> Step:
+    """An LSTM whose candidate is multiplied by a factor that depends on the number of the step."""
+
+    def dropped(params: Any, state: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+        i, f, g, o = np.split(
+            x @ params.kernel + state.inner.hidden @ params.recurrent_kernel + params.bias, 4
+        )
+        candidate = masks(int(state.steps[0].real)) * np.tanh(g)
+        cell = sigmoid(f) * state.inner.cell + sigmoid(i) * candidate
+        hidden = sigmoid(o) * np.tanh(cell)
+        return state._replace(
+            inner=state.inner._replace(hidden=hidden, cell=cell), steps=state.steps + 1
+        ), hidden
+
+    return dropped
+
+
+def gru_with_recurrent_dropout(masks: Callable[[int], np.ndarray]) -> Step:
+    """A GRU whose candidate is multiplied by a factor that depends on the number of the step."""
+
+    def dropped(params: Any, state: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+        r_x, z_x, n_x = np.split(x @ params.kernel + params.bias, 3)
+        r_h, z_h, n_h = np.split(state.inner @ params.recurrent_kernel, 3)
+        z = sigmoid(z_x + z_h)
+        candidate = np.tanh(n_x + sigmoid(r_x + r_h) * (n_h + params.candidate_bias))
+        hidden = (1 - z) * masks(int(state.steps[0].real)) * candidate + z * state.inner
+        return state._replace(inner=hidden, steps=state.steps + 1), hidden
+
+    return dropped
+
+
+def truncated(step: Step) -> Step:
+    """A constant has no imaginary part: what the gates see of the hidden state has no derivative."""
+
+    def stepped(params: Any, state: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
+        return step(params, state._replace(hidden=state.hidden.real), x)
+
+    return stepped
+
+
 def unroll(
     step: Step,
     params: Any,

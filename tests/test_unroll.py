@@ -557,7 +557,7 @@ def test_contract_08_equal_shapes_are_traced_once(name: str, way: str) -> None:
 # 9. Types are stated and kept: parameters, compute, cell state and outputs each have their dtype.
 
 
-MEMORIES = {"cell", "gates", "normalizer", "stabilizer"}
+MEMORIES = {"cell", "gates", "normalizer", "stabilizer", "steps"}
 """Parts of a state that are at least float32."""
 
 
