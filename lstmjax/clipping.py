@@ -18,8 +18,7 @@ from lstmjax.wrappers import Entering
 def clip_cotangent(x: jax.Array, limit: float) -> jax.Array:
     """``x``, with each number of the gradient that flows back through it clipped to ``[-limit, limit]``.
 
-    The identity is linear, and this is its transpose in reverse mode only: forward mode sees the identity,
-    and a derivative of the gradient is that of the clipping.
+    Forward mode sees the identity; of the gradient, it takes the derivative of the clipping.
     """
     return _clip_p.bind(x, limit=float(limit))
 

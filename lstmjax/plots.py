@@ -37,7 +37,7 @@ def plot_trace(seen: Any) -> "Figure":
             raise ValueError(
                 f"plot_trace: {name} must be [time, hidden], one row of the batch, got {array.shape}."
             )
-    figure = _figure(8, 1 + 1.4 * len(arrays))
+    figure = _figure(8.0, 1 + 1.4 * len(arrays))
     for axes, (name, array) in zip(
         figure.subplots(len(arrays), sharex=True, squeeze=False)[:, 0], arrays.items(), strict=True
     ):
@@ -70,7 +70,7 @@ def plot_gradient_flow(flow: Flow) -> "Figure":
       TypeError: it is the flow of a stack; take one of its cells.
     """
     _check_one("plot_gradient_flow", flow)
-    figure = _figure(7, 4)
+    figure = _figure(7.0, 4.0)
     axes = figure.subplots()
     for name, norms in flow._asdict().items():
         if norms is None:

@@ -175,7 +175,7 @@ class Zoneout(PerStep):
         hidden = state.hidden if isinstance(state, LSTMState | GeneralLSTMState) else state
         if getattr(hidden, "shape", None) != (self.cell.output_size,):
             raise ValueError(
-                "zoneout: the state of the cell must be that of an LSTM or one array, with a hidden part that is "
+                "zoneout: the state of the cell must be that of an LSTM or one array, its hidden part "
                 f"what the cell puts out; that of {self.cell} is {state}."
             )
         if self.memory and hidden is state:

@@ -57,6 +57,7 @@ WITH_FLAX = {"nnx", "linen"}
 SHARED_BY_EXPERIMENTS = {
     "adaptive_evaluation",
     "benchmark",
+    "character_server",
     "command_line",
     "corpus",
     "datasets",

@@ -56,6 +56,17 @@ def test_auto_without_native_code_takes_the_fused_gradient_for_large_cells(wrap,
     assert auto == expected
 
 
+def test_noise_around_a_cell_and_highways_leave_it_its_fused_gradient():
+    cell = lstmjax.highway(lstmjax.dropout(lstmjax.lstm(4, 4), inputs=0.5, outputs=0.5))
+    params = cell.sample(jax.random.key(1), cell.init(jax.random.key(0)), (2,))
+
+    def loss(inputs):
+        return lstmjax.unroll(cell, params, inputs, backend="fused")[1].sum()
+
+    assert products_in_loops(jax.make_jaxpr(jax.grad(loss))(jnp.ones((2, 7, 4))).jaxpr) == 2
+    assert [part for part, _ in lstmjax.explain(cell, (2, 7, 4)).parts] == [lstmjax.lstm(4, 4)]
+
+
 def test_values_without_a_gradient_are_those_of_the_scan_to_the_bit():
     cell = lstmjax.lstm(3, 4)
     params, inputs = cell.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (2, 7, 3))

@@ -17,7 +17,7 @@ def test_the_code_runs():
     for code in blocks:
         exec(compile(code, "README.md", "exec"), names)
         last.append(names["outputs"].shape)
-    assert last == [(32, 100, 128), (32, 100, 256)]
+    assert last == [(32, 100, 128), (32, 100, 256), (32, 100, 128)]
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))

@@ -429,7 +429,8 @@ def _forward(name: str, way: str, problem: Problem, at: Gradients) -> Result:
     return Result(*WAYS[way](cell, at.params, at.inputs, at.state, lengths, resets, reverse))
 
 
-@each_run
+# What `truncate_gradient` cuts is cut in both derivatives, which the oracle takes by differences in one.
+@pytest.mark.parametrize(("name", "way"), [run for run in RUNS if run[0] != "truncated"])
 def test_contract_08_hessian_vector_products(name: str, way: str) -> None:
     """Forward over reverse, against differences of the oracle's exact gradient in one direction."""
     problem = _single_row(name, seed=17)

@@ -84,6 +84,30 @@ def test_a_residual_cell_starts_as_its_inner_cell() -> None:
     assert_equal(lstmjax.residual(cell).initial_state((2,)), cell.initial_state((2,)))
 
 
+def test_a_highway_goes_from_its_input_to_its_cell() -> None:
+    cell = _lstm(3, 3)
+    wrapped = lstmjax.highway(cell)
+    params, inputs = _random(wrapped)
+    lengths = np.array([4, 0, 2])
+    state, outputs = lstmjax.unroll(wrapped, params, inputs, lengths=lengths)
+    inner_state, inner = lstmjax.unroll(cell, params.cell, inputs, lengths=lengths)
+    assert_equal(state, inner_state)
+    gate = 1 / (1 + np.exp(-(inputs @ params.kernel + params.bias)))
+    valid = (np.arange(4) < lengths[:, None])[..., None]
+    assert_close(outputs, np.where(valid, gate * inner + (1 - gate) * inputs, 0.0), 1e-13)
+    for bias, expected in ((-100.0, np.where(valid, inputs, 0.0)), (100.0, inner)):
+        extreme = params._replace(kernel=np.zeros((3, 3)), bias=np.full(3, bias))
+        assert_close(lstmjax.unroll(wrapped, extreme, inputs, lengths=lengths)[1], expected, 1e-13)
+
+
+def test_a_highway_starts_nearer_to_its_input() -> None:
+    params = lstmjax.highway(_lstm(3, 3), gate_bias=-2.0).init(jax.random.key(0))
+    np.testing.assert_array_equal(params.bias, np.full(3, -2.0))
+    assert params.kernel.any()
+    with pytest.raises(ValueError, match="highway: the cell takes 2 features and puts out 3"):
+        lstmjax.highway(_lstm(2, 3))
+
+
 def test_narrow_inputs_stay_narrow_through_wrappers() -> None:
     deep = lstmjax.stack(
         lstmjax.residual(lstmjax.lstm(3, 3, dtype=jnp.bfloat16)),
