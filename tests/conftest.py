@@ -1,5 +1,6 @@
 """Runs before any test module is imported: two CPU devices, and annotations checked as code runs."""
 
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -84,3 +85,12 @@ def real_data() -> Path:
     if not (folder / "music").is_dir():
         pytest.skip("no real data: LSTMJAX_DATA names no folder that has music/")
     return folder
+
+
+_finished = itertools.count(1)
+
+
+def pytest_runtest_teardown() -> None:
+    """Let go of compiled programs now and then: each maps memory, and a process has only so many maps."""
+    if next(_finished) % 100 == 0:
+        jax.clear_caches()
