@@ -637,14 +637,12 @@ Masks MasksOf(const Flags& valid, const Flags& fresh, int64_t time) {
 }
 
 template <ffi::DataType type>
-ffi::Error RunForwardKeeping(ffi::ThreadPool pool, Array<type> kernel, Array<type> bias,
-                             Array<type> projected, Array<type> hidden, Array<type> cell, Flags valid,
-                             Flags fresh, bool reverse, Result<type> last_hidden, Result<type> last_cell,
-                             Result<type> outputs, Result<type> kept_gates, Result<type> kept_cell,
-                             Result<type> kept_hidden) {
+ffi::Error RunForwardWith(Kept<ffi::NativeType<type>> kept, ffi::ThreadPool pool, const Array<type>& kernel,
+                          const Array<type>& bias, const Array<type>& projected, const Array<type>& hidden,
+                          const Array<type>& cell, const Flags& valid, const Flags& fresh, bool reverse,
+                          Result<type> last_hidden, Result<type> last_cell, Result<type> outputs) {
   using T = ffi::NativeType<type>;
   const Shape shape = ShapeOf<type>(projected, reverse);
-  const Kept<T> kept{kept_gates->typed_data(), kept_cell->typed_data(), kept_hidden->typed_data()};
   std::make_shared<Forward<T>>(
       shape, MasksOf(valid, fresh, shape.time), Division(shape, sizeof(T), pool.num_threads()),
       kernel.typed_data(), bias.typed_data(), projected.typed_data(), hidden.typed_data(), cell.typed_data(),
@@ -657,14 +655,19 @@ template <ffi::DataType type>
 ffi::Error RunForward(ffi::ThreadPool pool, Array<type> kernel, Array<type> bias, Array<type> projected,
                       Array<type> hidden, Array<type> cell, Flags valid, Flags fresh, bool reverse,
                       Result<type> last_hidden, Result<type> last_cell, Result<type> outputs) {
-  using T = ffi::NativeType<type>;
-  const Shape shape = ShapeOf<type>(projected, reverse);
-  std::make_shared<Forward<T>>(
-      shape, MasksOf(valid, fresh, shape.time), Division(shape, sizeof(T), pool.num_threads()),
-      kernel.typed_data(), bias.typed_data(), projected.typed_data(), hidden.typed_data(), cell.typed_data(),
-      last_hidden->typed_data(), last_cell->typed_data(), outputs->typed_data(), Kept<T>{})
-      ->Run(pool);
-  return ffi::Error::Success();
+  return RunForwardWith<type>({}, pool, kernel, bias, projected, hidden, cell, valid, fresh, reverse,
+                              last_hidden, last_cell, outputs);
+}
+
+template <ffi::DataType type>
+ffi::Error RunForwardKeeping(ffi::ThreadPool pool, Array<type> kernel, Array<type> bias,
+                             Array<type> projected, Array<type> hidden, Array<type> cell, Flags valid,
+                             Flags fresh, bool reverse, Result<type> last_hidden, Result<type> last_cell,
+                             Result<type> outputs, Result<type> gates, Result<type> cell_before,
+                             Result<type> hidden_before) {
+  return RunForwardWith<type>({gates->typed_data(), cell_before->typed_data(), hidden_before->typed_data()},
+                              pool, kernel, bias, projected, hidden, cell, valid, fresh, reverse, last_hidden,
+                              last_cell, outputs);
 }
 
 template <ffi::DataType type>
