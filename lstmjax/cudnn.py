@@ -217,9 +217,7 @@ def _transposed_anywhere(*operands: jax.Array, library: Library) -> Any:
 def _primitive(name: str, avals: Any, anywhere: Any, on_gpu: Any) -> Primitive:
     primitive = Primitive(f"lstmjax_cudnn_{name}")
     primitive.multiple_results = True
-    primitive.def_impl(
-        lambda *operands, library: jax.jit(functools.partial(primitive.bind, library=library))(*operands)
-    )
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames="library"))
     primitive.def_abstract_eval(avals)
     mlir.register_lowering(primitive, mlir.lower_fun(anywhere, multiple_results=True))
     mlir.register_lowering(primitive, mlir.lower_fun(on_gpu, multiple_results=True), platform="cuda")

@@ -82,7 +82,7 @@ def primitives(name: str, kernels: Kernels, platform: str | None) -> Recurrence:
         hidden_dot, cell_dot, outputs_dot = linear_p.bind(*operands, masked=masked, reverse=reverse)
         return LSTMState(hidden_dot, cell_dot), outputs_dot
 
-    return Recurrence(time_major=False, run=run, run_keeping=run_keeping, linear=linear)
+    return Recurrence(run=run, run_keeping=run_keeping, linear=linear)
 
 
 def _primitive(
@@ -109,9 +109,7 @@ def _primitive(
     """
     primitive = Primitive(f"lstmjax_{kernels}_{name}")
     primitive.multiple_results = True
-    primitive.def_impl(
-        lambda *operands, **keywords: jax.jit(functools.partial(primitive.bind, **keywords))(*operands)
-    )
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames=("masked", "reverse")))
     primitive.def_abstract_eval(avals)
     mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=True))
     if native is not None:

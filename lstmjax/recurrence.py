@@ -37,10 +37,8 @@ class Kept(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Recurrence:
-    """One way to run the recurrence; the time axis is where ``time_major`` says."""
+    """One way to run the recurrence: `XLA` over ``[time, ..., size]``, others over ``[..., time, size]``."""
 
-    time_major: bool
-    """Arrays are ``[time, ..., size]``; else ``[..., time, size]``."""
     run: Callable[..., tuple[LSTMState, jax.Array]]
     """``(kernel, bias, projected, state, masks, reverse)`` to the last state and outputs."""
     run_keeping: Callable[..., tuple[LSTMState, jax.Array, Kept]]
@@ -121,4 +119,4 @@ def _end(after: LSTMState, carry: LSTMState, masks: Masks) -> tuple[LSTMState, A
     return select(masks.valid, after, carry), output
 
 
-XLA = Recurrence(time_major=True, run=run, run_keeping=run_keeping, linear=linear)
+XLA = Recurrence(run=run, run_keeping=run_keeping, linear=linear)
