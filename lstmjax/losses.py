@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Bool, Float, Integer, Num
 
 from lstmjax.types import Array
-from lstmjax.vocabulary import vocabulary_cross_entropy
+from lstmjax.vocabulary_loss import vocabulary_cross_entropy
 
 __all__ = ["bernoulli", "cross_entropy", "vocabulary_cross_entropy"]
 
