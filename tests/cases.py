@@ -18,33 +18,14 @@ from jax.typing import DTypeLike
 
 import lstmjax
 from lstmjax import native
+from lstmjax.wrappers import Wrapper
 
 SEED = 7
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Sampled(lstmjax.Cell):
+class Sampled(Wrapper):
     """A cell with noise, which all rows share, and the parameters of the cell without."""
-
-    cell: lstmjax.Cell
-
-    @property
-    def features(self) -> int:  # type: ignore[override]
-        return self.cell.features
-
-    @property
-    def output_size(self) -> int:
-        return self.cell.output_size
-
-    @property
-    def input_dtype(self) -> Any:
-        return self.cell.input_dtype
-
-    def init(self, key: Any) -> Any:
-        return self.cell.init(key)
-
-    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> Any:
-        return self.cell.initial_state(batch_shape)
 
     def noisy(self, params: Any) -> Any:
         return self.cell.sample(jax.random.key(SEED), params)

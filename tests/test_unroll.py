@@ -38,6 +38,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, PartitionSpec
 
 import lstmjax
+from lstmjax.wrappers import Wrapper
 
 pytestmark = pytest.mark.usefixtures("exact")
 
@@ -511,29 +512,10 @@ def test_contract_08_gradients_taken_within_shard_map(way: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class CountingCell(lstmjax.Cell):
+class CountingCell(Wrapper):
     """A cell that counts how often its step is traced."""
 
-    cell: lstmjax.Cell
     traces: list[str] = dataclasses.field(default_factory=list, compare=False)
-
-    @property
-    def features(self) -> int:
-        return self.cell.features
-
-    @property
-    def output_size(self) -> int:
-        return self.cell.output_size
-
-    @property
-    def input_dtype(self) -> Any:
-        return self.cell.input_dtype
-
-    def init(self, key: Any) -> Any:
-        return self.cell.init(key)
-
-    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> Any:
-        return self.cell.initial_state(batch_shape)
 
     def step(self, params: Any, state: Any, inputs: Any) -> Any:
         self.traces.append("step")
