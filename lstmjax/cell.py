@@ -165,6 +165,30 @@ class LSTMState(NamedTuple):
     """``[..., hidden]``, at least float32: the memory, c."""
 
 
+class LSTMGates(NamedTuple):
+    """Gates of an LSTM in one step, each ``[..., hidden]``, as in the equations of `lstmjax.lstm`."""
+
+    input_gate: jax.Array
+    forget_gate: jax.Array
+    candidate: jax.Array
+    output_gate: jax.Array
+
+    @classmethod
+    def of(cls, total: jax.Array) -> "LSTMGates":
+        """The gates i, f, g, o from what they sum up, side by side."""
+        i, f, g, o = jnp.split(total, 4, axis=-1)
+        return cls(jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o))
+
+    def memory(self, before: Array) -> jax.Array:
+        """The cell state after the step, from that before it."""
+        return self.forget_gate * before + self.input_gate * self.candidate
+
+    def update(self, before: LSTMState) -> LSTMState:
+        """The state after the step, from that before it, with its dtypes."""
+        cell = self.memory(before.cell)
+        return LSTMState((self.output_gate * jnp.tanh(cell)).astype(before.hidden.dtype), cell)
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class LSTM(GatedCell):
     """The usual LSTM, for which there are fast paths; made by `lstm`, where the equations are."""
@@ -191,17 +215,14 @@ class LSTM(GatedCell):
     ) -> tuple[LSTMState, Float[jax.Array, "... hidden"]]:
         """Advance by one time step; see `Cell.step` for arguments and errors, `lstm` for the equations."""
         check_step(self, params, state, inputs)
-        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
-        gates = product(inputs, params.kernel) + product(state.hidden, params.recurrent_kernel)
-        after = update(gates + params.bias.astype(self.wide_dtype), state)
+        after = self.gates_of(params, state, inputs).update(state)
         return after, jnp.asarray(after.hidden)
 
-
-def update(gates: jax.Array, state: LSTMState) -> LSTMState:
-    """The state of an LSTM after a step whose gates i, f, g, o sum up to ``gates``, side by side."""
-    i, f, g, o = jnp.split(gates, 4, axis=-1)
-    cell = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return LSTMState((jax.nn.sigmoid(o) * jnp.tanh(cell)).astype(state.hidden.dtype), cell)
+    def gates_of(self, params: LSTMParams, state: LSTMState, inputs: Array) -> LSTMGates:
+        """The gates of one step, in the cell's ``wide_dtype``."""
+        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
+        total = product(inputs, params.kernel) + product(state.hidden, params.recurrent_kernel)
+        return LSTMGates.of(total + params.bias.astype(self.wide_dtype))
 
 
 def matmul(inputs: Array, kernel: Array, *, dtype: Any, result_dtype: Any) -> jax.Array:

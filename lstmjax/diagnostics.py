@@ -16,7 +16,6 @@ from jaxtyping import Bool, Float, Integer
 from lstmjax.backends import is_pointwise
 from lstmjax.cell import LSTM, Cell, LSTMState, check_inputs
 from lstmjax.cells import GRU, Elman
-from lstmjax.gates import lstm_gates
 from lstmjax.types import Array, DTypeLike, Params, State, at_least_float32
 from lstmjax.unroll import unroll
 from lstmjax.wrappers import Entering, Stack, Wrapper
@@ -70,7 +69,7 @@ Recorded = tuple[State, jax.Array, Any]
 
 
 def _record_lstm(cell: Any, params: Any, state: Any, inputs: jax.Array, nudge: Any) -> Recorded:
-    gates = lstm_gates(cell, params, state, inputs)
+    gates = cell.gates_of(params, state, inputs)
     memory = gates.memory(state.cell) + nudge.cell
     hidden = (gates.output_gate * jnp.tanh(memory)).astype(cell.dtype) + nudge.hidden
     trace = LSTMTrace(gates.input_gate, gates.forget_gate, gates.output_gate, gates.candidate, memory, hidden)

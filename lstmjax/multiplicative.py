@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cell import GatedCell, LSTMState, check_step, matmul, update
+from lstmjax.cell import GatedCell, LSTMGates, LSTMState, check_step, matmul
 from lstmjax.types import Array, DTypeLike, Key
 
 
@@ -62,7 +62,7 @@ class MultiplicativeLSTM(GatedCell):
         from_hidden = product(state.hidden, params.factor_recurrent_kernel)
         intermediate = (product(inputs, params.factor_kernel) * from_hidden).astype(self.dtype)
         total = product(inputs, params.kernel) + product(intermediate, params.recurrent_kernel)
-        after = update(total + params.bias.astype(self.wide_dtype), state)
+        after = LSTMGates.of(total + params.bias.astype(self.wide_dtype)).update(state)
         return after, jnp.asarray(after.hidden)
 
 

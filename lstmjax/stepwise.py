@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from lstmjax.cell import LSTM, Cell, LSTMState, check_step
 from lstmjax.cells import GRU
 from lstmjax.dropout import Noisy, check_noise, check_rates, without_noise
-from lstmjax.gates import lstm_gates
 from lstmjax.scan import vary_alike
 from lstmjax.types import Array, Key, Params, State, at_least_float32
 from lstmjax.variants import GeneralLSTMState
@@ -123,10 +122,9 @@ class RecurrentDropout(PerStep):
             hidden = update.memory(jnp.asarray(state, self.cell.wide_dtype)).astype(self.cell.dtype)
             return hidden, hidden
         assert isinstance(self.cell, LSTM)
-        gates = lstm_gates(self.cell, params, state, inputs)
-        memory = gates._replace(candidate=drop(gates.candidate)).memory(state.cell)
-        hidden = (gates.output_gate * jnp.tanh(memory)).astype(self.cell.dtype)
-        return LSTMState(hidden, memory), hidden
+        gates = self.cell.gates_of(params, state, inputs)
+        after = gates._replace(candidate=drop(gates.candidate)).update(state)
+        return after, jnp.asarray(after.hidden)
 
 
 def recurrent_dropout(cell: Cell, rate: float) -> RecurrentDropout:

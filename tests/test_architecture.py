@@ -21,7 +21,7 @@ LAYERS: tuple[set[str], ...] = (
     {"cell"},
     {"variants", "multiplicative", "convolutional", "cells", "minimal", "xlstm"},
     {"catalogue", "wrappers", "scan"},
-    {"gates", "clipping", "streaming", "recurrence", "associative"},
+    {"clipping", "streaming", "recurrence", "associative"},
     {"primitives", "dropout"},
     {"native", "pallas", "stepwise"},
     {"fused"},
@@ -39,7 +39,7 @@ LAYERS: tuple[set[str], ...] = (
 """Modules of the library that know cells; each may import from the layers before its own."""
 
 GENERAL: tuple[set[str], ...] = (
-    {"vocabulary"},
+    {"vocabulary_loss"},
     {"losses", "metrics", "nade", "regularizers", "batching", "progress", "checkpoint", "parallel"}
     | {"streams"},
     {"environment"},
