@@ -13,10 +13,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
 from lstmjax import initializers
+from lstmjax.checks import arguments, check_sizes, check_tree, describe, resolve_dtypes
 from lstmjax.types import Array, DTypeLike, Key, Params, State, at_least_float32
 
 
@@ -43,7 +43,7 @@ class Cell(abc.ABC):
 
     def __repr__(self) -> str:
         """The call that makes an equal cell; options that have their default values are left out."""
-        return f"{type(self).__name__}({', '.join(_arguments(self))})"
+        return f"{type(self).__name__}({', '.join(arguments(self))})"
 
     @property
     @abc.abstractmethod
@@ -233,28 +233,6 @@ def matmul(inputs: Array, kernel: Array, *, dtype: Any, result_dtype: Any) -> ja
 # What follows is the checking that all cells share. It runs while JAX traces, so it costs no run time.
 
 
-def check_sizes(name: str, **sizes: int) -> None:
-    """Raise ValueError unless every size is a positive integer."""
-    for argument, size in sizes.items():
-        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"{name}: {argument} must be a positive integer, got {size!r}.")
-
-
-def resolve_dtypes(name: str, cell: Any) -> None:
-    """Make ``dtype`` and ``param_dtype`` of a frozen dataclass canonical; TypeError if not floating."""
-    for argument in ("dtype", "param_dtype"):
-        value = getattr(cell, argument)
-        if argument == "param_dtype" and value is None:
-            value = at_least_float32(cell.dtype)
-        if not jnp.issubdtype(value, jnp.floating):
-            raise TypeError(f"{name}: {argument} must be a floating point dtype, got {value!r}.")
-        if jax.dtypes.canonicalize_dtype(value) != value:
-            raise TypeError(
-                f"{name}: {argument} {jnp.dtype(value)} needs jax.config.update('jax_enable_x64', True)."
-            )
-        object.__setattr__(cell, argument, jnp.dtype(value))
-
-
 def check_step(cell: Cell, params: Params, state: State, inputs: Array) -> None:
     """Raise a clear error unless parameters, state and inputs of one step fit the cell."""
     check_inputs(cell, inputs, axes="[..., features]")
@@ -291,47 +269,6 @@ def check_params(cell: Cell, params: Params) -> None:
 def check_state(cell: Cell, state: State, batch_shape: tuple[int, ...]) -> None:
     """Raise unless ``state`` has the structure, shapes and dtypes of ``cell.initial_state(batch_shape)``."""
     check_tree("state", state, _shapes_of_state(cell, batch_shape), f"cell.initial_state({batch_shape})")
-
-
-def check_tree(name: str, tree: Any, expected: Any, maker: str) -> None:
-    """Raise unless ``tree`` has the structure (TypeError), shapes (ValueError) and dtypes of ``expected``."""
-    want_structure: Any = jax.tree.structure(expected)
-    structure: Any = jax.tree.structure(tree)
-    if structure != want_structure:
-        raise TypeError(
-            f"{name} must have the structure that {maker} returns,\n  {want_structure}\ngot\n  {structure}"
-        )
-    for (path, want), leaf in zip(
-        jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(tree), strict=True
-    ):
-        where = name + jax.tree_util.keystr(path)
-        if jnp.shape(leaf) != want.shape:
-            raise ValueError(
-                f"{where} must have shape {want.shape}, as {maker} makes it, got {jnp.shape(leaf)}."
-            )
-        if jnp.result_type(leaf) != want.dtype:
-            raise TypeError(
-                f"{where} must have dtype {want.dtype}, as {maker} makes it, got {jnp.result_type(leaf)}."
-            )
-
-
-def describe(value: Any) -> str:
-    """A short text for error messages: dtype and shape of an array, the type of anything else."""
-    if hasattr(value, "shape"):
-        return f"{value.dtype} of shape {value.shape}"
-    return type(value).__name__
-
-
-def _arguments(cell: Any) -> list[str]:
-    fields = dataclasses.fields(cell) if dataclasses.is_dataclass(cell) else ()
-    default = {field.name: field.default for field in fields if field.repr}
-    if "param_dtype" in default:
-        default["param_dtype"] = at_least_float32(cell.dtype)
-    changed = {name: getattr(cell, name) for name in default if getattr(cell, name) != default[name]}
-    return [
-        f"{name}={repr(str(value)) if isinstance(value, np.dtype) else repr(value)}"
-        for name, value in changed.items()
-    ]
 
 
 @functools.cache

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmjax.cell import Cell, check_sizes
+from lstmjax.cell import Cell
+from lstmjax.checks import check_sizes
 from lstmjax.convert_jax import (
     from_equinox,
     from_haiku,

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cell import Cell, LSTMState, check_sizes, check_step, resolve_dtypes
+from lstmjax.cell import Cell, LSTMState, check_step
+from lstmjax.checks import check_sizes, resolve_dtypes
 from lstmjax.types import Array, DTypeLike, Key, at_least_float32
 
 

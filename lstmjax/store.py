@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lstmjax import checkpoint, initializers
-from lstmjax.cell import Cell, check_tree
+from lstmjax.cell import Cell
+from lstmjax.checks import check_tree
 from lstmjax.layers import Layer
 from lstmjax.types import Params
 

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from lstmjax.backends import Backend
-from lstmjax.cell import Cell, check_inputs, check_sizes
+from lstmjax.cell import Cell, check_inputs
+from lstmjax.checks import check_lengths, check_sizes
 from lstmjax.scan import vary_alike
 from lstmjax.types import Array, Params, State
-from lstmjax.unroll import check_lengths, check_resets, unroll
+from lstmjax.unroll import check_resets, unroll
 
 
 def truncated_bptt(

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from lstmjax.backends import Backend, run
-from lstmjax.cell import Cell, check_inputs, check_params, check_state, describe
+from lstmjax.cell import Cell, check_inputs, check_params, check_state
+from lstmjax.checks import check_lengths, describe
 from lstmjax.remat import Remat, run_in_segments, segment
 from lstmjax.scan import Masks, vary_alike
 from lstmjax.types import Array, Params, State
@@ -122,28 +123,6 @@ def boundaries(resets: jax.Array, valid: jax.Array | None, reverse: bool) -> jax
     if not reverse:
         return resets
     return jnp.concatenate([resets[..., 1:], jnp.zeros_like(resets[..., :1])], axis=-1)
-
-
-def check_lengths(lengths: Any, batch_shape: tuple[int, ...], time: int) -> Array:
-    """Lengths as an array; raise unless they are integers of the batch's shape in ``0..time``."""
-    lengths = lengths if isinstance(lengths, jax.Array) else np.asarray(lengths)
-    if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise TypeError(f"lengths must be integers, got {describe(lengths)}.")
-    if lengths.shape != batch_shape:
-        raise ValueError(
-            f"lengths must have the batch shape of the inputs, {batch_shape}, got {lengths.shape}."
-        )
-    known = not isinstance(lengths, jax.core.Tracer) and getattr(lengths, "is_fully_addressable", True)
-    if lengths.size and known:
-        values = np.asarray(lengths)
-        if values.min() < 0 or values.max() > time:
-            row = np.unravel_index(np.argmax((values < 0) | (values > time)), values.shape)
-            where = "".join(f"[{index}]" for index in row)
-            raise ValueError(
-                f"lengths must lie in 0..{time}, the time axis of the inputs; lengths{where} is "
-                f"{values[row]}."
-            )
-    return lengths
 
 
 def check_resets(resets: Any, shape: tuple[int, ...]) -> Array:

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cell import GatedCell, check_sizes, check_step, matmul
+from lstmjax.cell import GatedCell, check_step, matmul
+from lstmjax.checks import check_sizes
 from lstmjax.types import Array, DTypeLike, Key
 
 

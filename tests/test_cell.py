@@ -13,7 +13,7 @@ import reference
 from cases import CELLS, Gradients, assert_close, random_like
 
 import lstmjax
-from lstmjax.cell import describe
+from lstmjax.checks import describe
 
 pytestmark = pytest.mark.usefixtures("exact")
 
