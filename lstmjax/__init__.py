@@ -1,6 +1,7 @@
 """lstmjax: a functional LSTM for JAX."""
 
 from lstmjax import (
+    attention,
     convert,
     diagnostics,
     export,
@@ -79,6 +80,7 @@ __all__ = [
     "Stream",
     "TruncateGradient",
     "Zoneout",
+    "attention",
     "bidirectional",
     "clip_gradient",
     "conv_lstm",
