@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 import lstmjax
 from lstmjax import initializers
+from lstmjax.decoding import keep_nucleus
 from lstmjax.losses import vocabulary_cross_entropy
 from lstmjax.metrics import Mean, Perplexity
 from lstmjax.nnx import Functional, Recurrent
@@ -156,28 +157,6 @@ def _uniform_biases(scale: float) -> initializers.GateBias:
     return init
 
 
-def keep_nucleus(
-    logits: Float[Array, "*batch vocabulary"], top_p: float
-) -> Float[jax.Array, "*batch vocabulary"]:
-    """Logits with all but the nucleus at minus infinity: the fewest likeliest tokens of at least ``top_p``.
-
-    The likeliest token always stays.
-
-    Source: Holtzman et al. 2020 (arXiv:1904.09751).
-
-    Example:
-      >>> probabilities = jnp.array([0.5, 0.1, 0.3, 0.1])
-      >>> kept = jax.nn.softmax(keep_nucleus(jnp.log(probabilities), 0.7))
-      >>> bool(jnp.allclose(kept, jnp.array([5, 0, 3, 0]) / 8))
-      True
-    """
-    ordered = jnp.sort(logits, axis=-1, descending=True)
-    before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1) - jax.nn.softmax(ordered, axis=-1)
-    least = jnp.min(jnp.where(before < top_p, ordered, jnp.inf), axis=-1, keepdims=True)
-    least = jnp.minimum(least, ordered[..., :1])
-    return jnp.where(logits >= least, logits, -jnp.inf)
-
-
 def stream(
     model: Functional,
     params: Params,
@@ -194,7 +173,7 @@ def stream(
       prompt: numbers of at least one token.
       key: random key.
       temperature: 1 is the model itself; less takes likely tokens more often, 0 always the likeliest.
-      top_p: of `keep_nucleus`; 1 keeps all tokens.
+      top_p: of `lstmjax.decoding.keep_nucleus`; 1 keeps all tokens.
 
     Raises:
       ValueError: the prompt is empty, temperature is negative or top_p not in (0, 1].

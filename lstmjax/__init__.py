@@ -3,6 +3,7 @@
 from lstmjax import (
     attention,
     convert,
+    decoding,
     diagnostics,
     export,
     initializers,
@@ -85,6 +86,7 @@ __all__ = [
     "clip_gradient",
     "conv_lstm",
     "convert",
+    "decoding",
     "diagnostics",
     "dropout",
     "elman",

@@ -42,10 +42,10 @@ BASE = LAYERS[:2]
 """Modules that everything else may import."""
 
 GENERAL: tuple[set[str], ...] = (
-    {"vocabulary_loss", "attention_core"},
-    {"location_attention"},
+    {"vocabulary_loss", "attention_core", "decoding_core"},
+    {"location_attention", "beam_search"},
     {"losses", "metrics", "nade", "regularizers", "batching", "progress", "checkpoint", "parallel"}
-    | {"streams", "attention"},
+    | {"streams", "attention", "decoding"},
     {"environment"},
     {"record"},
     {"train"},
