@@ -17,7 +17,8 @@ def test_the_code_runs():
     for code in blocks:
         exec(compile(code, "README.md", "exec"), names)
         last.append(names["outputs"].shape)
-    assert last == [(32, 100, 128), (32, 100, 256), (32, 100, 128)]
+    assert last == [(32, 100, 128), (32, 100, 256), (32, 100, 128), (32, 100, 128)]
+    assert names["hypotheses"].tokens.shape == (32, 5, 50)
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))
