@@ -93,6 +93,61 @@ def bucket_boundaries(lengths: Sequence[int], buckets: int) -> tuple[int, ...]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Buckets:
+    """Which items make a batch, as a function of seed and step; a batch has items of one bucket only.
+
+    Args:
+      bucket: ``[items]``, the number of each item's bucket.
+      rows: how many items a batch of each bucket has at most.
+      order: ``[items]``, what the items of a bucket are put in order by, for evaluation.
+
+    Example:
+      >>> buckets = Buckets(np.array([0, 1, 0, 0]), rows=(2, 5), order=np.arange(4))
+      >>> [(bucket, items.tolist()) for bucket, items in buckets.once()]
+      [(0, [0, 2]), (0, [3]), (1, [1])]
+      >>> sorted(len(buckets.at(seed=1, step=step)[1]) for step in range(buckets.steps_per_epoch))
+      [1, 1, 2]
+    """
+
+    bucket: np.ndarray
+    rows: tuple[int, ...]
+    order: np.ndarray
+
+    @functools.cached_property
+    def members(self) -> tuple[np.ndarray, ...]:
+        """For each bucket, the indices of its items, in order."""
+        order = np.argsort(self.order, kind="stable")
+        return tuple(order[self.bucket[order] == number] for number in range(len(self.rows)))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many batches hold every item once; the same in every epoch."""
+        return sum(-(-len(members) // rows) for members, rows in zip(self.members, self.rows, strict=True))
+
+    def at(self, seed: int, step: int) -> tuple[int, np.ndarray]:
+        """Bucket and items of a training batch: epochs one after the other, each shuffled on its own."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        return self._epoch(seed, epoch)[position]
+
+    def once(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Bucket and items of batches that have every item once, in a fixed order: for evaluation."""
+        yield from self._batches(self.members)
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 (two epochs of a few arrays, for the life of the data set)
+    def _epoch(self, seed: int, epoch: int) -> list[tuple[int, np.ndarray]]:
+        random = np.random.default_rng((seed, epoch))
+        batches = self._batches(tuple(random.permutation(members) for members in self.members))
+        return [batches[index] for index in random.permutation(len(batches))]
+
+    def _batches(self, members: Sequence[np.ndarray]) -> list[tuple[int, np.ndarray]]:
+        return [
+            (bucket, indices[start : start + rows])
+            for bucket, (indices, rows) in enumerate(zip(members, self.rows, strict=True))
+            for start in range(0, len(indices), rows)
+        ]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class SequenceBatches:
     """Padded batches of a data set of sequences, as a function of seed and step.
 
@@ -131,41 +186,122 @@ class SequenceBatches:
         return bucket_boundaries([len(sequence) for sequence in self.sequences], self.buckets)
 
     @functools.cached_property
-    def members(self) -> tuple[np.ndarray, ...]:
-        """For each bucket, the indices of its sequences, shortest first."""
+    def _buckets(self) -> Buckets:
         lengths = np.array([len(sequence) for sequence in self.sequences])
         bucket = np.searchsorted(self.boundaries, lengths)
-        order = np.argsort(lengths, kind="stable")
-        return tuple(order[bucket[order] == number] for number in range(len(self.boundaries)))
+        return Buckets(bucket, (self.batch_size,) * len(self.boundaries), lengths)
+
+    @property
+    def members(self) -> tuple[np.ndarray, ...]:
+        """For each bucket, the indices of its sequences, shortest first."""
+        return self._buckets.members
 
     @property
     def steps_per_epoch(self) -> int:
         """How many batches hold every sequence once; the same in every epoch."""
-        return sum(-(-len(members) // self.batch_size) for members in self.members)
+        return self._buckets.steps_per_epoch
 
     def at(self, seed: int, step: int) -> Padded:
         """The training batch of a step: epochs one after the other, each shuffled on its own."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        return self._padded(*self._epoch(seed, epoch)[position])
+        return self._padded(*self._buckets.at(seed, step))
 
     def once(self) -> Iterator[Padded]:
         """Every sequence once, in a fixed order: for evaluation."""
-        for bucket, indices in self._batches(self.members):
+        for bucket, indices in self._buckets.once():
             yield self._padded(bucket, indices)
-
-    @functools.lru_cache(maxsize=2)  # noqa: B019 (two epochs of a few arrays, for the life of the data set)
-    def _epoch(self, seed: int, epoch: int) -> list[tuple[int, np.ndarray]]:
-        random = np.random.default_rng((seed, epoch))
-        batches = self._batches(tuple(random.permutation(members) for members in self.members))
-        return [batches[index] for index in random.permutation(len(batches))]
-
-    def _batches(self, members: Sequence[np.ndarray]) -> list[tuple[int, np.ndarray]]:
-        return [
-            (bucket, indices[start : start + self.batch_size])
-            for bucket, indices in enumerate(members)
-            for start in range(0, len(indices), self.batch_size)
-        ]
 
     def _padded(self, bucket: int, indices: np.ndarray) -> Padded:
         sequences = [self.sequences[index] for index in indices]
         return pad(sequences, self.boundaries[bucket], self.batch_size)
+
+
+class Pairs(NamedTuple):
+    """A batch of sequences beside others that belong to them."""
+
+    source: Padded
+    target: Padded
+    items: np.ndarray
+    """``[batch]``, int32: the number of each pair in the data set, and -1 for rows that fill up the batch."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PairBatches:
+    """Padded batches of pairs of sequences, each of about as many steps, as a function of seed and step.
+
+    A pair's bucket is that of the longer side; a batch of a bucket has as many rows as fit into ``steps`` of
+    that length, so that short sequences come in many rows and long ones in few.
+
+    Args:
+      sources: arrays ``[time_i, ...]`` of one dtype.
+      targets: as many, of a dtype of their own.
+      steps: how many steps, padding included, the longer side of a batch has at most; a pair that is longer
+        makes a batch of its own.
+      buckets: how many different shapes there are at most.
+
+    Raises:
+      ValueError: there is no pair, there are more of one side, or a number is not positive.
+
+    Example:
+      >>> texts = [np.arange(n) for n in (2, 7, 3, 1, 2)]
+      >>> batches = PairBatches(texts, texts[::-1], steps=8, buckets=2)
+      >>> [(batch.target.values.shape, batch.items.tolist()) for batch in batches.once()]
+      [((2, 3), [0, 4]), ((2, 3), [2, -1]), ((1, 7), [1]), ((1, 7), [3])]
+    """
+
+    sources: Sequence[np.ndarray]
+    targets: Sequence[np.ndarray]
+    steps: int
+    buckets: int = 6
+
+    def __post_init__(self) -> None:
+        if len(self.sources) != len(self.targets) or not len(self.sources):
+            raise ValueError(
+                f"PairBatches: there must be as many sources as targets, and some, got {len(self.sources)} "
+                f"and {len(self.targets)}."
+            )
+        if self.steps < 1 or self.buckets < 1:
+            raise ValueError(
+                f"PairBatches: steps and buckets must be positive, got {self.steps} and {self.buckets}."
+            )
+
+    @functools.cached_property
+    def _lengths(self) -> np.ndarray:
+        """``[pairs, 2]``."""
+        sides = zip(self.sources, self.targets, strict=True)
+        return np.array([(len(source), len(target)) for source, target in sides])
+
+    @functools.cached_property
+    def _buckets(self) -> Buckets:
+        longer = self._lengths.max(axis=1)
+        boundaries = bucket_boundaries(longer.tolist(), self.buckets)
+        rows = tuple(max(self.steps // max(boundary, 1), 1) for boundary in boundaries)
+        return Buckets(np.searchsorted(boundaries, longer), rows, longer)
+
+    @functools.cached_property
+    def _times(self) -> list[tuple[int, int]]:
+        """For each bucket, the padded lengths of both sides."""
+        return [tuple(self._lengths[members].max(axis=0).tolist()) for members in self._buckets.members]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many batches hold every pair once; the same in every epoch."""
+        return self._buckets.steps_per_epoch
+
+    def at(self, seed: int, step: int) -> Pairs:
+        """The training batch of a step: epochs one after the other, each shuffled on its own."""
+        return self._padded(*self._buckets.at(seed, step))
+
+    def once(self) -> Iterator[Pairs]:
+        """Every pair once, shortest first: for evaluation."""
+        for bucket, indices in self._buckets.once():
+            yield self._padded(bucket, indices)
+
+    def _padded(self, bucket: int, indices: np.ndarray) -> Pairs:
+        rows, (source_time, target_time) = self._buckets.rows[bucket], self._times[bucket]
+        items = np.full(rows, -1, np.int32)
+        items[: len(indices)] = indices
+        return Pairs(
+            pad([self.sources[index] for index in indices], source_time, rows),
+            pad([self.targets[index] for index in indices], target_time, rows),
+            items,
+        )
