@@ -45,7 +45,11 @@ class Task:
     valid: Callable[[], Iterable[Batch]]
     """Batches of the validation set; an empty one means that the last parameters are the best."""
     monitor: str = "nll"
-    """The metric of `evaluate` that is to become small: it decides on the best parameters."""
+    """The figure of the validation set that decides on the best parameters: it is to become small, or, with a
+    minus before its name, large (``"-accuracy"``)."""
+    examine: Callable[[Params], Mapping[str, float]] | None = None
+    """Further figures of parameters that are evaluated, which take more than metrics of single batches, such
+    as the BLEU of what is decoded; None for none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +77,11 @@ class SequentialTask:
     valid: Callable[[], Iterable[Batch]]
     """Batches of the validation set in order; an empty one means that the last parameters are the best."""
     monitor: str = "nll"
-    """The metric of `evaluate` that is to become small: it decides on the best parameters."""
+    """The figure of the validation set that decides on the best parameters: it is to become small, or, with a
+    minus before its name, large (``"-accuracy"``)."""
+    examine: Callable[[Params], Mapping[str, float]] | None = None
+    """Further figures of parameters that are evaluated, which take more than metrics of single batches, such
+    as the BLEU of what is decoded; None for none."""
 
 
 def sequential(task: Task | SequentialTask) -> SequentialTask:
@@ -94,6 +102,7 @@ def sequential(task: Task | SequentialTask) -> SequentialTask:
         evaluate=_WithoutCarry(task.evaluate),
         valid=task.valid,
         monitor=task.monitor,
+        examine=task.examine,
     )
 
 
@@ -167,7 +176,8 @@ class Best(NamedTuple):
 
     params: Params
     value: float
-    """Their monitored metric on the validation set; inf before the first evaluation."""
+    """Their monitored figure on the validation set, negative where it is to become large; inf before
+    the first evaluation."""
     step: int
     stale: int
     """Number of evaluations since."""
@@ -367,11 +377,14 @@ def _evaluate_and_keep(
     figures = evaluate_sequence(task.evaluate, params, carry, task.valid())
     if not figures:
         return Best(params, math.inf, step, 0)
-    if task.monitor not in figures:
+    if task.examine is not None:
+        figures |= task.examine(params)
+    name = task.monitor.removeprefix("-")
+    if name not in figures:
         raise TrainingError(f"the task monitors {task.monitor!r}, but evaluates only {sorted(figures)}.")
-    value = figures[task.monitor]
+    value = figures[name] if name == task.monitor else -figures[name]
     if not math.isfinite(value):
-        raise TrainingError(f"{task.monitor} on the validation set is {value} at step {step}.")
+        raise TrainingError(f"{name} on the validation set is {figures[name]} at step {step}.")
     better = value < best.value
     report.line(f"step {step}  valid {format_figures(figures)}{'  (best)' if better else ''}")
     if run is not None:
