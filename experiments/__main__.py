@@ -19,6 +19,7 @@ import tyro
 EXPERIMENTS = {
     "speed": "the layer against Flax, Haiku, Equinox, Keras and PyTorch, side by side",
     "language_modeling": "the next word of an article, the next letter of a play",
+    "machine_translation": "descriptions of photographs into German, with attention and beam search",
     "polyphonic_music": "the next frame of four-part chorales, folk tunes and piano music",
 }
 """One line for each experiment; the module of the same name has the rest."""

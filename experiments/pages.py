@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,7 +99,7 @@ def _page(experiment: str, records: Sequence[Record]) -> str:
 def _comparison(about: Benchmark, group: str, records: Sequence[Record]) -> str:
     rows = [["model", about.metric, "validation", "seeds", "parameters", "minutes (median)", "device"]]
     for label, chosen in _by_label(records).items():
-        valid = _figure(chosen, about.metric.replace("test", "valid"))
+        valid = _figure(chosen, re.sub(r"test\d*", "valid", about.metric))
         parameters = f"{chosen[0].metrics['parameters']:,.0f}"
         figures = [_figure(chosen, about.metric), valid, _seeds(chosen), parameters, _minutes(chosen)]
         rows.append([f"**{label}**", *figures, chosen[0].device])

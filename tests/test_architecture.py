@@ -73,7 +73,10 @@ SHARED_BY_EXPERIMENTS = {
     "plots",
     "rendering",
     "speed_page",
+    "subwords",
     "tables",
+    "translation_model",
+    "translation_report",
     "unit_pictures",
     "vocabulary",
 }

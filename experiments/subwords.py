@@ -1,0 +1,87 @@
+"""Texts as pieces of words, by SentencePiece."""
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+from jaxtyping import Int
+
+UNKNOWN, START, END = 0, 1, 2
+"""Numbers of the pieces that are no text. Characters that the training text has not are spelt in bytes."""
+
+
+class Subwords:
+    """A vocabulary of pieces of words, learned from a text; texts come back as they were.
+
+    Runs of spaces count as one, and those at the ends as none; nothing else is changed.
+
+    Args:
+      model: what `learn` made, in SentencePiece's own form.
+
+    Source: Sennrich et al. 2016 (arXiv:1508.07909); Kudo and Richardson 2018 (arXiv:1808.06226).
+
+    Example:
+      >>> subwords = Subwords.learn(["a small house", "a smaller house", "the smallest houses"], 300)
+      >>> subwords.decode(subwords.encode("a house ∀"))
+      'a house ∀'
+    """
+
+    def __init__(self, model: bytes) -> None:
+        self._model = model
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], size: int) -> "Subwords":
+        """At most ``size`` pieces, bytes included, by byte pair encoding.
+
+        Raises:
+          ValueError: ``size`` is too small for the characters of the texts and 256 bytes.
+        """
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(texts),
+                model_writer=model,
+                vocab_size=size,
+                model_type="bpe",
+                byte_fallback=True,
+                character_coverage=1.0,
+                hard_vocab_limit=False,
+                normalization_rule_name="identity",
+                num_threads=1,
+                minloglevel=2,
+                unk_id=UNKNOWN,
+                bos_id=START,
+                eos_id=END,
+            )
+        except RuntimeError as error:
+            raise ValueError(f"Subwords: a vocabulary of {size} cannot be learned: {error}") from error
+        return cls(model.getvalue())
+
+    def __len__(self) -> int:
+        """How many pieces there are."""
+        return len(self._processor)
+
+    def encode(self, text: str) -> Int[np.ndarray, " pieces"]:
+        """Numbers of the pieces of a text, int32, with `END` after them."""
+        return np.array([*self._processor.encode(text), END], np.int32)
+
+    def decode(self, numbers: Sequence[int] | np.ndarray) -> str:
+        """The text of pieces up to the first `END`; bytes that are no UTF-8 become the replacement sign."""
+        numbers = np.asarray(numbers).tolist()
+        return self._processor.decode(numbers[: numbers.index(END)] if END in numbers else numbers)
+
+    def pieces(self, numbers: Sequence[int] | np.ndarray) -> list[str]:
+        """Pieces as they are written in pictures: a new word begins with a low line."""
+        return [self._processor.id_to_piece(number) for number in np.asarray(numbers).tolist()]
+
+    def save(self, path: Path) -> None:
+        """Write the vocabulary, as a file of SentencePiece."""
+        path.write_bytes(self._model)
+
+    @classmethod
+    def load(cls, path: Path) -> "Subwords":
+        """Read what `save` wrote."""
+        return cls(path.read_bytes())
