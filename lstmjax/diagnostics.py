@@ -18,11 +18,15 @@ from lstmjax.cell import LSTM, Cell, LSTMState, check_inputs
 from lstmjax.cells import GRU, Elman
 from lstmjax.types import Array, DTypeLike, Params, State, at_least_float32
 from lstmjax.unroll import unroll
+from lstmjax.variants import GeneralLSTM
 from lstmjax.wrappers import Entering, Stack, Wrapper
 
 
 class LSTMTrace(NamedTuple):
-    """Gates and states of an LSTM in every step, each ``[..., time, hidden]``, zero beyond the lengths."""
+    """Gates and states of an LSTM in every step, each ``[..., time, hidden]``, zero beyond the lengths.
+
+    Gates that a variant does not have are 1; the hidden state of a projected one has the projection's size.
+    """
 
     input_gate: jax.Array
     forget_gate: jax.Array
@@ -76,6 +80,14 @@ def _record_lstm(cell: Any, params: Any, state: Any, inputs: jax.Array, nudge: A
     return LSTMState(hidden, memory), hidden, trace
 
 
+def _record_general(cell: Any, params: Any, state: Any, inputs: jax.Array, nudge: Any) -> Recorded:
+    after, gates = cell.advance(params, state, inputs, nudge)
+    seen = LSTMTrace(
+        gates.input_gate, gates.forget_gate, gates.output_gate, gates.candidate, after.cell, after.hidden
+    )
+    return after, after.hidden, seen
+
+
 def _record_gru(cell: Any, params: Any, state: Any, inputs: jax.Array, nudge: Any) -> Recorded:
     gates = cell.gates_of(params, state, inputs)
     hidden = gates.memory(state.astype(cell.wide_dtype)).astype(cell.dtype) + nudge
@@ -90,6 +102,7 @@ def _record_elman(cell: Any, params: Any, state: Any, inputs: jax.Array, nudge: 
 
 RECORDERS: dict[type[Cell], Callable[..., Recorded]] = {
     LSTM: _record_lstm,
+    GeneralLSTM: _record_general,
     GRU: _record_gru,
     Elman: _record_elman,
 }
@@ -204,8 +217,8 @@ def trace(
     """All gates and states of a cell in every step.
 
     Args:
-      cell: made by `lstm`, `gru` or `elman`, a stack of such, or wrapped by `residual`, `highway`, `dropout`
-        and the like.
+      cell: made by `lstm` with any options, `gru` or `elman`, a stack of such, or wrapped by `residual`,
+        `highway`, `dropout` and the like.
       params: as ``cell.init`` or ``cell.sample`` returns them.
       inputs: ``[..., time, features]``.
       state: as for `unroll`, and so are the other arguments.

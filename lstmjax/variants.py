@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cell import LSTM, GatedCell, check_step, matmul
+from lstmjax.cell import LSTM, GatedCell, LSTMGates, check_step, matmul
 from lstmjax.checks import check_sizes
 from lstmjax.types import Array, DTypeLike, Key
 
@@ -168,6 +168,21 @@ class GeneralLSTM(GatedCell):
     ) -> tuple[GeneralLSTMState, Float[jax.Array, "... outputs"]]:
         """Advance by one time step; see `Cell.step` for arguments and errors, `lstm` for the equations."""
         check_step(self, params, state, inputs)
+        after, _ = self.advance(params, state, inputs)
+        return after, jnp.asarray(after.hidden)
+
+    def advance(
+        self,
+        params: GeneralLSTMParams,
+        state: GeneralLSTMState,
+        inputs: Array,
+        nudge: GeneralLSTMState | None = None,
+    ) -> tuple[GeneralLSTMState, LSTMGates]:
+        """The state after a step, and the gates; those that are not there are 1.
+
+        ``nudge``, a tree like the state, is added to each part of it as soon as that is computed, so that
+        what depends on it within the step sees it too: for `lstmjax.diagnostics`.
+        """
         squash = {name: _function(getattr(self, f"{name}_activation")) for name in _ACTIVATED}
         peepholes = self._parts(params.peepholes, self.gate_columns)
         total = self._totals(params, state, inputs)
@@ -178,18 +193,25 @@ class GeneralLSTM(GatedCell):
             from_cell = peepholes[name] * cell if name in peepholes else 0.0
             return squash["gate"](total[name] + from_cell)
 
-        open_ = {"i": gate("i", state.cell)}
-        open_["f"] = 1 - open_["i"] if self.coupled else gate("f", state.cell)
-        cell = open_["f"] * state.cell + open_["i"] * squash["candidate"](total["g"])
-        open_["o"] = gate("o", cell)
+        i = gate("i", state.cell)
+        f = 1 - i if self.coupled else gate("f", state.cell)
+        g = squash["candidate"](total["g"])
+        cell = f * state.cell + i * g
+        if nudge is not None:
+            cell = cell + nudge.cell
+        o = gate("o", cell)
         norms = params.norms
         shown = cell if norms is None else normalize(cell, norms.cell_gain, norms.cell_bias)
-        hidden = (open_["o"] * squash["output"](shown)).astype(self.dtype)
+        hidden = (o * squash["output"](shown)).astype(self.dtype)
         if params.projection is not None:
             hidden = self._product(hidden, params.projection).astype(self.dtype)
-        gates = [open_[name] for name in self.gate_columns]
+        there = {"i": i, "f": f, "o": o}
+        gates = [there[name] for name in self.gate_columns]
         seen = jnp.concatenate(gates, axis=-1) if self.full_gate_recurrence else None
-        return GeneralLSTMState(hidden, cell, seen), hidden
+        after = GeneralLSTMState(hidden, cell, seen)
+        if nudge is not None:
+            after = jax.tree.map(jnp.add, after, nudge._replace(cell=jnp.zeros_like(cell)))
+        return after, LSTMGates(i, f, g, o)
 
     def _totals(
         self, params: GeneralLSTMParams, state: GeneralLSTMState, inputs: Array

@@ -47,6 +47,65 @@ def test_the_trace_of_an_lstm_is_that_of_its_equations():
             assert_close(jax.tree.map(lambda x, at=(row, t): x[at], seen), expected, 1e-12)
 
 
+VARIANTS = [
+    {"forget_gate": False},
+    {"input_gate": False, "peepholes": True},
+    {"output_gate": False},
+    {"coupled": True, "peepholes": True},
+    {"full_gate_recurrence": True},
+    {"layer_norm": True},
+    {"projection": 2},
+]
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_the_trace_of_a_variant_is_that_of_its_equations(options):
+    cell = lstmjax.lstm(2, 3, dtype=jnp.float64, **options)
+    params, inputs = problem(cell)
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)  # peepholes that are not 0
+    seen = diagnostics.trace(cell, params, inputs, lengths=LENGTHS)
+    state, outputs = lstmjax.unroll(cell, params, inputs, lengths=LENGTHS)
+    assert_close(seen.hidden, outputs, 1e-13)
+    assert_close(seen.cell[np.arange(2), LENGTHS - 1], state.cell, 1e-13)
+    before = jnp.concatenate([jnp.zeros((2, 1, 3)), seen.cell[:, :-1]], axis=1)
+    valid = (np.arange(4) < LENGTHS[:, None])[..., None]
+    remembered = seen.forget_gate * before + seen.input_gate * seen.candidate
+    assert_close(jnp.where(valid, remembered, 0), seen.cell, 1e-13)
+    for name in ("input_gate", "forget_gate", "output_gate"):
+        gate = np.asarray(getattr(seen, name))[0]
+        is_there = options.get(name, True)
+        assert ((gate < 1) & (gate > 0)).all() if is_there else (gate == 1).all()
+    if options.get("coupled"):
+        assert_close(jnp.where(valid, 1 - seen.input_gate, 0), seen.forget_gate, 1e-13)
+
+
+def test_gradient_flow_of_peepholes_goes_through_the_gate_that_sees_the_new_cell_state():
+    cell = lstmjax.lstm(2, 3, peepholes=True, dtype=jnp.float64)
+    params, inputs = problem(cell)
+    params = params._replace(peepholes=jnp.linspace(-1, 1, 9))
+    weights = jax.random.normal(jax.random.key(2), (2, 4, 3), jnp.float64)
+    flow = diagnostics.gradient_flow(cell, params, inputs, lambda outputs: (weights * outputs).sum())
+    seen = diagnostics.trace(cell, params, inputs)
+    for t in range(4):
+
+        def rest(hidden, memory, t=t):
+            state, total = lstmjax.GeneralLSTMState(hidden, memory, None), (weights[:, t] * hidden).sum()
+            for later in range(t + 1, 4):
+                state, output = cell.step(params, state, inputs[:, later])
+                total += (weights[:, later] * output).sum()
+            return total
+
+        def from_memory(memory, t=t, rest=rest):
+            o, seen_memory = seen.output_gate[:, t], seen.cell[:, t]
+            moved = jnp.log(o / (1 - o)) + params.peepholes[6:] * (memory - seen_memory)
+            return rest(jax.nn.sigmoid(moved) * jnp.tanh(memory), memory)
+
+        by_hidden = jax.grad(rest)(seen.hidden[:, t], seen.cell[:, t])
+        by_memory = jax.grad(from_memory)(seen.cell[:, t])
+        expected = diagnostics.Flow(*(jnp.linalg.norm(g, axis=-1) for g in (by_hidden, by_memory)))
+        assert_close(jax.tree.map(lambda x, t=t: x[:, t], flow), expected, 1e-12)
+
+
 def test_the_trace_of_a_gru_gives_its_states():
     cell = lstmjax.gru(2, 3, dtype=jnp.float64)
     params, inputs = problem(cell)
@@ -144,7 +203,7 @@ def test_saturation_counts_valid_steps():
 def test_unknown_cells_are_named_and_can_be_made_known(monkeypatch):
     cell = lstmjax.zoneout(LSTM, 0.5)
     params, inputs = problem(cell)
-    with pytest.raises(TypeError, match=r"how to look into Zoneout.*known are Elman, GRU, LSTM.*RECORDERS"):
+    with pytest.raises(TypeError, match=r"how to look into Zoneout.*known are Elman, GRU, GeneralLSTM, LSTM.*RECORDERS"):
         diagnostics.trace(cell, params, inputs)
 
     def record(cell, params, state, inputs, nudge):
