@@ -172,8 +172,8 @@ def beam_search(
         finished=_Finished(tokens, nothing, nothing),
     )
     alive = jax.lax.while_loop(is_wanted, advance, alive)
-    is_over = alive.number == max_length
-    cut = jnp.where(is_over, score(alive.log_probs, max_length - 1, alive.state), nothing)
+    # Where the loop ended before max_length, the bound says that none of these comes before those kept.
+    cut = score(alive.log_probs, max_length - 1, alive.state)
     found = _best(alive.finished, _Finished(alive.tokens, alive.log_probs, cut))
     return Hypotheses(found.tokens, before_end(found.tokens, end), found.log_probs, found.scores)
 

@@ -162,6 +162,38 @@ def test_few_beams_find_what_a_plain_search_finds(seed, beams, penalties):
         np.testing.assert_allclose(found.scores[row], [score for _, score in expected], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_row_goes_on_while_a_long_sequence_may_come_to_more_than_a_likely_short_one(beams):
+    """Of 0.9 to end at once, and 0.1 for thirty tokens that are certain: mean log-probabilities decide."""
+
+    def step(state, tokens):
+        first, later = jnp.log(jnp.array([0.1, 0.9])), jnp.array([0.0, -60.0])
+        return state + 1, jnp.where(state[:, None] == 0, first, later)
+
+    def run(length, penalty):
+        return decoding.beam_search(step, jnp.zeros(1, int), 0, END, length, beams, penalty)
+
+    found = run(30, decoding.power_length_penalty(1.0))
+    assert found.lengths[0, 0] == 30
+    np.testing.assert_allclose(found.scores[0, 0], np.log(0.1) / 30, rtol=1e-5)
+    assert run(20, decoding.power_length_penalty(1.0)).lengths[0, 0] == 0
+    assert run(30, 1.0).lengths[0, 0] == 0
+    assert run(30, 2.0).lengths[0, 0] == 30
+
+
+def test_a_row_goes_on_where_the_penalty_is_for_short_sequences():
+    """Of 0.3 to end at once, and 0.7 to end after one token: at thirty it would be worse."""
+
+    def step(state, tokens):
+        first, later = jnp.log(jnp.array([0.7, 0.3])), jnp.array([-60.0, 0.0])
+        return state + 1, jnp.where(state[:, None] == 0, first, later)
+
+    penalty = decoding.power_length_penalty(-1.0)
+    found = decoding.beam_search(step, jnp.zeros(1, int), 0, END, 30, 1, penalty)
+    assert found.lengths.tolist() == [[1]]
+    np.testing.assert_allclose(found.scores[0, 0], 2 * np.log(0.7), rtol=1e-5)
+
+
 def walk(model, start, max_length=8):
     return decoding.greedy(step_of(model), initial_state(model), start, END, max_length)
 
