@@ -11,6 +11,7 @@ import jax
 from flax import nnx
 from jaxtyping import Bool, Float, Integer
 
+from lstmjax.attention import Attention
 from lstmjax.backends import Backend
 from lstmjax.bidirectional import bidirectional
 from lstmjax.cell import Cell
@@ -22,9 +23,9 @@ from lstmjax.variants import lstm
 
 
 class Holder(nnx.Module):
-    """A cell or layer and its parameters, which the stream ``params`` starts."""
+    """What makes parameters (a cell, a layer, an attention) and these, which the stream ``params`` starts."""
 
-    def __init__(self, cell: Cell | Layer, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, cell: Cell | Layer | Attention, *, rngs: nnx.Rngs) -> None:
         self.cell = nnx.static(cell)
         self.params = nnx.data(jax.tree.map(nnx.Param, cell.init(rngs.params())))
 
@@ -50,6 +51,9 @@ class Recurrent(Holder):
       >>> outputs.shape
       (2, 5, 4)
     """
+
+    def __init__(self, cell: Cell | Layer, *, rngs: nnx.Rngs) -> None:
+        super().__init__(cell, rngs=rngs)
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> State:
         """The state before the first step."""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmjax.batching import SequenceBatches, bucket_boundaries, chunk, pad
+from lstmjax.batching import PairBatches, SequenceBatches, bucket_boundaries, chunk, pad
 
 
 def numbered(lengths):
@@ -98,3 +98,30 @@ def test_chunks_keep_sequences_that_are_too_short_to_cut():
 def test_boundaries_share_the_sequences_evenly():
     assert bucket_boundaries(list(range(1, 101)), 4) == (26, 51, 76, 100)
     assert bucket_boundaries([7, 7, 7], 4) == (7,)
+
+
+@settings(deadline=None, derandomize=True)
+@given(data_sets, st.integers(1, 30), st.integers(1, 4), st.integers(0, 3), st.integers(0, 2))
+def test_every_epoch_holds_every_pair_once(sources, steps, buckets, seed, epoch):
+    targets = numbered([len(source) % 5 + 1 for source in sources])
+    batches = PairBatches(sources, targets, steps, buckets)
+    each = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
+    for found in ([batches.at(seed, step) for step in each], list(batches.once())):
+        items = np.concatenate([batch.items for batch in found])
+        assert sorted(items[items >= 0].tolist()) == list(range(len(sources)))
+        for batch in found:
+            rows, time = len(batch.items), max(batch.source.values.shape[1], batch.target.values.shape[1])
+            assert rows * time <= steps or rows == 1
+            for row, item in enumerate(batch.items):
+                source, target = ([], []) if item < 0 else (sources[item], targets[item])
+                for side, wanted in ((batch.source, source), (batch.target, target)):
+                    assert side.values[row, : side.lengths[row]].tolist() == list(wanted)
+        assert len({batch.source.values.shape for batch in found}) <= buckets
+
+
+def test_pairs_that_cannot_be_are_told():
+    one = [np.arange(3)]
+    with pytest.raises(ValueError, match="as many sources as targets, and some, got 1 and 0"):
+        PairBatches(one, [], 10)
+    with pytest.raises(ValueError, match="steps and buckets must be positive, got 0 and 6"):
+        PairBatches(one, one, 0)

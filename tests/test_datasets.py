@@ -12,7 +12,7 @@ import pytest
 from scipy.io import savemat
 
 from experiments import datasets
-from experiments.datasets import DataError, chorales, files, piano_rolls
+from experiments.datasets import DataError, chorales, files, piano_rolls, translations
 from experiments.datasets.chorales import Chorale
 from experiments.datasets.files import DataFile
 
@@ -356,6 +356,42 @@ class TestChorales:
         for one, other in combinations(parts, 2):
             assert not {each.title for each in one if each.title} & {each.title for each in other}
             assert not runs(one) & runs(other)
+
+
+class TestTranslations:
+    @pytest.mark.parametrize(
+        ("name", "sizes", "languages"),
+        [
+            ("multi30k", (29_000, 1_014, 1_000), {"en", "de", "fr"}),
+            ("multi30k-2017", (29_000, 1_014, 1_000), {"en", "de", "fr"}),
+            ("tatoeba-spa", (138_105, 1_399, 1_364), {"en", "es"}),
+            ("tatoeba-fra", (139_831, 1_458, 1_498), {"en", "fr"}),
+        ],
+    )
+    def test_the_sets_are_as_documented(self, name, sizes, languages, real_data):
+        splits = datasets.load(name, real_data)
+        assert tuple(map(len, splits)) == sizes
+        for part in splits:
+            assert all(set(sentence) == languages and all(sentence.values()) for sentence in part)
+        if name.startswith("tatoeba"):
+            english = [{sentence["en"] for sentence in part} for part in splits]
+            assert not any(one & other for one, other in combinations(english, 2))
+
+    def test_lines_of_multi30k_belong_together(self, real_data):
+        first = datasets.load("multi30k", real_data).train[0]
+        assert first["en"].startswith("Two young, White males")
+        assert first["de"].startswith("Zwei junge weiße Männer")
+        assert first["fr"].startswith("Deux jeunes hommes blancs")
+
+    def test_what_is_no_pair_names_its_line(self):
+        assert translations.pairs("Go.\tVa !\n", "fr", "x") == ({"en": "Go.", "fr": "Va !"},)
+        for line in ("Run!", "Run!\t", "a\tb\tc"):
+            with pytest.raises(DataError, match="x, line 2: not two sentences"):
+                translations.pairs(f"Go.\tVa !\n{line}\n", "fr", "x")
+
+    def test_an_unknown_set_is_named(self):
+        with pytest.raises(DataError, match="Did you mean 'multi30k'"):
+            translations.load("multi-30k")
 
 
 def runs(part):

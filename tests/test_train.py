@@ -65,6 +65,23 @@ def assert_same_bits(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
+def test_a_figure_that_is_to_become_large_decides_with_a_minus_before_its_name():
+    seen = []
+
+    def examine(params):
+        seen.append(jax.device_get(params))
+        return {"score": [3.0, 5.0, 4.0, 1.0][len(seen) - 1]}
+
+    task = make_task(monitor="-score", examine=examine)
+    fit = train.fit(task, CONFIG)
+    assert (fit.best.step, fit.best.value, fit.best.stale, len(seen)) == (6, -5.0, 2, 4)
+    assert_same_bits(fit.best.params, seen[1])
+    lowest = train.fit(
+        dataclasses.replace(make_task(), monitor="score", examine=lambda _: {"score": 1.0}), CONFIG
+    )
+    assert (lowest.best.step, lowest.best.value) == (3, 1.0)
+
+
 def test_training_lowers_the_loss_and_keeps_the_best():
     config = dataclasses.replace(CONFIG, steps=150, evaluate_every=10)
     task = make_task()
