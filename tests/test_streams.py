@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lstmjax.streams import TokenStream
+from lstmjax.streams import TokenStream, VariableTokenStream, WindowLengths
 
 
 def test_windows_follow_one_another_in_every_row():
@@ -68,3 +68,72 @@ def test_a_file_larger_than_what_is_read_is_read_in_slices(tmp_path):
 def test_what_gives_no_window_is_named(tokens, rows, time, message):
     with pytest.raises(ValueError, match=message):
         TokenStream(tokens, rows, time).at(0, 0)
+
+
+def variable(tokens=1000, rows=3, time=20, **options):
+    return VariableTokenStream(np.arange(tokens), rows, WindowLengths(time, **options), multiple=8)
+
+
+@pytest.mark.parametrize(("tokens", "rows"), [(1000, 3), (77, 1), (6, 5), (2000, 20)])
+def test_every_target_of_a_row_is_there_once_in_each_epoch_of_windows_of_any_length(tokens, rows):
+    stream, row, found = variable(tokens, rows), (tokens - 1) // rows, []
+    for step in range(60):
+        window = stream.at(seed=1, step=step)
+        (length,) = set(window.lengths.tolist())
+        assert window.inputs.shape == window.targets.shape == (rows, -(-length // 8) * 8)
+        assert not window.inputs[:, length:].any()
+        assert not window.targets[:, length:].any()
+        np.testing.assert_array_equal(window.targets[:, :length], window.inputs[:, :length] + 1)
+        assert bool(window.first) == (sum(map(len, found)) % row == 0), "the state starts afresh"
+        found.append(window.targets[:, :length].T)
+    seen = np.concatenate(found)
+    expected = 1 + np.arange(row)[:, None] + row * np.arange(rows)
+    for epoch in range(len(seen) // row):
+        np.testing.assert_array_equal(seen[epoch * row : (epoch + 1) * row], expected)
+
+
+def test_variable_windows_are_a_function_of_seed_and_step_alone():
+    stream, other = variable(), variable()
+    straight = [stream.at(5, step) for step in range(60)]
+    for step in (59, 0, 31, 7):
+        for one, again in zip(straight[step], other.at(5, step), strict=True):
+            np.testing.assert_array_equal(one, again)
+    lengths = [int(window.lengths[0]) for window in straight]
+    assert lengths != [int(stream.at(6, step).lengths[0]) for step in range(60)]
+    first, second = (step for step, window in enumerate(straight[:40]) if window.first and step < 30)
+    assert lengths[first : first + 10] != lengths[second : second + 10], "each epoch is cut in its own way"
+    assert stream.steps_per_epoch == pytest.approx(second - first, abs=3)
+
+
+def test_lengths_have_the_distribution_of_the_paper():
+    """Around 70 with probability 0.95, else around 35, five at least, and cut off as int() does."""
+    lengths = WindowLengths(70).draw(np.random.default_rng(3), 200_000)
+    short = lengths < 50
+    assert short.mean() == pytest.approx(0.05, abs=0.003)
+    for part, center in ((lengths[~short], 70), (lengths[short], 35)):
+        assert part.mean() == pytest.approx(center - 0.5, abs=0.2)
+        assert part.std() == pytest.approx(5, abs=0.15)
+    assert WindowLengths(70).mean == pytest.approx(lengths.mean(), abs=0.1)
+    assert WindowLengths(6).draw(np.random.default_rng(3), 1000).min() == 5
+    assert set(WindowLengths(7, stddev=0.0, halved=0.0).draw(np.random.default_rng(3), 9)) == {7}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"time": 0}, "must be positive"), ({"stddev": -1.0}, "not negative"), ({"halved": 2.0}, "0.* and 2.0")],
+)
+def test_lengths_that_make_no_sense_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        variable(**options)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rows", "message"),
+    [
+        (np.arange(5), 5, "VariableTokenStream: 5 tokens do not give 5 rows a window of 1 steps .* takes 6"),
+        (np.arange(9), 0, "VariableTokenStream: batch_size and multiple must be positive, got 0 and 16"),
+    ],
+)
+def test_what_gives_no_variable_window_is_named(tokens, rows, message):
+    with pytest.raises(ValueError, match=message):
+        VariableTokenStream(tokens, rows, WindowLengths(5))
