@@ -3,9 +3,9 @@
 A `Task` says what is learned: how parameters start, the loss of a batch, which batch belongs to a step,
 what is measured. A `SequentialTask` says the same where each batch goes on from where the one before ended:
 it has a carry, which is part of the state. `fit` does the rest, the same for every experiment: a jitted step
-with donated buffers, evaluation on a validation set, the best parameters kept, early stopping, checkpoints,
-records. Everything random is a function of seed and step, so a resumed run gives the same bits as one that
-was never stopped.
+with donated buffers, averages of the parameters, evaluation on a validation set, the best parameters kept,
+early stopping, checkpoints, records. Everything random is a function of seed and step, so a resumed run gives
+the same bits as one that was never stopped.
 """
 
 import dataclasses
@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from lstmjax import averaging
+from lstmjax.averaging import NonMonotone
 from lstmjax.checkpoint import Checkpoints
 from lstmjax.metrics import Mean
 from lstmjax.progress import ProgressReport, format_figures
@@ -82,6 +84,8 @@ class SequentialTask:
     examine: Callable[[Params], Mapping[str, float]] | None = None
     """Further figures of parameters that are evaluated, which take more than metrics of single batches, such
     as the BLEU of what is decoded; None for none."""
+    rate_factor: Callable[[Batch], jax.Array] | None = None
+    """What the learning rate of a batch is multiplied by, such as its share of a usual one; None for 1."""
 
 
 def sequential(task: Task | SequentialTask) -> SequentialTask:
@@ -138,6 +142,12 @@ class TrainConfig:
     """The global norm that gradients are scaled down to if larger; 0 leaves them alone."""
     averaging: float = 0.0
     """Decay of a running average of the parameters, which is what is evaluated; 0 for none."""
+    nonmonotone: int = 0
+    """An interval n: once an evaluation is worse than the best of all those before the last n, what is
+    evaluated is the mean of the parameters from there on (NT-ASGD); 0 for never."""
+    mean_from_start: bool = False
+    """Begin that mean with the first step, and stop where else it would begin: to go on from parameters that
+    have been trained. These are evaluated, too."""
     evaluate_every: int = 100
     """Steps between two evaluations on the validation set."""
     patience: int = 0
@@ -148,7 +158,7 @@ class TrainConfig:
     """Steps between two checkpoints; there is one at the end in any case."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "seed", "learning_rate", "warmup", "clip_norm", "patience"):
+        for name in ("steps", "seed", "learning_rate", "warmup", "clip_norm", "nonmonotone", "patience"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name} must not be negative, got {getattr(self, name)}.")
         for name in ("evaluate_every", "log_every", "checkpoint_every"):
@@ -156,6 +166,13 @@ class TrainConfig:
                 raise ConfigError(f"train.{name} must be at least 1 step, got {getattr(self, name)}.")
         if not 0 <= self.averaging < 1:
             raise ConfigError(f"train.averaging must lie in [0, 1), got {self.averaging}.")
+        if self.nonmonotone and self.averaging:
+            raise ConfigError(
+                f"train.averaging {self.averaging} and train.nonmonotone {self.nonmonotone} are two averages "
+                "of the parameters: one of them must be 0."
+            )
+        if self.mean_from_start and not self.nonmonotone:
+            raise ConfigError("train.mean_from_start needs train.nonmonotone, which says when to stop.")
 
 
 class TrainState(NamedTuple):
@@ -165,10 +182,12 @@ class TrainState(NamedTuple):
     """Number of steps done, int32."""
     params: Params
     average: Params
-    """Running average of the parameters; None without averaging."""
+    """Average of the parameters, by `TrainConfig.averaging` or `nonmonotone`; None without."""
     optimizer: optax.OptState
     carry: Carry = ()
     """What the next batch begins with."""
+    averaged: jax.Array | None = None
+    """Number of parameters that a mean is of, int32: 0 until it begins; None without `nonmonotone`."""
 
 
 class Best(NamedTuple):
@@ -181,6 +200,8 @@ class Best(NamedTuple):
     step: int
     stale: int
     """Number of evaluations since."""
+    criterion: NonMonotone | None = None
+    """What all evaluations say of `TrainConfig.nonmonotone`; None without."""
 
 
 class Fit(NamedTuple):
@@ -216,9 +237,10 @@ def init_state(
     task = sequential(task)
     init_key, _ = jax.random.split(jax.random.key(config.seed))
     params = jax.jit(task.init)(init_key)
-    average = jax.tree.map(jnp.copy, params) if config.averaging else None
+    average = jax.tree.map(jnp.copy, params) if config.averaging or config.nonmonotone else None
+    averaged = jnp.int32(config.mean_from_start) if config.nonmonotone else None
     carry = jax.tree.map(jnp.array, task.initial_carry())
-    return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params), carry)
+    return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params), carry, averaged)
 
 
 def make_step(
@@ -234,17 +256,20 @@ def make_step(
         gradient = jax.value_and_grad(task.loss, has_aux=True)
         (loss, (carry, metrics)), gradients = gradient(state.params, state.carry, batch, key)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        if task.rate_factor is not None:
+            updates = optax.tree.scale(task.rate_factor(batch), updates)
         params = optax.apply_updates(state.params, updates)
-        average = state.average
-        if config.averaging:
-            decay = jnp.minimum(config.averaging, (1.0 + state.step) / (10.0 + state.step))
-            average = optax.incremental_update(params, average, 1 - decay)
+        average, averaged = state.average, state.averaged
+        if averaged is not None:
+            average, averaged = averaging.mean(average, params, averaged)
+        elif config.averaging:
+            average = averaging.forgetting(average, params, config.averaging, state.step)
         metrics = {
             "loss": Mean.of(loss),
             **metrics,
             "gradient_norm": Mean.of(optax.tree.norm(gradients)),
         }
-        return TrainState(state.step + 1, params, average, optimizer_state, carry), metrics
+        return TrainState(state.step + 1, params, average, optimizer_state, carry, averaged), metrics
 
     return step
 
@@ -314,7 +339,8 @@ def fit(
     """
     task, optimizer = sequential(task), optimizer or adam(config)
     state = init_state(task, config, optimizer)
-    progress = Fit(state, Best(_candidate(state), math.inf, 0, 0))
+    criterion = NonMonotone.of(config.nonmonotone) if config.nonmonotone else None
+    progress = Fit(state, Best(_candidate(state), math.inf, 0, 0, criterion))
     checkpoints = None
     if run is not None:
         checkpoints = Checkpoints(run.path / "checkpoints")
@@ -326,9 +352,14 @@ def fit(
     return _loop(task, config, optimizer, progress, run, checkpoints)
 
 
+def _evaluated(state: TrainState) -> Params:
+    """The parameters that count now."""
+    return state.params if state.average is None else state.average
+
+
 def _candidate(state: TrainState) -> Params:
     """The parameters that would be kept now: copies, since the state's own are donated to the next step."""
-    return jax.tree.map(jnp.copy, state.params if state.average is None else state.average)
+    return jax.tree.map(jnp.copy, _evaluated(state))
 
 
 def _loop(
@@ -345,6 +376,8 @@ def _loop(
     recent: list[Metrics] = []
     with ProgressReport(config.steps, start) as report:
         report.line(_headline(state, start))
+        if config.mean_from_start and start == 0:
+            best = _keep(best, state, _evaluate_and_report(task, state, best, report))
         while not _done(config, step, best):
             state, metrics = train_step(state, task.batch(config.seed, step))
             recent.append(metrics)
@@ -357,7 +390,9 @@ def _loop(
                 if run is not None:
                     run.log(step, figures)
             if evaluating:
-                best = _evaluate_and_keep(task, state, best, report, run)
+                value = _evaluate_and_report(task, state, best, report, run)
+                best = _keep(best, state, value)
+                state, best = _observe(state, best, value, report)
             if checkpoints is not None and (saving or _done(config, step, best)):
                 checkpoints.save(step, Fit(state, best))
         if step < config.steps:
@@ -366,30 +401,52 @@ def _loop(
 
 
 def _done(config: TrainConfig, step: int, best: Best) -> bool:
-    return step >= config.steps or (config.patience > 0 and best.stale >= config.patience)
+    is_stale = config.patience > 0 and best.stale >= config.patience
+    is_reached = best.criterion is not None and best.criterion.reached
+    return step >= config.steps or is_stale or (config.mean_from_start and is_reached)
 
 
-def _evaluate_and_keep(
-    task: SequentialTask, state: TrainState, best: Best, report: ProgressReport, run: Run | None
-) -> Best:
-    params, step = _candidate(state), int(state.step)
-    carry = task.initial_evaluation_carry()
-    figures = evaluate_sequence(task.evaluate, params, carry, task.valid())
+def _evaluate_and_report(
+    task: SequentialTask, state: TrainState, best: Best, report: ProgressReport, run: Run | None = None
+) -> float | None:
+    """The monitored figure of the validation set, to become small; None if that is empty."""
+    step, carry = int(state.step), task.initial_evaluation_carry()
+    figures = evaluate_sequence(task.evaluate, _evaluated(state), carry, task.valid())
     if not figures:
-        return Best(params, math.inf, step, 0)
+        return None
     if task.examine is not None:
-        figures |= task.examine(params)
+        figures |= task.examine(_evaluated(state))
     name = task.monitor.removeprefix("-")
     if name not in figures:
         raise TrainingError(f"the task monitors {task.monitor!r}, but evaluates only {sorted(figures)}.")
     value = figures[name] if name == task.monitor else -figures[name]
     if not math.isfinite(value):
         raise TrainingError(f"{name} on the validation set is {figures[name]} at step {step}.")
-    better = value < best.value
-    report.line(f"step {step}  valid {format_figures(figures)}{'  (best)' if better else ''}")
+    report.line(f"step {step}  valid {format_figures(figures)}{'  (best)' if value < best.value else ''}")
     if run is not None:
         run.log(step, figures, kind="valid")
-    return Best(params, value, step, 0) if better else best._replace(stale=best.stale + 1)
+    return value
+
+
+def _keep(best: Best, state: TrainState, value: float | None) -> Best:
+    """The best parameters, those of the state among them; without a value, those."""
+    if value is not None and value >= best.value:
+        return best._replace(stale=best.stale + 1)
+    kept = math.inf if value is None else value
+    return Best(_candidate(state), kept, int(state.step), 0, best.criterion)
+
+
+def _observe(
+    state: TrainState, best: Best, value: float | None, report: ProgressReport
+) -> tuple[TrainState, Best]:
+    """Let the criterion see an evaluation; where it is reached, the mean begins if it has not yet."""
+    if best.criterion is None or value is None or state.averaged is None:
+        return state, best
+    criterion = best.criterion.after(value)
+    if criterion.reached and state.averaged == 0:
+        report.line(f"step {int(state.step)}  from here on the mean of the parameters is evaluated")
+        state = state._replace(averaged=jnp.ones_like(state.averaged))
+    return state, best._replace(criterion=criterion)
 
 
 def _finite(figures: dict[str, float], step: int) -> dict[str, float]:

@@ -45,7 +45,7 @@ GENERAL: tuple[set[str], ...] = (
     {"vocabulary_loss", "attention_core", "decoding_core"},
     {"location_attention", "beam_search"},
     {"losses", "metrics", "nade", "regularizers", "batching", "progress", "checkpoint", "parallel"}
-    | {"streams", "attention", "decoding"},
+    | {"streams", "attention", "averaging", "decoding"},
     {"environment"},
     {"record"},
     {"train"},

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import safetensors.numpy
 
 import lstmjax
 from lstmjax import train
@@ -326,3 +327,141 @@ def test_a_task_is_one_with_an_empty_carry():
     again, (carry, again_metrics) = same.loss(params, same.initial_carry(), batch, key)
     assert_same_bits((loss, metrics, ()), (again, again_metrics, carry))
     assert train.init_state(task, CONFIG, train.adam(CONFIG)).carry == ()
+
+
+NONMONOTONE = dataclasses.replace(
+    CONFIG, steps=30, averaging=0.0, nonmonotone=2, evaluate_every=2, clip_norm=0.0
+)
+
+
+def oscillating(**changes):
+    """The walk, with a metric that says which parameters were evaluated."""
+    walk = sequential_task()
+
+    def evaluate(params, carry, batch):
+        after, metrics = walk.evaluate(params, carry, batch)
+        return after, {**metrics, "slope": Mean.of(params["slope"])}
+
+    return sequential_task(evaluate=evaluate, **changes)
+
+
+def test_nt_asgd_is_its_definition(tmp_path):
+    """The iterates of plain SGD; the mean from the first step whose evaluation is worse than long before."""
+    task, optimizer, run = oscillating(), optax.sgd(0.05), new_run(tmp_path)
+    fit = train.fit(task, NONMONOTONE, run, optimizer)
+
+    plain = dataclasses.replace(NONMONOTONE, nonmonotone=0)
+    step, state = train.make_step(task, plain, optimizer), train.init_state(task, plain, optimizer)
+    iterates, logs, began, expected = [float(state.params["slope"])], [], None, []
+    for number in range(30):
+        state, _ = step(state, task.batch(CONFIG.seed, number))
+        iterates.append(float(state.params["slope"]))
+        if (number + 1) % 2:
+            continue
+        slope = iterates[-1] if began is None else np.mean(iterates[began:])
+        params, carry = {"slope": jnp.float32(slope)}, task.initial_evaluation_carry()
+        value = train.evaluate_sequence(task.evaluate, params, carry, task.valid())["nll"]
+        expected.append((slope, value))
+        if began is None and len(logs) > 2 and value > min(logs[:-2]):
+            began = number + 1
+        logs.append(value)
+
+    assert began is not None
+    assert 6 < began < 24, "somewhere in the middle"
+    seen = [(entry.metrics["slope"], entry.metrics["nll"]) for entry in run.metrics("valid")]
+    np.testing.assert_allclose(seen, expected, rtol=1e-4)
+    assert int(fit.state.averaged) == 30 - began + 1
+    assert float(fit.state.average["slope"]) == pytest.approx(np.mean(iterates[began:]), rel=1e-5)
+    assert float(fit.state.params["slope"]) == pytest.approx(iterates[-1], rel=1e-6), "SGD goes on as it was"
+    assert fit.best.value == pytest.approx(min(value for _, value in expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("stop_at", [5, 9, 13, 21, 29])
+@pytest.mark.parametrize("from_start", [False, True])
+def test_a_run_resumes_to_the_same_bits_before_and_after_its_mean_has_begun(tmp_path, stop_at, from_start):
+    config, optimizer = dataclasses.replace(NONMONOTONE, mean_from_start=from_start), optax.sgd(0.05)
+    whole_run, run = new_run(tmp_path), new_run(tmp_path)
+    whole = train.fit(oscillating(), config, whole_run, optimizer)
+
+    def failing_batch(seed, step):
+        if step == stop_at:
+            raise KeyboardInterrupt
+        return oscillating().batch(seed, step)
+
+    interrupted = False
+    try:
+        train.fit(oscillating(batch=failing_batch), config, run, optimizer)
+    except KeyboardInterrupt:
+        interrupted = True
+    assert interrupted == (stop_at < int(whole.state.step))
+    resumed = train.fit(oscillating(), config, Run.open(run.path), optimizer)
+    assert_same_bits(whole, resumed)
+    logged = [[(e.step, e.kind, e.metrics) for e in r.metrics()] for r in (whole_run, run)]
+    assert logged[0] == logged[1]
+    assert int(whole.state.averaged) > 1
+
+
+def given_values(values, **changes):
+    """A task whose evaluations are these, one after the other."""
+    left = iter(values)
+    return sequential_task(
+        valid=lambda: iter([next(left)]),
+        evaluate=lambda params, carry, value: (carry, {"nll": Mean.of(jnp.asarray(value))}),
+        **changes,
+    )
+
+
+def test_a_mean_from_the_start_stops_by_the_criterion_and_counts_where_it_began(tmp_path):
+    """The first value is of the parameters before any step: it may be the best, but is not in the history."""
+    config, run = dataclasses.replace(NONMONOTONE, mean_from_start=True), new_run(tmp_path)
+    fit = train.fit(given_values([0.5, 5.0, 3.0, 4.0, 3.5, 3.2, 0.1]), config, run, optax.sgd(0.01))
+    assert int(fit.state.step) == 10, "3.2 is worse than the 3.0 of three evaluations before"
+    assert int(fit.state.averaged) == 11
+    assert (fit.best.value, fit.best.step, fit.best.stale) == (0.5, 0, 5)
+    assert_same_bits(fit.best.params, oscillating().init(jax.random.key(0)))
+    assert [entry.step for entry in run.metrics("valid")] == [2, 4, 6, 8, 10]
+    assert_same_bits(fit, train.fit(given_values([]), config, Run.open(run.path), optax.sgd(0.01)))
+
+
+def test_a_mean_that_never_begins_changes_nothing():
+    task, optimizer = oscillating(valid=lambda: iter(())), optax.sgd(0.01)
+    fit = train.fit(task, NONMONOTONE, optimizer=optimizer)
+    plain = train.fit(task, dataclasses.replace(NONMONOTONE, nonmonotone=0), optimizer=optimizer)
+    assert_same_bits(fit.state.params, plain.state.params)
+    assert_same_bits(fit.best.params, plain.best.params)
+    assert int(fit.state.averaged) == 0
+
+
+def test_without_a_mean_a_checkpoint_has_the_leaves_that_it_always_had(tmp_path):
+    run = new_run(tmp_path)
+    train.fit(sequential_task(), CONFIG, run, optax.sgd(0.01))
+    (latest,) = run.path.glob("checkpoints/step-00000012.safetensors")
+    names = {".state.step", ".state.params['slope']", ".state.average['slope']", ".state.carry"}
+    names |= {".best.params['slope']", ".best.value", ".best.step", ".best.stale"}
+    assert set(safetensors.numpy.load_file(latest)) == names
+
+
+def test_the_rate_factor_of_a_batch_scales_its_update_after_clipping():
+    config = dataclasses.replace(CONFIG, averaging=0.0)
+    optimizer = optax.chain(optax.clip_by_global_norm(1e-3), optax.sgd(1.0))
+    moved = []
+    for factor in (1.0, 0.25):
+        task = sequential_task(rate_factor=lambda batch, factor=factor: factor * jnp.ones_like(batch))
+        state = train.init_state(task, config, optimizer)
+        state, _ = train.make_step(task, config, optimizer)(state, task.batch(0, 0))
+        moved.append(float(state.params["slope"]) - 1.0)
+    assert abs(moved[0]) == pytest.approx(1e-3, rel=1e-3)
+    assert moved[1] == pytest.approx(moved[0] / 4, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"averaging": 0.9, "nonmonotone": 5}, "averaging 0.9 and train.nonmonotone 5 are two averages"),
+        ({"mean_from_start": True}, "mean_from_start needs train.nonmonotone"),
+        ({"nonmonotone": -1}, "train.nonmonotone must not be negative, got -1"),
+    ],
+)
+def test_averages_that_do_not_go_together_are_named(settings, message):
+    with pytest.raises(train.ConfigError, match=message):
+        train.TrainConfig(**settings)
