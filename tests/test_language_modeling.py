@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 
 from experiments import __main__ as program
-from experiments import command_line, datasets, language_model, language_speed, pages, unit_pictures
+from experiments import (
+    command_line,
+    datasets,
+    language_config,
+    language_model,
+    language_speed,
+    language_task,
+    pages,
+    unit_pictures,
+)
 from experiments import corpus as corpora
 from experiments import language_modeling as lm
 from experiments.datasets import text
@@ -50,7 +59,7 @@ def small(**changes):
 
 
 def start(config, corpus, seed=0):
-    model = lm.make_model(config, corpus.vocabulary)
+    model = language_task.make_model(config, corpus.vocabulary)
     return model, model.init(jax.random.key(seed))
 
 
@@ -73,7 +82,7 @@ def losses_one_by_one(model, params, tokens):
 def test_the_figure_is_the_mean_over_every_token_of_the_set(model, corpus):
     config = small(model=model)
     functional, params = start(config, corpus)
-    task = lm.make_task(config, functional, corpus)
+    task = language_task.make_task(config, functional, corpus)
     end = corpus.vocabulary.encode(["<eos>"])
     expected = losses_one_by_one(functional, params, np.concatenate([end, corpus.test]))
     assert len(expected) == len(corpus.test) == 37
@@ -88,7 +97,7 @@ def test_the_figure_is_the_mean_over_every_token_of_the_set(model, corpus):
 def test_in_several_rows_each_begins_afresh_and_no_token_is_lost(corpus):
     config = small()
     functional, params = start(config, corpus)
-    task = lm.make_task(config, functional, corpus)
+    task = language_task.make_task(config, functional, corpus)
     tokens = np.concatenate([corpus.vocabulary.encode(["<eos>"]), corpus.valid])
     rows = [tokens[first : first + 16] for first in (0, 15, 30)]  # 43 targets in rows of 15, 15 and 13
     expected = np.concatenate([losses_one_by_one(functional, params, row) for row in rows])
@@ -100,7 +109,7 @@ def test_in_several_rows_each_begins_afresh_and_no_token_is_lost(corpus):
 def test_the_state_goes_from_window_to_window_and_starts_afresh_with_the_epoch(corpus):
     config = small()
     model, params = start(config, corpus)
-    task = lm.make_task(config, model, corpus)
+    task = language_task.make_task(config, model, corpus)
     length = (len(corpus.train) - 1) // 3
     steps = length // 5
     rows = [corpus.train[row * length : row * length + steps * 5 + 1] for row in range(3)]
@@ -117,11 +126,11 @@ def test_the_state_goes_from_window_to_window_and_starts_afresh_with_the_epoch(c
 def test_dropout_acts_in_training_only(corpus):
     config = small(dropout=0.5)
     model, params = start(config, corpus)
-    task = lm.make_task(config, model, corpus)
+    task = language_task.make_task(config, model, corpus)
     window, carry = task.batch(0, 0), task.initial_carry()
     losses = {float(task.loss(params, carry, window, jax.random.key(seed))[0]) for seed in range(3)}
     assert len(losses) == 3
-    plain = lm.make_task(small(), lm.make_model(small(), corpus.vocabulary), corpus)
+    plain = language_task.make_task(small(), language_task.make_model(small(), corpus.vocabulary), corpus)
     _, evaluated = task.evaluate(params, carry, window)
     _, (_, metrics) = plain.loss(params, carry, window, jax.random.key(0))
     assert float(evaluated["nll"].compute()) == pytest.approx(float(metrics["nll"].compute()), rel=1e-6)
@@ -140,7 +149,7 @@ def test_the_recipes_are_those_of_the_paper(size, hidden, window, dropout, scale
     assert (config.hidden, config.window, config.dropout) == (hidden, window, dropout)
     assert (config.layers, config.batch_size, config.init_scale) == (2, 20, scale)
     assert (config.train.clip_norm, config.epochs, config.optimizer) == (clip, epochs, "sgd")
-    optimizer = lm.make_optimizer(config, steps_per_epoch=10)
+    optimizer = language_task.make_optimizer(config, steps_per_epoch=10)
     params = jnp.zeros(4)
     state = optimizer.init(params)
     gradient = jnp.array([3.0, 0, 0, 0])
@@ -163,18 +172,18 @@ def test_all_parameters_start_uniform(corpus):
 
 def test_epochs_and_steps_do_not_both_say_how_long():
     config = lm.preset(lm.Config())
-    settings = lm.training_config(config, steps_per_epoch=7)
+    settings = language_config.training_config(config, steps_per_epoch=7)
     assert (settings.steps, settings.evaluate_every) == (13 * 7, 7)
     both = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=5))
     with pytest.raises(train.ConfigError, match=r"--epochs 13 and --train.steps 5 both say"):
-        lm.training_config(both, 7)
-    assert lm.training_config(dataclasses.replace(both, epochs=0), 7).steps == 5
+        language_config.training_config(both, 7)
+    assert language_config.training_config(dataclasses.replace(both, epochs=0), 7).steps == 5
 
 
 def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(corpus, tmp_path):
     config = small(dropout=0.2)
-    task = lm.make_task(config, lm.make_model(config, corpus.vocabulary), corpus)
-    optimizer = lm.make_optimizer(config, steps_per_epoch=7)
+    task = language_task.make_task(config, language_task.make_model(config, corpus.vocabulary), corpus)
+    optimizer = language_task.make_optimizer(config, steps_per_epoch=7)
     settings = train.TrainConfig(
         steps=12, learning_rate=1.0, clip_norm=5.0, evaluate_every=4, log_every=1, checkpoint_every=5
     )
@@ -197,7 +206,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(corpus
 
 def test_training_learns_the_text(corpus):
     config = small(optimizer="adam", init_scale=0.0)
-    task = lm.make_task(config, lm.make_model(config, corpus.vocabulary), corpus)
+    task = language_task.make_task(config, language_task.make_model(config, corpus.vocabulary), corpus)
     settings = train.TrainConfig(steps=150, learning_rate=0.02, clip_norm=5.0, evaluate_every=150)
     fit = train.fit(task, settings)
     assert fit.best.value < 0.6 * math.log(len(corpus.vocabulary))
@@ -241,7 +250,7 @@ def test_the_model_in_torch_is_the_same_and_takes_the_same_steps(corpus):
     torch = pytest.importorskip("torch")
     config = small()
     model, params = start(config, corpus)
-    peer = language_speed.torch_model(lm.architecture(config, len(corpus.vocabulary)))
+    peer = language_speed.torch_model(language_task.architecture(config, len(corpus.vocabulary)))
 
     def put(parameter, value):
         parameter.data = torch.from_numpy(np.array(value))
@@ -257,8 +266,8 @@ def test_the_model_in_torch_is_the_same_and_takes_the_same_steps(corpus):
         put(second.requires_grad_(False), jnp.zeros_like(layer["params"]["bias"]))
     theirs = language_speed.torch_step(peer, config.batch_size, learning_rate=0.1, clip_norm=1.0)
     settings = train.TrainConfig(learning_rate=0.1, clip_norm=1.0)
-    task = dataclasses.replace(lm.make_task(config, model, corpus), init=lambda key: params)
-    optimizer = lm.make_optimizer(dataclasses.replace(config, train=settings), steps_per_epoch=100)
+    task = dataclasses.replace(language_task.make_task(config, model, corpus), init=lambda key: params)
+    optimizer = language_task.make_optimizer(dataclasses.replace(config, train=settings), steps_per_epoch=100)
     step, state = train.make_step(task, settings, optimizer), train.init_state(task, settings, optimizer)
     for number in range(6):
         state, metrics = step(state, task.batch(0, number))

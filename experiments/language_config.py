@@ -1,0 +1,132 @@
+"""What can be said of a language model on the command line, and the recipes of the papers as defaults."""
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+from experiments.command_line import CommonConfig
+from lstmjax import train
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(CommonConfig):
+    """Flags of language_modeling; defaults depend on data set and size, see `preset`."""
+
+    dataset: Literal["ptb", "wikitext2", "shakespeare"] = "ptb"
+    """Penn Treebank or WikiText-2 in words, or Shakespeare in characters."""
+    size: Literal["small", "medium", "large"] = "small"
+    """The sizes of Zaremba et al., with the recipe of each; Shakespeare has one recipe for all."""
+    model: Literal["lstm", "gru", "rnn", "kneser_ney"] = "lstm"
+    """The recurrent cell; or n-grams under modified Kneser-Ney smoothing, counted and not trained."""
+    hidden: int = 200
+    """Size of the embedding and of each hidden state."""
+    layers: int = 2
+    """Number of recurrent layers."""
+    dropout: float = 0.0
+    """Rate at which inputs of each layer, and outputs of the last, are dropped."""
+    init_scale: float = 0.1
+    """All parameters start uniform in plus and minus this; 0 leaves each layer its own start."""
+    batch_size: int = 20
+    """Rows that the text is cut into for training."""
+    window: int = 20
+    """Steps that gradients go back."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Plain stochastic gradient descent, or Adam with the schedule of the training config."""
+    decay: float = 0.5
+    """Factor of SGD's learning rate for each epoch after the first `decay_after`."""
+    decay_after: int = 4
+    """Epochs at the full learning rate."""
+    epochs: int = 13
+    """Passes over the training set, with an evaluation after each; 0 lets train.steps and
+    train.evaluate_every say."""
+    limit: int = 0
+    """Use only so many tokens of each split; 0 for all. Figures are then of no use."""
+    samples: int = 3
+    """Number of texts to generate."""
+    sample_tokens: int = 300
+    """Length of each."""
+    temperature: float = 1.0
+    """Of the generated texts: 1 is the model itself, less takes likely tokens more often."""
+    top_p: float = 1.0
+    """Of the generated texts: draw from the fewest likeliest tokens that have this probability."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "layers", "batch_size", "window", "sample_tokens"):
+            if getattr(self, name) < 1:
+                raise train.ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("init_scale", "decay_after", "epochs", "limit", "samples", "temperature"):
+            if getattr(self, name) < 0:
+                raise train.ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if not 0 <= self.dropout < 1:
+            raise train.ConfigError(f"dropout must lie in [0, 1), got {self.dropout}.")
+        for name in ("decay", "top_p"):
+            if not 0 < getattr(self, name) <= 1:
+                raise train.ConfigError(f"{name} must lie in (0, 1], got {getattr(self, name)}.")
+
+
+class Recipe(NamedTuple):
+    """Defaults that belong to a choice."""
+
+    when: dict[str, Any]
+    """The config values that it belongs to."""
+    config: dict[str, Any]
+    """Config values that differ from the defaults."""
+    train: dict[str, Any]
+    """Values of the training config that differ from `TRAIN`."""
+
+
+TRAIN = train.TrainConfig(steps=0, learning_rate=1.0, clip_norm=5.0, log_every=100, checkpoint_every=1000)
+"""With steps of 0, the epochs say how many there are."""
+
+RECIPES = (
+    Recipe(
+        {"size": "medium"},
+        {"hidden": 650, "window": 35, "dropout": 0.5, "init_scale": 0.05}
+        | {"decay": 0.8, "decay_after": 6, "epochs": 39},
+        {},
+    ),
+    Recipe(
+        {"size": "large"},
+        {"hidden": 1500, "window": 35, "dropout": 0.65, "init_scale": 0.04}
+        | {"decay": 1 / 1.15, "decay_after": 14, "epochs": 55},
+        {"clip_norm": 10.0},
+    ),
+    Recipe(
+        {"dataset": "shakespeare"},
+        {"hidden": 256, "batch_size": 32, "window": 64, "dropout": 0.1, "init_scale": 0.0}
+        | {"optimizer": "adam", "epochs": 6, "sample_tokens": 600, "temperature": 0.8},
+        {"learning_rate": 3e-3, "schedule": "cosine", "clip_norm": 64.0, "averaging": 0.995},
+    ),
+    Recipe(
+        {"quick": True},
+        {"hidden": 24, "window": 10, "batch_size": 20, "epochs": 0, "limit": 4000},
+        {"steps": 60, "evaluate_every": 30, "log_every": 15},
+    ),
+)
+"""Taken one after the other, where they belong to what is chosen by then. Small is what `Config` has."""
+
+
+def preset(config: Config) -> Config:
+    """The defaults that belong to the choices of data set, size, model and ``--quick`` in ``config``."""
+    config = dataclasses.replace(config, train=TRAIN)
+    for recipe in RECIPES:
+        if all(getattr(config, name) == value for name, value in recipe.when.items()):
+            settings = dataclasses.replace(config.train, **recipe.train)
+            config = dataclasses.replace(config, **recipe.config, train=settings)
+    return config
+
+
+def training_config(config: Config, steps_per_epoch: int) -> train.TrainConfig:
+    """The training config, with the steps of its epochs if these say how many there are.
+
+    Raises:
+      ConfigError: both epochs and steps say it.
+    """
+    if not config.epochs:
+        return config.train
+    if config.train.steps:
+        raise train.ConfigError(
+            f"--epochs {config.epochs} and --train.steps {config.train.steps} both say how long to train: "
+            "give --epochs 0 with --train.steps."
+        )
+    steps = config.epochs * steps_per_epoch
+    return dataclasses.replace(config.train, steps=steps, evaluate_every=steps_per_epoch)

@@ -1,0 +1,100 @@
+"""What a config of language_modeling says, made: the model, its training task, the optimizer; a saved run."""
+
+import functools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.command_line import from_mapping
+from experiments.corpus import Corpus, evaluation_windows
+from experiments.language_config import Config
+from experiments.language_model import (
+    Architecture,
+    LanguageModel,
+    evaluate_window,
+    initial_state,
+    window_loss,
+)
+from experiments.vocabulary import Vocabulary
+from lstmjax import checkpoint, train
+from lstmjax.nnx import Functional, functional
+from lstmjax.record import RecordError, Run
+from lstmjax.streams import TokenStream, Window
+from lstmjax.types import Key, Params, State
+
+
+def make_model(config: Config, vocabulary: Vocabulary) -> Functional:
+    """The model that a config says."""
+    return functional(functools.partial(LanguageModel, architecture(config, len(vocabulary))))
+
+
+def architecture(config: Config, vocabulary: int) -> Architecture:
+    """The numbers of the model that a config says."""
+    return Architecture(
+        vocabulary, config.hidden, config.layers, config.model, config.dropout, config.init_scale
+    )
+
+
+def make_task(config: Config, model: Functional, corpus: Corpus) -> train.SequentialTask:
+    """The training task: windows of the stream, with the state carried from each to the next."""
+    windows = TokenStream(corpus.train, config.batch_size, config.window)
+
+    def loss(params: Params, state: State, window: Window, key: Key) -> Any:
+        state, nll = window_loss(model, params, state, window, key)
+        return nll.total / config.batch_size, (state, {"nll": nll})
+
+    return train.SequentialTask(
+        init=model.init,
+        initial_carry=functools.partial(initial_state, model, config.batch_size),
+        loss=loss,
+        batch=windows.at,
+        initial_evaluation_carry=functools.partial(initial_state, model, config.batch_size),
+        evaluate=functools.partial(evaluate_window, model),
+        valid=functools.partial(
+            evaluation_windows, corpus.valid, corpus.vocabulary, config.batch_size, config.window
+        ),
+    )
+
+
+def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
+    """SGD with the paper's schedule, or Adam."""
+    if config.optimizer == "adam":
+        return train.adam(config.train)
+
+    def rate(step: jax.Array) -> jax.Array:
+        epoch = step // steps_per_epoch
+        return config.train.learning_rate * config.decay ** jnp.maximum(epoch + 1 - config.decay_after, 0)
+
+    clip = optax.clip_by_global_norm(config.train.clip_norm) if config.train.clip_norm else optax.identity()
+    return optax.chain(clip, optax.sgd(rate))
+
+
+MODEL, VOCABULARY = "model.safetensors", "vocabulary.json"
+"""Files in a run's folder: the best parameters, and the tokens in the order of their numbers."""
+
+
+class Saved(NamedTuple):
+    """The model of a run."""
+
+    config: Config
+    vocabulary: Vocabulary
+    model: Functional
+    params: Params
+
+
+def load_run(path: Path) -> Saved:
+    """Read back the best parameters of a run.
+
+    Raises:
+      RecordError: there is no run, or it has no model (it has not finished, or counted n-grams).
+    """
+    config = from_mapping(Config, Run.open(path).config)
+    if not (path / MODEL).is_file():
+        raise RecordError(f"{path} has no {MODEL}: the run has not finished, or was one of n-grams.")
+    vocabulary = Vocabulary.load(path / VOCABULARY)
+    model = make_model(config, vocabulary)
+    params = checkpoint.restore(path / MODEL, jax.eval_shape(model.init, jax.random.key(0)))
+    return Saved(config, vocabulary, model, params)
