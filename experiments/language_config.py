@@ -1,10 +1,13 @@
 """What can be said of a language model on the command line, and the recipes of the papers as defaults."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from experiments.command_line import CommonConfig
+from experiments.awd_lstm import AWDConfig
+from experiments.command_line import CommonConfig, from_mapping
 from lstmjax import train
+from lstmjax.record import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,22 +16,24 @@ class Config(CommonConfig):
 
     dataset: Literal["ptb", "wikitext2", "shakespeare"] = "ptb"
     """Penn Treebank or WikiText-2 in words, or Shakespeare in characters."""
-    size: Literal["small", "medium", "large"] = "small"
-    """The sizes of Zaremba et al., with the recipe of each; Shakespeare has one recipe for all."""
+    size: Literal["small", "medium", "large", "awd"] = "small"
+    """The sizes of Zaremba et al., with the recipe of each, of which Shakespeare has one for all; or the
+    AWD-LSTM of Merity et al., with its own."""
     model: Literal["lstm", "gru", "rnn", "kneser_ney"] = "lstm"
     """The recurrent cell; or n-grams under modified Kneser-Ney smoothing, counted and not trained."""
     hidden: int = 200
-    """Size of the embedding and of each hidden state."""
+    """Size of the embedding and of each hidden state; for both ends of awd see `awd.embedding`."""
     layers: int = 2
     """Number of recurrent layers."""
     dropout: float = 0.0
-    """Rate at which inputs of each layer, and outputs of the last, are dropped."""
+    """Rate at which inputs of each layer, and outputs of the last, are dropped; of awd only the latter."""
     init_scale: float = 0.1
-    """All parameters start uniform in plus and minus this; 0 leaves each layer its own start."""
+    """All parameters start uniform in plus and minus this; 0 leaves each layer its own start. In awd layers
+    always have theirs."""
     batch_size: int = 20
     """Rows that the text is cut into for training."""
     window: int = 20
-    """Steps that gradients go back."""
+    """Steps that gradients go back; in awd most of the time, since windows are drawn around it."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """Plain stochastic gradient descent, or Adam with the schedule of the training config."""
     decay: float = 0.5
@@ -48,6 +53,11 @@ class Config(CommonConfig):
     """Of the generated texts: 1 is the model itself, less takes likely tokens more often."""
     top_p: float = 1.0
     """Of the generated texts: draw from the fewest likeliest tokens that have this probability."""
+    finetune: Path | None = None
+    """Folder of a finished run with train.nonmonotone: go on from its best parameters, with its config where
+    no flag says otherwise, and with the mean of the parameters from the start (train.mean_from_start)."""
+    awd: AWDConfig = dataclasses.field(default_factory=AWDConfig)
+    """Of size awd alone."""
 
     def __post_init__(self) -> None:
         for name in ("hidden", "layers", "batch_size", "window", "sample_tokens"):
@@ -97,22 +107,54 @@ RECIPES = (
         {"learning_rate": 3e-3, "schedule": "cosine", "clip_norm": 64.0, "averaging": 0.995},
     ),
     Recipe(
+        {"size": "awd"},
+        {"hidden": 1150, "layers": 3, "window": 70, "dropout": 0.4, "init_scale": 0.1, "batch_size": 20}
+        | {"optimizer": "sgd", "decay": 1.0, "epochs": 500},
+        {"learning_rate": 30.0, "clip_norm": 0.25, "averaging": 0.0, "nonmonotone": 5},
+    ),
+    Recipe(
+        {"size": "awd", "dataset": "wikitext2"},
+        {"batch_size": 80, "epochs": 750, "awd": AWDConfig(input_dropout=0.65, hidden_dropout=0.2)},
+        {},
+    ),
+    Recipe(
         {"quick": True},
         {"hidden": 24, "window": 10, "batch_size": 20, "epochs": 0, "limit": 4000},
         {"steps": 60, "evaluate_every": 30, "log_every": 15},
     ),
+    Recipe({"size": "awd", "quick": True}, {"awd": AWDConfig(embedding=16)}, {"evaluate_every": 10}),
 )
 """Taken one after the other, where they belong to what is chosen by then. Small is what `Config` has."""
 
 
 def preset(config: Config) -> Config:
-    """The defaults that belong to the choices of data set, size, model and ``--quick`` in ``config``."""
+    """The defaults that belong to the choices of data set, size, model and ``--quick`` in ``config``.
+
+    Or, with ``--finetune``, those of the run.
+    """
+    if config.finetune is not None:
+        return finetuning(config.finetune)
     config = dataclasses.replace(config, train=TRAIN)
     for recipe in RECIPES:
         if all(getattr(config, name) == value for name, value in recipe.when.items()):
             settings = dataclasses.replace(config.train, **recipe.train)
             config = dataclasses.replace(config, **recipe.config, train=settings)
     return config
+
+
+def finetuning(path: Path) -> Config:
+    """The config of a run, to go on from its best parameters.
+
+    Raises:
+      RecordError: there is no run.
+      ConfigError: its config has no `train.nonmonotone`.
+    """
+    config = from_mapping(Config, Run.open(path).config)
+    if not config.train.nonmonotone:
+        raise train.ConfigError(f"{path} was trained without --train.nonmonotone: there is no fine-tuning.")
+    return dataclasses.replace(
+        config, finetune=path, resume=None, train=dataclasses.replace(config.train, mean_from_start=True)
+    )
 
 
 def training_config(config: Config, steps_per_epoch: int) -> train.TrainConfig:

@@ -60,12 +60,11 @@ class LanguageModel(nnx.Module):
 
     def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs) -> None:
         vocabulary, hidden, scale = architecture.vocabulary, architecture.hidden, architecture.init_scale
-        make = CELLS[architecture.cell]
-        cells = [make(hidden, hidden, **_starts(architecture)) for _ in range(architecture.layers)]
-        embedding_init = initializers.uniform(scale) if scale else nnx.initializers.normal(1.0)
+        make, options = CELLS[architecture.cell], uniform_start(architecture.cell, scale) if scale else {}
+        cells = [make(hidden, hidden, **options) for _ in range(architecture.layers)]
         kernel_init = initializers.uniform(scale) if scale else nnx.initializers.lecun_normal()
         bias_init = initializers.uniform(scale) if scale else nnx.initializers.zeros
-        self.embedding = nnx.Param(embedding_init(rngs.params(), (vocabulary, hidden)))
+        self.embedding = nnx.Param(embedding_start(scale)(rngs.params(), (vocabulary, hidden)))
         self.layers = nnx.List([Recurrent(cell, rngs=rngs) for cell in cells])
         self.kernel = nnx.Param(kernel_init(rngs.params(), (hidden, vocabulary)))
         self.bias = nnx.Param(bias_init(rngs.params(), (vocabulary,)))
@@ -103,9 +102,7 @@ class LanguageModel(nnx.Module):
         mask: Bool[Array, "batch time"],
     ) -> Mean:
         """The negative log-likelihood of the targets where the mask is true, in nats."""
-        weights = mask.astype(jnp.float32)
-        total = vocabulary_cross_entropy(outputs, self.kernel[...], self.bias[...], targets, weights)
-        return Mean(total, weights.sum())
+        return token_loss(outputs, self.kernel[...], self.bias[...], targets, mask)
 
     def logits(self, outputs: Float[Array, "*batch hidden"]) -> Float[jax.Array, "*batch vocabulary"]:
         """Logits of the next token."""
@@ -117,10 +114,30 @@ def window_loss(
 ) -> tuple[State, Mean]:
     """The state after a window, and the negative log-likelihood of those of its targets that count."""
     module = model.bind(params)
-    state = jax.tree.map(lambda leaf: jnp.where(window.first, jnp.zeros_like(leaf), leaf), state)
-    state, outputs = module.outputs(window.inputs, state, key)
-    mask = jnp.arange(window.targets.shape[1]) < window.lengths[:, None]
-    return state, module.loss(outputs[-1], window.targets, mask)
+    state, outputs = module.outputs(window.inputs, carried(state, window), key)
+    return state, module.loss(outputs[-1], window.targets, target_mask(window))
+
+
+def carried(state: State, window: Window) -> State:
+    """The state that a window begins with: that of the one before, or zeros at the beginning of an epoch."""
+    return jax.tree.map(lambda leaf: jnp.where(window.first, jnp.zeros_like(leaf), leaf), state)
+
+
+def target_mask(window: Window) -> Bool[Array, "batch time"]:
+    """Which targets of a window count."""
+    return jnp.arange(window.targets.shape[1]) < window.lengths[:, None]
+
+
+def token_loss(
+    outputs: Float[Array, "batch time hidden"],
+    kernel: Float[Array, "hidden vocabulary"],
+    bias: Float[Array, " vocabulary"],
+    targets: Int[Array, "batch time"],
+    mask: Bool[Array, "batch time"],
+) -> Mean:
+    """The negative log-likelihood under a softmax of the targets where the mask is true, in nats."""
+    weights = mask.astype(jnp.float32)
+    return Mean(vocabulary_cross_entropy(outputs, kernel, bias, targets, weights), weights.sum())
 
 
 def evaluate_window(
@@ -138,14 +155,17 @@ def initial_state(model: Functional, rows: int) -> State:
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def _starts(architecture: Architecture) -> dict[str, Any]:
-    """Options of a cell for the way its parameters start."""
-    if not architecture.init_scale:
-        return {}
-    uniform = initializers.uniform(architecture.init_scale)
+def embedding_start(scale: float) -> initializers.KernelInit:
+    """How an embedding starts: uniform in plus and minus a scale, or for 0 normal."""
+    return initializers.uniform(scale) if scale else nnx.initializers.normal(1.0)
+
+
+def uniform_start(cell: str, scale: float) -> dict[str, Any]:
+    """Options of a cell whose parameters start uniform in plus and minus a scale."""
+    uniform = initializers.uniform(scale)
     options: dict[str, Any] = {"kernel_init": uniform, "recurrent_init": uniform}
-    if architecture.cell == "lstm":
-        options["forget_bias"] = _uniform_biases(architecture.init_scale)
+    if cell == "lstm":
+        options["forget_bias"] = _uniform_biases(scale)
     return options
 
 
@@ -201,15 +221,15 @@ def stream(
         yield int(token)
 
 
-def layer_outputs(
+def unit_outputs(
     model: Functional, params: Params, tokens: Int[np.ndarray, " time"]
-) -> Float[np.ndarray, "layers time hidden"]:
-    """Outputs of every layer for each token of one text."""
+) -> Float[np.ndarray, "units time"]:
+    """Outputs of the units of every layer, lowest first, for each token of one text."""
 
     @jax.jit
     def run(params: Params, tokens: jax.Array) -> jax.Array:
         module = model.bind(params)
         _, outputs = module.outputs(tokens[None], module.initial_state((1,)))
-        return jnp.concatenate(outputs)
+        return jnp.concatenate([layer[0].T for layer in outputs])
 
     return np.asarray(run(params, jnp.asarray(tokens)))

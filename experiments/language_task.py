@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments.awd_lstm import AWDLanguageModel, regularized_loss
 from experiments.command_line import from_mapping
 from experiments.corpus import Corpus, evaluation_windows
 from experiments.language_config import Config
@@ -22,13 +23,16 @@ from experiments.vocabulary import Vocabulary
 from lstmjax import checkpoint, train
 from lstmjax.nnx import Functional, functional
 from lstmjax.record import RecordError, Run
-from lstmjax.streams import TokenStream, Window
+from lstmjax.streams import TokenStream, VariableTokenStream, Window, WindowLengths
 from lstmjax.types import Key, Params, State
 
 
 def make_model(config: Config, vocabulary: Vocabulary) -> Functional:
     """The model that a config says."""
-    return functional(functools.partial(LanguageModel, architecture(config, len(vocabulary))))
+    numbers = architecture(config, len(vocabulary))
+    if config.size == "awd":
+        return functional(functools.partial(AWDLanguageModel, numbers, config.awd))
+    return functional(functools.partial(LanguageModel, numbers))
 
 
 def architecture(config: Config, vocabulary: int) -> Architecture:
@@ -38,29 +42,40 @@ def architecture(config: Config, vocabulary: int) -> Architecture:
     )
 
 
+def training_stream(config: Config, corpus: Corpus) -> TokenStream | VariableTokenStream:
+    """The windows that are trained on."""
+    if config.size == "awd":
+        return VariableTokenStream(corpus.train, config.batch_size, WindowLengths(config.window))
+    return TokenStream(corpus.train, config.batch_size, config.window)
+
+
 def make_task(config: Config, model: Functional, corpus: Corpus) -> train.SequentialTask:
     """The training task: windows of the stream, with the state carried from each to the next."""
-    windows = TokenStream(corpus.train, config.batch_size, config.window)
 
     def loss(params: Params, state: State, window: Window, key: Key) -> Any:
         state, nll = window_loss(model, params, state, window, key)
         return nll.total / config.batch_size, (state, {"nll": nll})
 
+    def rate_factor(window: Window) -> jax.Array:
+        return window.lengths[0] / jnp.float32(config.window)
+
+    is_awd = config.size == "awd"
     return train.SequentialTask(
         init=model.init,
         initial_carry=functools.partial(initial_state, model, config.batch_size),
-        loss=loss,
-        batch=windows.at,
+        loss=functools.partial(regularized_loss, model, config.awd) if is_awd else loss,
+        batch=training_stream(config, corpus).at,
         initial_evaluation_carry=functools.partial(initial_state, model, config.batch_size),
         evaluate=functools.partial(evaluate_window, model),
         valid=functools.partial(
             evaluation_windows, corpus.valid, corpus.vocabulary, config.batch_size, config.window
         ),
+        rate_factor=rate_factor if is_awd else None,
     )
 
 
 def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
-    """SGD with the paper's schedule, or Adam."""
+    """SGD with the schedule of the paper, and in awd weight decay; or Adam."""
     if config.optimizer == "adam":
         return train.adam(config.train)
 
@@ -69,7 +84,8 @@ def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransf
         return config.train.learning_rate * config.decay ** jnp.maximum(epoch + 1 - config.decay_after, 0)
 
     clip = optax.clip_by_global_norm(config.train.clip_norm) if config.train.clip_norm else optax.identity()
-    return optax.chain(clip, optax.sgd(rate))
+    decay = [optax.add_decayed_weights(config.awd.weight_decay)] if config.size == "awd" else []
+    return optax.chain(clip, *decay, optax.sgd(rate))
 
 
 MODEL, VOCABULARY = "model.safetensors", "vocabulary.json"

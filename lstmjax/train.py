@@ -231,12 +231,15 @@ def adam(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def init_state(
-    task: Task | SequentialTask, config: TrainConfig, optimizer: optax.GradientTransformation
+    task: Task | SequentialTask,
+    config: TrainConfig,
+    optimizer: optax.GradientTransformation,
+    params: Params | None = None,
 ) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step, with fresh parameters or copies of those given."""
     task = sequential(task)
     init_key, _ = jax.random.split(jax.random.key(config.seed))
-    params = jax.jit(task.init)(init_key)
+    params = jax.jit(task.init)(init_key) if params is None else jax.tree.map(jnp.array, params)
     average = jax.tree.map(jnp.copy, params) if config.averaging or config.nonmonotone else None
     averaged = jnp.int32(config.mean_from_start) if config.nonmonotone else None
     carry = jax.tree.map(jnp.array, task.initial_carry())
@@ -320,6 +323,7 @@ def fit(
     config: TrainConfig,
     run: Run | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    params: Params | None = None,
 ) -> Fit:
     """Train, from where the run's latest checkpoint ends if there is one.
 
@@ -328,6 +332,7 @@ def fit(
       config: how.
       run: where metrics and checkpoints go; by default nowhere.
       optimizer: by default `adam` of the config, which then has learning rate, schedule and clipping.
+      params: what the first step begins with; by default fresh ones.
 
     Returns:
       The last state, and the parameters that did best on the validation set (the averaged ones where
@@ -338,7 +343,7 @@ def fit(
         not evaluate the metric that it monitors.
     """
     task, optimizer = sequential(task), optimizer or adam(config)
-    state = init_state(task, config, optimizer)
+    state = init_state(task, config, optimizer, params)
     criterion = NonMonotone.of(config.nonmonotone) if config.nonmonotone else None
     progress = Fit(state, Best(_candidate(state), math.inf, 0, 0, criterion))
     checkpoints = None

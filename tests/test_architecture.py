@@ -60,6 +60,7 @@ WITH_FLAX = {"nnx", "linen"}
 
 SHARED_BY_EXPERIMENTS = {
     "adaptive_evaluation",
+    "awd_lstm",
     "benchmark",
     "character_server",
     "command_line",
