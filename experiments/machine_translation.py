@@ -302,7 +302,7 @@ def make_task(
 
     def batch(seed: int, step: int) -> TrainingBatch:
         rate = config.scheduled_sampling * step / max(settings.steps, 1)
-        return TrainingBatch(batches.at(seed, step), np.float32(rate))
+        return TrainingBatch(batches.at(seed, step), np.asarray(rate, np.float32))
 
     def examine(params: Params) -> dict[str, float]:
         hypotheses = translate_all(saved._replace(params=params), valid.sources, Search(beams=1))

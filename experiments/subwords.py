@@ -1,6 +1,7 @@
 """Texts as pieces of words, by SentencePiece."""
 
 import io
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -70,8 +71,10 @@ class Subwords:
 
     def decode(self, numbers: Sequence[int] | np.ndarray) -> str:
         """The text of pieces up to the first `END`; bytes that are no UTF-8 become the replacement sign."""
-        numbers = np.asarray(numbers).tolist()
-        return self._processor.decode(numbers[: numbers.index(END)] if END in numbers else numbers)
+        before: list[int] = list(
+            itertools.takewhile(lambda number: number != END, np.asarray(numbers).tolist())
+        )
+        return self._processor.decode(before)
 
     def pieces(self, numbers: Sequence[int] | np.ndarray) -> list[str]:
         """Pieces as they are written in pictures: a new word begins with a low line."""

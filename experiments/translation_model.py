@@ -204,17 +204,16 @@ class Translator(nnx.Module):
             factors = noise.output if isinstance(noise.output, float) else noise.output[:, None]
             return jnp.tanh(self.combine(hidden)) * factors, jnp.zeros((batch, time, 0))
 
-        own = jnp.zeros((time, batch), bool)
-        if samples:
-            own = jax.random.bernoulli(choice_key, own_rate, (time, batch)).at[0].set(False)
-
-        def body(state: DecoderState, step: tuple[jax.Array, jax.Array]) -> Any:
+        def body(state: DecoderState, step: Any) -> tuple[DecoderState, Decoded]:
             given, is_own = step
-            if samples:
+            if is_own is not None:
                 likeliest = jnp.argmax(self.logits(state.output), axis=-1).astype(given.dtype)
                 given = jnp.where(is_own, likeliest, given)
             return self.step(noise, encoded.memory, state, given)
 
+        own = None
+        if samples and choice_key is not None:
+            own = jax.random.bernoulli(choice_key, own_rate, (time, batch)).at[0].set(False)
         _, decoded = jax.lax.scan(body, encoded.state, (tokens.T, own))
         return jnp.moveaxis(decoded.output, 0, 1), jnp.moveaxis(decoded.weights, 0, 1)
 
@@ -239,7 +238,7 @@ class Translator(nnx.Module):
         mean = outputs @ table.mean(0) + bias.mean()
         return nll, nll + (weights * (right - mean)).sum()
 
-    def _embed(self, table: nnx.Param, tokens: jax.Array) -> jax.Array:
+    def _embed(self, table: nnx.Param, tokens: Array) -> jax.Array:
         """Embeddings of variance 1 in the beginning, though the table's own is that of a readout."""
         return table[...][tokens] * self.architecture.embedding**0.5
 

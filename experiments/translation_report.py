@@ -33,14 +33,17 @@ def bleu(translations: Translations) -> float:
 def figures(name: str, translations: Translations) -> dict[str, float]:
     """BLEU and chrF, BLEU by the length of the source, and words found over words wanted."""
     chrf = sacrebleu.corpus_chrf(list(translations.hypotheses), [list(translations.references)]).score
-    words, wanted = (sum(len(text.split()) for text in texts) for texts in translations[:0:-1])
+    words, wanted = (
+        sum(len(text.split()) for text in texts)
+        for texts in (translations.hypotheses, translations.references)
+    )
     found = {f"{name}_bleu": bleu(translations), f"{name}_chrf": float(chrf)}
     found[f"{name}_length_ratio"] = words / max(wanted, 1)
     lengths = np.array([len(source.split()) for source in translations.sources])
     for shortest, longest in LENGTHS:
-        chosen = np.flatnonzero((lengths >= shortest) & (lengths <= longest))
+        chosen = np.flatnonzero((lengths >= shortest) & (lengths <= longest)).tolist()
         if len(chosen):
-            part = Translations(*([texts[index] for index in chosen] for texts in translations))
+            part = Translations(*([side[index] for index in chosen] for side in translations))
             found[f"{name}_bleu_of_{shortest}_to_{longest}_words"] = bleu(part)
     return found
 

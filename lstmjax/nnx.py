@@ -11,7 +11,6 @@ import jax
 from flax import nnx
 from jaxtyping import Bool, Float, Integer
 
-from lstmjax.attention import Attention
 from lstmjax.backends import Backend
 from lstmjax.bidirectional import bidirectional
 from lstmjax.cell import Cell
@@ -23,9 +22,9 @@ from lstmjax.variants import lstm
 
 
 class Holder(nnx.Module):
-    """What makes parameters (a cell, a layer, an attention) and these, which the stream ``params`` starts."""
+    """A cell, a layer or an attention, and its parameters, which the stream ``params`` starts."""
 
-    def __init__(self, cell: Cell | Layer | Attention, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, cell: Any, *, rngs: nnx.Rngs) -> None:
         self.cell = nnx.static(cell)
         self.params = nnx.data(jax.tree.map(nnx.Param, cell.init(rngs.params())))
 
