@@ -16,7 +16,7 @@ UNKNOWN, START, END = 0, 1, 2
 class Subwords:
     """A vocabulary of pieces of words, learned from a text; texts come back as they were.
 
-    Runs of spaces count as one, and those at the ends as none; nothing else is changed.
+    White space between words counts as one space, and that at the ends as none; nothing else is changed.
 
     Args:
       model: what `learn` made, in SentencePiece's own form.
@@ -67,7 +67,7 @@ class Subwords:
 
     def encode(self, text: str) -> Int[np.ndarray, " pieces"]:
         """Numbers of the pieces of a text, int32, with `END` after them."""
-        return np.array([*self._processor.encode(text), END], np.int32)
+        return np.array([*self._processor.encode(" ".join(text.split())), END], np.int32)
 
     def decode(self, numbers: Sequence[int] | np.ndarray) -> str:
         """The text of pieces up to the first `END`; bytes that are no UTF-8 become the replacement sign."""

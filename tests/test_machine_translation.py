@@ -185,11 +185,12 @@ def test_joint_vocabularies_share_one_table():
     assert count[0] - count[1] == V * 6
 
 
-class TestSubwords:
-    @pytest.fixture(scope="class")
-    def subwords(self):
-        return Subwords.learn(TEXTS, 300)
+@pytest.fixture(scope="module", name="subwords")
+def _subwords():
+    return Subwords.learn(TEXTS, 300)
 
+
+class TestSubwords:
     @pytest.mark.parametrize("text", ["a small house", "ein Haus, ∀x 日本語 \U0001f600!", "", "x" * 500])
     def test_texts_come_back(self, subwords, text):
         numbers = subwords.encode(text)
