@@ -99,8 +99,9 @@ class Config(CommonConfig):
     train.evaluate_every say."""
     beams: int = 5
     """Hypotheses that beam search keeps."""
-    length_penalty: float = 1.0
-    """Of beam search: alpha of Wu et al."""
+    length_penalty: float | None = None
+    """Of beam search: alpha of Wu et al.; by default the one of `LENGTH_PENALTIES` that is best on the
+    validation set."""
     coverage_penalty: float = 0.0
     """Of beam search: beta of Wu et al."""
     limit: int = 0
@@ -111,7 +112,7 @@ class Config(CommonConfig):
             if getattr(self, name) < 1:
                 raise train.ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         for name in ("length_penalty", "coverage_penalty", "epochs", "limit"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise train.ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
         for name in ("dropout", "label_smoothing", "scheduled_sampling"):
             if not 0 <= getattr(self, name) < 1:
@@ -129,14 +130,12 @@ class Config(CommonConfig):
         source, target = self.pair.split("-")
         return source, target
 
-    @property
-    def search(self) -> Search:
-        """How tests are translated."""
-        return Search(self.beams, self.length_penalty, self.coverage_penalty)
-
 
 LANGUAGES = {"multi30k": ("de", "fr"), "tatoeba": ("es", "fr")}
 """What there is beside English."""
+
+LENGTH_PENALTIES = (0.6, 0.8, 1.0, 1.2, 1.4)
+"""What the length penalty is chosen among."""
 
 TATOEBA = {"es": "tatoeba-spa", "fr": "tatoeba-fra"}
 
@@ -410,7 +409,7 @@ def run(config: Config, run: Run) -> None:
     figures["train_sentences_per_second"] = training_rate(run, len(batches.sources), batches.steps_per_epoch)
     report.write_figures(figures, run.path / FIGURES)
     if config.attention != "none":
-        write_attention(config, saved, corpus.valid, run.path)
+        write_attention(saved, corpus.valid, run.path)
     for metric, unit in (("nll", "nats per piece"), ("bleu", "BLEU of greedy translations")):
         plots.learning_curves(run, metric, run.path / f"learning_curves_{metric}.png", ylabel=unit)
     run.finish(figures)
@@ -419,9 +418,10 @@ def run(config: Config, run: Run) -> None:
 
 def test(config: Config, saved: Saved, corpus: Corpus, run: Run) -> dict[str, float]:
     """Figures of the validation and all test sets, by beam search and greedily; tables and pictures."""
-    figures: dict[str, float] = {}
+    beam = choose_search(config, saved, corpus.valid)
+    figures = {"length_penalty": beam.length_penalty}
     for name, texts in {"valid": corpus.valid, **corpus.tests}.items():
-        for prefix, search in ((name, config.search), (f"{name}_greedy", Search(beams=1))):
+        for prefix, search in ((name, beam), (f"{name}_greedy", Search(beams=1))):
             start = time.monotonic()
             hypotheses = translate_all(saved, texts.sources, search)
             seconds = time.monotonic() - start
@@ -439,6 +439,19 @@ def test(config: Config, saved: Saved, corpus: Corpus, run: Run) -> dict[str, fl
     return figures
 
 
+def choose_search(config: Config, saved: Saved, valid: Bitext) -> Search:
+    """Beam search as the config has it, with the length penalty that is best on the validation set."""
+    penalties = LENGTH_PENALTIES if config.length_penalty is None else (config.length_penalty,)
+    found = [Search(config.beams, penalty, config.coverage_penalty) for penalty in penalties]
+    if len(found) == 1 or config.beams == 1:
+        return found[0]
+
+    def score(search: Search) -> float:
+        return report.bleu(Translations(*valid, translate_all(saved, valid.sources, search)))
+
+    return max(found, key=score)
+
+
 def training_rate(run: Run, pairs: int, steps_per_epoch: int) -> float:
     """Sentence pairs of training in a second: the median over what lies between two reports."""
     entries = run.metrics("train")
@@ -454,12 +467,12 @@ PICTURES = 4
 """How many sentences of the validation set have a picture of where the decoder looked."""
 
 
-def write_attention(config: Config, saved: Saved, texts: Bitext, folder: Path) -> None:
+def write_attention(saved: Saved, texts: Bitext, folder: Path) -> None:
     """``attention-N.png``: where the decoder looked while it translated sentences of the validation set."""
     source_words, target_words = saved.vocabularies
     for number, text in enumerate(texts.sources[:PICTURES], start=1):
         source = source_words.encode(text)
-        target = target_words.encode(translate_all(saved, [text], config.search)[0])
+        target = target_words.encode(translate_all(saved, [text], Search())[0])
         lengths = np.array([len(source)])
         (weights,) = alignments(saved.model, saved.params, source[None], lengths, target[None])
         names = source_words.pieces(source), target_words.pieces(target)
@@ -481,21 +494,37 @@ def load_run(path: Path) -> tuple[Config, Saved]:
     return config, Saved(vocabularies, model, params)
 
 
+def read_figures(run: Path) -> dict[str, float]:
+    """All figures of a run.
+
+    Raises:
+      RecordError: it has not finished.
+    """
+    if not (run / FIGURES).is_file():
+        raise RecordError(f"{run} has no {FIGURES}: the run has not finished.")
+    return report.read_figures(run / FIGURES)
+
+
 def translate_lines(arguments: Sequence[str]) -> None:
     """``translate --run RUN``: translate lines of standard input as they come."""
 
-    def write(run: Path, beams: int = 5, length_penalty: float = 1.0, coverage_penalty: float = 0.0) -> None:
+    def write(
+        run: Path, beams: int = 5, length_penalty: float | None = None, coverage_penalty: float = 0.0
+    ) -> None:
         """Translate each line of standard input, and write its translation at once.
 
         Args:
             run: the run's folder.
             beams: hypotheses that are kept; 1 for greedy decoding.
-            length_penalty: alpha of Wu et al.: the higher, the longer translations may be.
+            length_penalty: alpha of Wu et al.: the higher, the longer translations may be; by default what
+                was best on the validation set.
             coverage_penalty: beta of Wu et al.: the higher, the more of the source must have been looked at.
         """
-        if beams < 1 or length_penalty < 0 or coverage_penalty < 0:
+        if beams < 1 or (length_penalty or 0) < 0 or coverage_penalty < 0:
             raise train.ConfigError("beams must be at least 1, and the penalties must not be negative.")
         _, saved = load_run(run)
+        if length_penalty is None:
+            length_penalty = read_figures(run)["length_penalty"]
         parallel.keep_memory()
         search = Search(beams, length_penalty, coverage_penalty)
         for line in sys.stdin.buffer:
@@ -521,9 +550,7 @@ def compare(arguments: Sequence[str]) -> None:
         found = {}
         for path in runs:
             config = from_mapping(Config, Run.open(path).config)
-            if not (path / FIGURES).is_file():
-                raise RecordError(f"{path} has no {FIGURES}: the run has not finished.")
-            found[f"{config.pair}, attention {config.attention}"] = report.read_figures(path / FIGURES)
+            found[f"{config.pair}, attention {config.attention}"] = read_figures(path)
         report.draw_lengths(found, test, output)
         print(output)
 

@@ -302,7 +302,6 @@ class Search:
     """Beta of Wu et al. 2016: the higher, the more of the source must have been looked at."""
 
 
-@functools.partial(jax.jit, static_argnames=("model", "search", "max_length"))
 def translate(
     model: Functional,
     params: Params,
@@ -312,6 +311,21 @@ def translate(
     max_length: int,
 ) -> tuple[Int[jax.Array, "batch max_length"], Float[jax.Array, " batch"]]:
     """The best translation of each source that is found, `END` after it; and its log-probability."""
+    # The penalty is an argument of the compiled search, so that trying others compiles nothing.
+    penalty, search = jnp.float32(search.length_penalty), dataclasses.replace(search, length_penalty=0.0)
+    return _translate(model, params, source, lengths, penalty, search, max_length)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "search", "max_length"))
+def _translate(
+    model: Functional,
+    params: Params,
+    source: jax.Array,
+    lengths: jax.Array,
+    length_penalty: jax.Array,
+    search: Search,
+    max_length: int,
+) -> tuple[jax.Array, jax.Array]:
     module = model.bind(params)
     encoded = module.encode(source, lengths)
     noise, memory = module.noise(None, len(source)), encoded.memory
@@ -333,7 +347,7 @@ def translate(
         END,
         max_length,
         search.beams,
-        search.length_penalty,
+        lambda lengths: ((5 + lengths) / 6) ** length_penalty,
         coverage=lambda state: state[1],
         coverage_penalty=search.coverage_penalty,
         coverage_mask=mask,
