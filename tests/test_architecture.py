@@ -60,6 +60,7 @@ WITH_FLAX = {"nnx", "linen"}
 
 SHARED_BY_EXPERIMENTS = {
     "adaptive_evaluation",
+    "asking",
     "benchmark",
     "character_server",
     "command_line",
@@ -71,7 +72,12 @@ SHARED_BY_EXPERIMENTS = {
     "pages",
     "peers",
     "plots",
+    "question_page",
+    "question_pictures",
+    "question_readers",
+    "questions",
     "rendering",
+    "side_by_side",
     "speed_page",
     "tables",
     "unit_pictures",
