@@ -68,11 +68,11 @@ class Config(CommonConfig):
     """Units of each LSTM, in each direction."""
     embedding: int = 32
     """Size of the words of the LSTM reader; the other has two times hidden."""
-    layers: int = 2
+    layers: int = 3
     """Layers over the sentences."""
     hops: int = 3
     """How often the attentive reader looks at the story."""
-    matches: int = 4
+    matches: int = 8
     """How many numbers say how well a sentence matches what is asked; they divide two times hidden."""
     dropout: float = 0.1
     """Rate at which words, sentences and outputs are dropped."""
@@ -86,7 +86,7 @@ class Config(CommonConfig):
     """Questions sorted by the length of their stories are padded to the longest of these shares of them."""
     groups: int = 20
     """Groups of readers of single tasks; those of a group are padded to one length and run by one vmap."""
-    epochs: int = 40
+    epochs: int = 26
     """Passes over the training set, the validation set after each; 0 lets train.steps say."""
     limit: int = 0
     """Use only so many questions of each task in each part; 0 for all. Figures are then of no use."""
@@ -141,10 +141,10 @@ TRAIN = train.TrainConfig(
 RECIPES = (
     Recipe({"model": "attention", "readers": "auto"}, {"readers": "joint"}),
     Recipe({"readers": "auto"}, {"readers": "single"}),
-    Recipe({"readers": "single"}, {"shares": (0.33, 0.67, 1.0)}),
+    Recipe({"readers": "single"}, {"shares": (0.6, 1.0)}),
     Recipe(
         {"model": "lstm"},
-        {"hidden": 64, "dropout": 0.2, "epochs": 40},
+        {"hidden": 64, "dropout": 0.2, "epochs": 25},
         {"warmup": 30, "averaging": 0.98, "log_every": 10},
     ),
     Recipe({"size": "10k"}, {"epochs": 10}),
@@ -187,15 +187,21 @@ def make_model(config: Config, language: Language) -> Functional:
     )
 
 
-def make_batches(config: Config, collate: Collate, questions: Sequence[Question]) -> SideBySide[Question]:
-    """The batches of all readers."""
-    sets: list[list[Question]] = [list(questions)]
-    groups: tuple[side_by_side.Group, ...] = ((0,),)
+def make_batches(
+    config: Config, collate: Collate, parts: datasets.Splits[Question]
+) -> tuple[SideBySide[Question], ...]:
+    """The batches of all readers of each part, of shapes that the training part decides on."""
+    by_reader = [[list(part)] for part in parts]
     if config.readers == "single":
-        sets = [[each for each in questions if each.task == task] for task in TASKS]
-        means = [float(np.mean([collate.length(each) for each in own])) for own in sets]
-        groups = side_by_side.by_length(means, config.groups)
-    return SideBySide(sets, collate.length, collate, config.batch_size, config.shares, groups)
+        by_reader = [[[each for each in part if each.task == task] for task in TASKS] for part in parts]
+    lengths = [[[collate.length(each) for each in own] for own in sets] for sets in by_reader]
+    bounds = []
+    for reader, own in enumerate(lengths[0]):
+        most = max(length for sets in lengths for length in sets[reader])
+        bounds.append(side_by_side.quantiles(own, config.shares, most))
+    groups = side_by_side.by_length([float(np.mean(own)) for own in lengths[0]], config.groups)
+    rest = (config.batch_size, bounds, groups)
+    return tuple(SideBySide(sets, collate.length, collate, *rest) for sets in by_reader)
 
 
 def figures_of(
@@ -271,7 +277,7 @@ def run(config: Config, run: Run) -> None:
     language = Language.of(parts.train)
     save_language(run.path, language)
     model, collate = make_model(config, language), make_collate(config, language)
-    train_set, valid_set, test_set = (make_batches(config, collate, part) for part in parts)
+    train_set, valid_set, test_set = make_batches(config, collate, parts)
     task = make_task(config, model, train_set, valid_set)
     settings = training_config(config, train_set.steps_per_epoch)
     fit = train.fit(task, settings, run, side_by_side.optimizer(train.adam(settings)))
@@ -413,7 +419,8 @@ def ask(arguments: Sequence[str]) -> None:
 
         def read(question: Question) -> Answered:
             collate = make_collate(saved.config, saved.language)
-            batches = SideBySide([[question]], collate.length, collate, 1, (1.0,), ((0,),))
+            length = collate.length(question)
+            batches = SideBySide([[question]], collate.length, collate, 1, [(length,)], ((0,),))
             (answered,) = answers_of(saved.model, params, saved.language, batches)
             return answered
 

@@ -8,7 +8,6 @@ another; a group of one model runs it as it is.
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -30,15 +29,15 @@ Group = tuple[int, ...]
 class SideBySide(Generic[Item]):
     """A batch for each of many models, as a function of seed and step.
 
-    The items of each model are sorted by length and cut into buckets. In a step all models have a batch of
-    the same bucket, of the shorter or the longer items of each. The last batch of a bucket is filled up.
+    The items of each model are put into buckets by their length. In a step all models have a batch of the
+    same bucket, of the shorter or the longer items of each. The last batch of a bucket is filled up.
 
     Args:
       sets: the items of each model.
       length: of an item.
       collate: from items, the length that they are padded to, and rows to a batch.
       batch_size: rows of a model's batch.
-      shares: which part of the items is in each bucket or one before it; the last is 1.
+      bounds: of each model, the greatest length in each bucket, to which it is padded; see `quantiles`.
       groups: of models, see `by_length`; every model is in one of them.
     """
 
@@ -46,23 +45,25 @@ class SideBySide(Generic[Item]):
     length: Callable[[Item], int]
     collate: Callable[[Sequence[Item], int, int], Batch]
     batch_size: int
-    shares: tuple[float, ...]
+    bounds: Sequence[tuple[int, ...]]
     groups: tuple[Group, ...]
 
     @functools.cached_property
     def buckets(self) -> list[list[list[Item]]]:
         """The items of each model in each bucket."""
         found = []
-        for items in self.sets:
-            ordered = sorted(items, key=self.length)
-            bounds = [0, *(round(share * len(items)) for share in self.shares)]
-            found.append([ordered[start:end] for start, end in itertools.pairwise(bounds)])
+        for items, bounds in zip(self.sets, self.bounds, strict=True):
+            places = np.searchsorted(bounds, [self.length(item) for item in items])
+            own: list[list[Item]] = [[] for _ in bounds]
+            for item, place in zip(items, places, strict=True):
+                own[place].append(item)
+            found.append(own)
         return found
 
     @functools.cached_property
     def lots(self) -> list[tuple[int, int]]:
         """Bucket and number of each batch of an epoch, in order."""
-        most = [max(len(own[bucket]) for own in self.buckets) for bucket in range(len(self.shares))]
+        most = [max(len(own[bucket]) for own in self.buckets) for bucket in range(len(self.bounds[0]))]
         return [
             (bucket, number)
             for bucket, items in enumerate(most)
@@ -91,7 +92,7 @@ class SideBySide(Generic[Item]):
     def _stacked(self, lot: tuple[int, int], seed: tuple[int, int] | None) -> tuple[Batch, ...]:
         (bucket, number), found = lot, []
         for group in self.groups:
-            time = max(self.length(item) for model in group for item in self.buckets[model][bucket])
+            time = max(self.bounds[model][bucket] for model in group)
             chosen = [self._chosen(model, bucket, number, seed) for model in group]
             batches = [self.collate(items, time, self.batch_size) for items in chosen]
             found.append(jax.tree.map(lambda *leaves: _stack(leaves), *batches))
@@ -108,6 +109,17 @@ def _stack(leaves: Sequence[np.ndarray]) -> np.ndarray:
     """Arrays as one, with zeros where one is smaller than another."""
     shape = np.max([leaf.shape for leaf in leaves], axis=0)
     return np.stack([np.pad(leaf, [(0, more) for more in shape - leaf.shape]) for leaf in leaves])
+
+
+def quantiles(lengths: list[int], shares: Sequence[float], most: int) -> tuple[int, ...]:
+    """Lengths that such shares of some lengths do not exceed; the last is ``most``.
+
+    Example:
+      >>> quantiles([1, 2, 3, 4], shares=(0.5, 1.0), most=9)
+      (2, 9)
+    """
+    inner = np.quantile(lengths or [most], shares[:-1], method="inverted_cdf")
+    return (*(min(int(bound), most) for bound in inner), most)
 
 
 def by_length(lengths: Sequence[float], groups: int) -> tuple[Group, ...]:

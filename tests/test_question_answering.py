@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import __main__ as program
-from experiments import asking, command_line, question_page, side_by_side
+from experiments import asking, command_line, datasets, question_page, side_by_side
 from experiments import question_answering as answering
 from experiments.datasets.babi import TASKS, Question, words
 from experiments.question_pictures import Answered, written
@@ -48,7 +48,8 @@ def small(model="attention", **changes):
 def made(config, questions):
     language = Language.of(questions)
     model, collate = answering.make_model(config, language), answering.make_collate(config, language)
-    batches = answering.make_batches(config, collate, questions)
+    parts = datasets.Splits(*[tuple(questions)] * 3)
+    batches, _, _ = answering.make_batches(config, collate, parts)
     return model, language, batches, side_by_side.init(model, len(batches.sets))(jax.random.key(0))
 
 
@@ -99,7 +100,7 @@ def test_an_answer_that_training_did_not_have_is_never_right(questions):
     figures = answering.figures_of(model, False, one, batch, None)
     assert float(figures["error"].compute()) == 1
     batches = SideBySide(
-        [[stranger]], lambda _: 4, answering.make_collate(config, language), 1, (1.0,), ((0,),)
+        [[stranger]], lambda _: 4, answering.make_collate(config, language), 1, [(4,)], ((0,),)
     )
     (answered,) = answering.answers_of(model, params, language, batches)
     assert answered.answer in PLACES, "and nobody is told <unk>"
@@ -162,6 +163,10 @@ def test_the_figures_are_those_of_the_questions_one_by_one(model_name, readers, 
         assert figures[question_page.metric(number)] == pytest.approx(np.mean(own))
 
 
+def _loss_at(loss, batches, params):
+    return loss(params, batches, jax.random.key(1))
+
+
 def test_models_side_by_side_are_each_as_if_alone(questions):
     """Their losses and gradients, run by one vmap or one after the other."""
     found = {}
@@ -169,7 +174,7 @@ def test_models_side_by_side_are_each_as_if_alone(questions):
         config = small("lstm", readers="single", groups=groups, dropout=0.0)
         model, _, batches, params = made(config, questions)
         task = answering.make_task(config, model, batches, batches)
-        loss = functools.partial(task.loss, batch=batches.at(0, 0), key=jax.random.key(1))
+        loss = functools.partial(_loss_at, task.loss, batches.at(0, 0))
         (total, _), gradients = jax.value_and_grad(loss, has_aux=True)(params)
         found[groups] = (total, gradients)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), found[1], found[20])
