@@ -5,6 +5,7 @@ r"""Question answering: read a story, and answer a question about it. All twenty
     python -m experiments question_answering --readers single           twenty attentive readers
     python -m experiments question_answering --supervision facts        shown where to look, too
     python -m experiments question_answering ask --run RUN              answers about a story that you tell
+    python -m experiments question_answering speed                      twenty LSTMs in a step, by vmap or not
 
 Papers. Weston et al. 2015 (arXiv:1502.05698) for the tasks and the LSTM, which reads story and question as
 one sequence of words; Sukhbaatar et al. 2015 (arXiv:1503.08895) for memory networks, trained on all tasks
@@ -45,7 +46,7 @@ from experiments.question_readers import Architecture, AttentiveReader, Reading,
 from experiments.questions import Language, Sentences, Sequences
 from experiments.side_by_side import SideBySide
 from experiments.vocabulary import Vocabulary
-from lstmjax import checkpoint, losses, train
+from lstmjax import checkpoint, losses, parallel, train
 from lstmjax.metrics import Mean
 from lstmjax.nnx import Functional, functional
 from lstmjax.record import RecordError, Run
@@ -431,7 +432,43 @@ def ask(arguments: Sequence[str]) -> None:
     tyro.cli(answer, prog="python -m experiments question_answering ask", args=arguments)
 
 
-COMMANDS = {"ask": ask}
+def speed(arguments: Sequence[str]) -> None:
+    """``speed --groups 20 3``: time a training step of the twenty LSTMs, run one by one and by vmap."""
+
+    def measure(groups: tuple[int, ...] = (20, 3, 1), steps: int = 12, data_dir: Path | None = None) -> None:
+        """Time training steps of the LSTMs of single tasks, in different numbers of groups.
+
+        Args:
+            groups: numbers of groups to compare; the readers of a group are run by one vmap.
+            steps: how many steps of each are timed.
+            data_dir: folder of the data sets.
+        """
+        parallel.keep_memory()
+        parts = datasets.load("babi-1k", data_dir)
+        language = Language.of(parts.train)
+        for number in groups:
+            config = preset(Config(model="lstm", groups=number))
+            model, collate = make_model(config, language), make_collate(config, language)
+            train_set, valid_set, _ = make_batches(config, collate, parts)
+            task = make_task(config, model, train_set, valid_set)
+            settings = training_config(config, train_set.steps_per_epoch)
+            optimizer = side_by_side.optimizer(train.adam(settings))
+            step, state = (
+                train.make_step(task, settings, optimizer),
+                train.init_state(task, settings, optimizer),
+            )
+            for longest, times in side_by_side.time_steps(step, state, train_set.at, steps).items():
+                first, *later = times
+                print(
+                    f"{number:2} groups, up to {longest:4} words: {min(later, default=first):6.3f} seconds a "
+                    f"step, first step {first:5.1f}",
+                    flush=True,
+                )
+
+    tyro.cli(measure, prog="python -m experiments question_answering speed", args=arguments)
+
+
+COMMANDS = {"ask": ask, "speed": speed}
 """What `python -m experiments question_answering NAME` does beside training."""
 
 page, readme = question_page.page, question_page.readme

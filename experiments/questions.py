@@ -86,7 +86,8 @@ class Sentences:
         texts = [text for each in questions for text in (*self.story(each), each.question)]
         place = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         encoded = [self.language.words.encode(text) for text in place] or [_EMPTY]
-        sentences = pad(encoded, _round_up(max(map(len, encoded)), WORDS), _room(len(encoded)))
+        room = min(_room(len(encoded)), rows * (time + 1))
+        sentences = pad(encoded, _round_up(max(map(len, encoded)), WORDS), room)
         told = [np.array([place[text] for text in self.story(each)], np.int32) for each in questions]
         story = pad(told or [_EMPTY], time, rows)
         return SentenceBatch(
@@ -143,9 +144,9 @@ _NO_FACTS = np.full(FACTS, -1, np.int32)
 
 
 def _room(sentences: int) -> int:
-    """A power of two, or the middle between two, that is not below a number: so that few shapes compile."""
-    power = 1 << max(sentences - 1, 1).bit_length()
-    return power * 3 // 4 if sentences <= power * 3 // 4 else power
+    """From 128 on a power of two, or the middle between two, not below a number: few shapes compile."""
+    power = 1 << max(sentences - 1, 127).bit_length()
+    return max(power * 3 // 4, 128) if sentences <= power * 3 // 4 else power
 
 
 def _round_up(number: int, step: int) -> int:

@@ -8,6 +8,7 @@ another; a group of one model runs it as it is.
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -92,9 +93,9 @@ class SideBySide(Generic[Item]):
     def _stacked(self, lot: tuple[int, int], seed: tuple[int, int] | None) -> tuple[Batch, ...]:
         (bucket, number), found = lot, []
         for group in self.groups:
-            time = max(self.bounds[model][bucket] for model in group)
+            length = max(self.bounds[model][bucket] for model in group)
             chosen = [self._chosen(model, bucket, number, seed) for model in group]
-            batches = [self.collate(items, time, self.batch_size) for items in chosen]
+            batches = [self.collate(items, length, self.batch_size) for items in chosen]
             found.append(jax.tree.map(lambda *leaves: _stack(leaves), *batches))
         return tuple(found)
 
@@ -172,3 +173,17 @@ def optimizer(one: optax.GradientTransformation) -> optax.GradientTransformation
         return jax.vmap(one.update)(gradients, state, params)
 
     return optax.GradientTransformation(jax.vmap(one.init), update)
+
+
+def time_steps(
+    step: Callable[[Any, Any], tuple[Any, Any]], state: Any, batches: Callable[[int, int], Any], steps: int
+) -> dict[int, list[float]]:
+    """Seconds of training steps, by the greatest length in the batch; the first of each has to compile."""
+    found: dict[int, list[float]] = {}
+    for number in range(steps):
+        batch = batches(0, number)
+        start = time.perf_counter()
+        state, _ = jax.block_until_ready(step(state, batch))
+        longest = max(leaf.shape[-1] for leaf in jax.tree.leaves(batch))
+        found.setdefault(longest, []).append(time.perf_counter() - start)
+    return found

@@ -97,7 +97,7 @@ def test_an_answer_that_training_did_not_have_is_never_right(questions):
     batch = answering.make_collate(config, language)([stranger], 4, 1)
     params["readout"]["bias"] = params["readout"]["bias"].at[:, 0].set(100.0)
     one = jax.tree.map(lambda leaf: leaf[0], params)
-    figures = answering.figures_of(model, False, one, batch, None)
+    figures = jax.jit(functools.partial(answering.figures_of, model, False))(one, batch, None)
     assert float(figures["error"].compute()) == 1
     batches = SideBySide(
         [[stranger]], lambda _: 4, answering.make_collate(config, language), 1, [(4,)], ((0,),)
@@ -123,11 +123,12 @@ def test_an_epoch_has_every_question_once(readers, questions):
 def test_padding_and_other_rows_change_nothing(model_name, questions):
     config = small(model_name)
     model, language, _, params = made(config, questions)
-    module = model.bind(jax.tree.map(lambda leaf: leaf[0], params))
+    one = jax.tree.map(lambda leaf: leaf[0], params)
+    read = functools.partial(jax.jit(lambda params, batch: model.bind(params)(batch)), one)
     collate = answering.make_collate(config, language)
-    together = module(collate(questions[:4], 60, 6))
+    together = read(collate(questions[:4], 60, 6))
     for row, question in enumerate(questions[:4]):
-        alone = module(collate([question], collate.length(question), 1))
+        alone = read(collate([question], collate.length(question), 1))
         np.testing.assert_allclose(together.logits[row], alone.logits[0], rtol=2e-4, atol=1e-5)
         if alone.weights is not None:
             length = collate.length(question)
@@ -175,7 +176,7 @@ def test_models_side_by_side_are_each_as_if_alone(questions):
         model, _, batches, params = made(config, questions)
         task = answering.make_task(config, model, batches, batches)
         loss = functools.partial(_loss_at, task.loss, batches.at(0, 0))
-        (total, _), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        (total, _), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
         found[groups] = (total, gradients)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), found[1], found[20])
 
@@ -205,7 +206,7 @@ def test_facts_are_used_only_if_they_are_asked_for(questions):
         config = small(supervision=supervision)
         model, _, batches, params = made(config, questions)
         task = answering.make_task(config, model, batches, batches)
-        _, metrics = task.loss(params, batches.at(0, 0), jax.random.key(0))
+        _, metrics = jax.eval_shape(task.loss, params, batches.at(0, 0), jax.random.key(0))
         assert set(metrics) == names
     with pytest.raises(train.ConfigError, match="not for lstm"):
         small("lstm", supervision="facts")
