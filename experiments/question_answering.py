@@ -38,15 +38,23 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments import asking, datasets, plots, question_page, question_pictures, side_by_side
+from experiments import (
+    asking,
+    datasets,
+    plots,
+    question_answers,
+    question_page,
+    question_pictures,
+    side_by_side,
+)
 from experiments.command_line import CommonConfig, from_mapping
 from experiments.datasets.babi import TASKS, Question
 from experiments.question_pictures import Answered
-from experiments.question_readers import Architecture, AttentiveReader, Reading, SequenceReader
+from experiments.question_readers import Architecture, AttentiveReader, SequenceReader
 from experiments.questions import Language, Sentences, Sequences
 from experiments.side_by_side import SideBySide
 from experiments.vocabulary import Vocabulary
-from lstmjax import checkpoint, losses, parallel, train
+from lstmjax import checkpoint, parallel, train
 from lstmjax.metrics import Mean
 from lstmjax.nnx import Functional, functional
 from lstmjax.record import RecordError, Run
@@ -205,37 +213,9 @@ def make_batches(
     return tuple(SideBySide(sets, collate.length, collate, *rest) for sets in by_reader)
 
 
-def figures_of(
-    model: Functional, facts: bool, params: Params, batch: Any, key: Key | None
-) -> dict[str, Mean]:
-    """The sums of one reader's losses, of its errors, and of right answers for each task."""
-    reading: Reading = model.bind(params)(batch, key)
-    asked = batch.tasks > 0
-    right = known_answers(reading).argmax(axis=-1) == batch.answers
-    sums = {
-        "nll": Mean.of(losses.cross_entropy(reading.logits, batch.answers, asked), asked),
-        "error": Mean.of(~right, asked),
-    }
-    if facts:
-        sums["facts_nll"] = facts_loss(reading.weights, batch.facts)
-    return sums | {question_page.metric(task): Mean.of(right, batch.tasks == task) for task in TASKS}
-
-
-def known_answers(reading: Reading) -> jax.Array:
-    """Probabilities of the answers, of which ``<unk>``, number 0, is never given."""
-    return jax.nn.softmax(reading.logits.at[:, 0].set(-jnp.inf))
-
-
-def facts_loss(weights: Any, facts: Any) -> Mean:
-    """How far the first hops are from looking at a supporting fact each: negative log weights."""
-    hops = min(weights.shape[1], facts.shape[1])
-    seen = jnp.take_along_axis(weights[:, :hops], jnp.maximum(facts[:, :hops, None], 0), axis=-1)[..., 0]
-    return Mean.of(-jnp.log(seen + 1e-6), facts[:, :hops] >= 0)
-
-
 def make_task(config: Config, model: Functional, train_set: SideBySide, valid_set: SideBySide) -> train.Task:
     """The training task: the sum of the readers' losses, the errors of all on the validation set."""
-    readers = functools.partial(figures_of, model, config.supervision == "facts")
+    readers = functools.partial(question_answers.figures_of, model, config.supervision == "facts")
 
     def loss(params: Params, batches: Any, key: Key) -> tuple[jax.Array, train.Metrics]:
         found = side_by_side.apply(readers, params, train_set.groups, batches, key)
@@ -298,7 +278,7 @@ def run(config: Config, run: Run) -> None:
     plots.learning_curves(run, "error", run.path / "learning_curves.png", ylabel="share of wrong answers")
     question_pictures.draw_accuracies(figures, config.model, run.path / "tasks.png")
     (run.path / "tasks.md").write_text(question_page.per_task({"ours": figures}) + "\n", "utf-8")
-    answered = answers_of(model, params, language, test_set)
+    answered = question_answers.answers_of(model, params, language, test_set)
     question_pictures.write_wrong_answers(answered, run.path / "wrong_answers.txt")
     question_pictures.draw_attention(answered, run.path)
     run.finish(figures)
@@ -337,41 +317,6 @@ def save_language(folder: Path, language: Language) -> None:
     """Write words and answers."""
     language.words.save(folder / WORDS)
     language.answers.save(folder / ANSWERS)
-
-
-def answers_of(
-    model: Functional, params: Params, language: Language, batches: SideBySide[Question]
-) -> list[Answered]:
-    """What the readers answer to each question of their sets."""
-    read = jax.jit(lambda params, batch: _told(model, params, batch))
-    place = {
-        reader: (number, row)
-        for number, group in enumerate(batches.groups)
-        for row, reader in enumerate(group)
-    }
-    lots = {reader: batches.items(reader) for reader in place}
-    found = []
-    for groups in batches.once():
-        for reader, (number, row) in place.items():
-            own, batch = jax.tree.map(lambda leaf: leaf[reader], params), groups[number]  # noqa: B023
-            told = jax.device_get(read(own, jax.tree.map(lambda leaf: leaf[row], batch)))  # noqa: B023
-            found += [
-                _answered(told, line, question, language) for line, question in enumerate(next(lots[reader]))
-            ]
-    return found
-
-
-def _told(model: Functional, params: Params, batch: Any) -> Any:
-    reading: Reading = model.bind(params)(batch)
-    probabilities = known_answers(reading)
-    lengths = None if reading.weights is None else batch.story_lengths
-    return probabilities.argmax(axis=-1), probabilities.max(axis=-1), reading.weights, lengths
-
-
-def _answered(told: Any, line: int, question: Question, language: Language) -> Answered:
-    answers, confidences, weights, lengths = told
-    seen = None if weights is None else weights[line, :, : lengths[line]]
-    return Answered(question, language.answers.tokens[answers[line]], float(confidences[line]), seen)
 
 
 class Saved(NamedTuple):
@@ -422,7 +367,7 @@ def ask(arguments: Sequence[str]) -> None:
             collate = make_collate(saved.config, saved.language)
             length = collate.length(question)
             batches = SideBySide([[question]], collate.length, collate, 1, [(length,)], ((0,),))
-            (answered,) = answers_of(saved.model, params, saved.language, batches)
+            (answered,) = question_answers.answers_of(saved.model, params, saved.language, batches)
             return answered
 
         lines = sys.stdin if file is None else file.read_text("utf-8").splitlines()

@@ -72,6 +72,7 @@ SHARED_BY_EXPERIMENTS = {
     "pages",
     "peers",
     "plots",
+    "question_answers",
     "question_page",
     "question_pictures",
     "question_readers",

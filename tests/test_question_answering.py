@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import __main__ as program
-from experiments import asking, command_line, datasets, question_page, side_by_side
+from experiments import asking, command_line, datasets, question_answers, question_page, side_by_side
 from experiments import question_answering as answering
 from experiments.datasets.babi import TASKS, Question, words
 from experiments.question_pictures import Answered, written
@@ -97,12 +97,12 @@ def test_an_answer_that_training_did_not_have_is_never_right(questions):
     batch = answering.make_collate(config, language)([stranger], 4, 1)
     params["readout"]["bias"] = params["readout"]["bias"].at[:, 0].set(100.0)
     one = jax.tree.map(lambda leaf: leaf[0], params)
-    figures = jax.jit(functools.partial(answering.figures_of, model, False))(one, batch, None)
+    figures = jax.jit(functools.partial(question_answers.figures_of, model, False))(one, batch, None)
     assert float(figures["error"].compute()) == 1
     batches = SideBySide(
         [[stranger]], lambda _: 4, answering.make_collate(config, language), 1, [(4,)], ((0,),)
     )
-    (answered,) = answering.answers_of(model, params, language, batches)
+    (answered,) = question_answers.answers_of(model, params, language, batches)
     assert answered.answer in PLACES, "and nobody is told <unk>"
 
 
@@ -156,7 +156,7 @@ def test_the_figures_are_those_of_the_questions_one_by_one(model_name, readers, 
     model, language, batches, params = made(config, questions)
     task = answering.make_task(config, model, batches, batches)
     figures = train.evaluate(task.evaluate, params, task.valid())
-    answered = answering.answers_of(model, params, language, batches)
+    answered = question_answers.answers_of(model, params, language, batches)
     assert sorted(each.question for each in answered) == sorted(questions)
     assert figures["error"] == pytest.approx(1 - np.mean([each.right for each in answered]))
     for number in TASKS:
@@ -196,7 +196,7 @@ def test_an_optimizer_for_each_clips_each_by_its_own_norm():
 def test_supervision_by_facts_is_the_log_of_what_hops_give_them():
     weights = jnp.array([[[0.5, 0.5], [0.25, 0.75]], [[1.0, 0.0], [0.0, 1.0]]])
     facts = jnp.array([[1, 0, 1], [0, -1, -1]])
-    found = answering.facts_loss(weights, facts)
+    found = question_answers.facts_loss(weights, facts)
     assert float(found.weight) == 3
     assert float(found.total) == pytest.approx(-np.log(0.5) - np.log(0.25), abs=1e-4)
 
