@@ -121,7 +121,7 @@ class Config(CommonConfig):
             raise train.ConfigError(f"shares must rise from above 0 to 1, got {self.shares}.")
         if not 0 <= self.dropout < 1:
             raise train.ConfigError(f"dropout must lie in [0, 1), got {self.dropout}.")
-        if 2 * self.hidden % self.matches:
+        if self.model == "attention" and 2 * self.hidden % self.matches:
             raise train.ConfigError(
                 f"matches must divide two times hidden, got {self.matches} and {self.hidden}."
             )
