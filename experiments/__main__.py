@@ -20,6 +20,7 @@ EXPERIMENTS = {
     "speed": "the layer against Flax, Haiku, Equinox, Keras and PyTorch, side by side",
     "language_modeling": "the next word of an article, the next letter of a play",
     "machine_translation": "descriptions of photographs into German, with attention and beam search",
+    "question_answering": "what follows from a story: the twenty tasks of bAbI",
     "polyphonic_music": "the next frame of four-part chorales, folk tunes and piano music",
 }
 """One line for each experiment; the module of the same name has the rest."""

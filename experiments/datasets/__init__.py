@@ -62,6 +62,12 @@ def _translations(name: str, data_dir: str | Path | None) -> Splits[Any]:
     return translations.load(name, data_dir)
 
 
+def _babi(size: str, data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import babi  # noqa: PLC0415
+
+    return babi.load(size, data_dir)
+
+
 _ROLLS = "http://www-ens.iro.umontreal.ca/~boulanni/icml2012"
 _RESEARCH = "research use, as published with the paper"
 _ENCODINGS = "music in the public domain; encodings by permission, see music21's corpus/license.txt"
@@ -71,6 +77,7 @@ _CHAR_RNN = "https://github.com/karpathy/char-rnn"
 _MULTI30K = "https://github.com/multi30k/dataset"
 _TATOEBA = "https://www.manythings.org/anki"
 _NC, _BY = "CC BY-NC-SA 4.0", "CC BY 2.0 FR"
+_BABI = "https://research.facebook.com/downloads/babi"
 
 DATASETS: dict[str, Dataset] = {
     "jsb": Dataset("JSB Chorales", _RESEARCH, _ROLLS, partial(_piano_rolls, "jsb")),
@@ -85,6 +92,8 @@ DATASETS: dict[str, Dataset] = {
     "multi30k-2017": Dataset("Multi30k, test 2017", _NC, _MULTI30K, partial(_translations, "multi30k-2017")),
     "tatoeba-spa": Dataset("Tatoeba, Spanish", _BY, _TATOEBA, partial(_translations, "tatoeba-spa")),
     "tatoeba-fra": Dataset("Tatoeba, French", _BY, _TATOEBA, partial(_translations, "tatoeba-fra")),
+    "babi-1k": Dataset("bAbI v1.2, 1,000 questions a task", "CC BY 3.0", _BABI, partial(_babi, "1k")),
+    "babi-10k": Dataset("bAbI v1.2, 10,000 questions a task", "CC BY 3.0", _BABI, partial(_babi, "10k")),
 }
 
 
