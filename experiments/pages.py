@@ -86,12 +86,13 @@ def _summary_table() -> str:
 def _page(experiment: str, records: Sequence[Record]) -> str:
     about = benchmark(experiment)
     assert about is not None
-    parts = [f"# {about.title}", EXPERIMENTS[experiment].capitalize() + ".", about.note]
+    summary = EXPERIMENTS[experiment]
+    parts = [f"# {about.title}", f"{summary[:1].upper()}{summary[1:]}.", about.note]
     parts.append(f"Figures are `{about.metric}`, {about.unit}: mean ± sample standard deviation over seeds.")
     for group, title in about.groups.items():
-        parts.append(f"## {title}")
         own = [record for record in records if record.config[about.group_by] == group]
-        parts += [_comparison(about, group, own), _commands(own)]
+        comparison = _comparison(about, group, own)
+        parts += [f"## {title}", comparison, _commands(own)] if comparison else []
     parts.append("Built by `make pages` from the records in this folder.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
