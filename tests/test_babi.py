@@ -7,7 +7,7 @@ import tarfile
 import pytest
 
 from experiments import datasets
-from experiments.datasets import DataError, babi, files
+from experiments.datasets import DataError, babi
 
 STORIES = """1 Mary moved to the bathroom.
 2 Where is Mary? \tbathroom\t1
@@ -20,11 +20,8 @@ STORIES = """1 Mary moved to the bathroom.
 
 
 @pytest.fixture(scope="module", name="real")
-def _real():
-    folder = files.data_folder() / "babi"
-    if not any((folder / file.name).exists() for file in (babi.PUBLISHED, babi.PACKED["1k"])):
-        pytest.skip(f"bAbI is not in {folder}")
-    return datasets.load("babi-1k")
+def _real(real_data):
+    return datasets.load("babi-1k", real_data)
 
 
 def test_sentences_questions_lists_and_facts():
@@ -72,8 +69,8 @@ def test_answers_that_are_lists_stay_whole(real):
     assert answers[19] <= {f"{one},{other}" for one in "news" for other in "news"}
 
 
-def test_the_validation_part_is_the_end_of_the_published_one_and_shares_no_story(real):
-    packed = files.data_folder() / "babi" / babi.PACKED["1k"].name
+def test_the_validation_part_is_the_end_of_the_published_one_and_shares_no_story(real, real_data):
+    packed = real_data / "babi" / babi.PACKED["1k"].name
     text = babi._read(packed, "en", set())[17, "train"] if packed.exists() else pytest.skip("not packed so")
     stories = list(babi.parse(text, 17))
     ours = [each for each in real.train if each.task == 17]

@@ -212,13 +212,14 @@ def test_facts_are_used_only_if_they_are_asked_for(questions):
         small("lstm", supervision="facts")
 
 
-def run_quickly(folder, *flags):
-    return command_line.main("question_answering", answering, ["--quick", "--runs", str(folder), *flags])
+def run_quickly(folder, data, *flags):
+    places = ["--runs", str(folder), "--data-dir", str(data)]
+    return command_line.main("question_answering", answering, ["--quick", *places, *flags])
 
 
 @pytest.fixture(scope="module", name="quick_run")
-def _quick_run(tmp_path_factory):
-    return run_quickly(tmp_path_factory.mktemp("runs"))
+def _quick_run(tmp_path_factory, real_data):
+    return run_quickly(tmp_path_factory.mktemp("runs"), real_data)
 
 
 def test_a_run_writes_what_it_promises(quick_run):
@@ -252,8 +253,8 @@ def test_ask_answers_from_a_file_and_names_unknown_words(quick_run, tmp_path, ca
     assert said[-1] == "there is no story yet"
 
 
-def test_a_run_of_single_readers_is_asked_by_task(tmp_path, capsys):
-    run = run_quickly(tmp_path, "--model", "lstm", "--train.steps", "4")
+def test_a_run_of_single_readers_is_asked_by_task(tmp_path, real_data, capsys):
+    run = run_quickly(tmp_path, real_data, "--model", "lstm", "--train.steps", "4")
     told = tmp_path / "story.txt"
     told.write_text("Mary went to the office.\nWhere is Mary?\n")
     arguments = ["question_answering", "ask", "--run", str(run.path), "--file", str(told)]
