@@ -170,6 +170,6 @@ BENCHMARK = Benchmark(
     "here are of one row again. Of Shakespeare, cut at 90 and 95 per cent, the records have the nats per "
     "character as `valid_nll` and `test_nll`. The paper divides the medium size's rate by 1.2 after each "
     "epoch; 0.8 is the factor of later implementations. A fine-tuned run's minutes are of its own training "
-    "alone. wikitext2-small has two epochs of the recipe's thirteen, one of them at the full rate; ptb-rnn and "
+    "alone. wikitext2-small has two epochs of the recipe's thirteen, one at the full rate; ptb-rnn and "
     "ptb-gru have eight, at a rate that was not searched for. Minutes are of cores that other work shared.",
 )
