@@ -25,6 +25,7 @@ from flax import nnx
 from jaxtyping import Bool, Float, Int
 
 import lstmjax
+from experiments.command_line import check_numbers
 from experiments.language_model import (
     CELLS,
     Architecture,
@@ -38,7 +39,6 @@ from lstmjax import initializers, regularizers
 from lstmjax.metrics import Mean
 from lstmjax.nnx import Functional, Recurrent
 from lstmjax.streams import Window
-from lstmjax.train import ConfigError
 from lstmjax.types import Array, Key, Params, State
 
 
@@ -64,14 +64,13 @@ class AWDConfig:
     """What part of each parameter SGD adds to its gradient, after clipping."""
 
     def __post_init__(self) -> None:
-        if self.embedding < 1:
-            raise ConfigError(f"awd.embedding must be at least 1, got {self.embedding}.")
-        for name in ("input_dropout", "hidden_dropout", "embedding_dropout", "weight_drop"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"awd.{name} must lie in [0, 1), got {getattr(self, name)}.")
-        for name in ("alpha", "beta", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"awd.{name} must not be negative, got {getattr(self, name)}.")
+        check_numbers(
+            self,
+            positive=("embedding",),
+            not_negative=("alpha", "beta", "weight_decay"),
+            rates=("input_dropout", "hidden_dropout", "embedding_dropout", "weight_drop"),
+            within="awd.",
+        )
 
 
 class AWDLanguageModel(nnx.Module):

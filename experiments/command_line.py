@@ -142,6 +142,50 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any]) -> Config:
     return kind(**{name: _from_json(hints[name], value) for name, value in values.items()})
 
 
+def check_numbers(
+    config: Any,
+    positive: Sequence[str] = (),
+    not_negative: Sequence[str] = (),
+    rates: Sequence[str] = (),
+    within: str = "",
+) -> None:
+    """Raise ConfigError unless numbers of a config are in their range; those that are None are not checked.
+
+    Args:
+      config: a dataclass.
+      positive: names of fields that must be at least 1.
+      not_negative: of fields that must be at least 0.
+      rates: of fields that must be from 0 to below 1.
+      within: what stands before a name on the command line.
+    """
+    ranges = (
+        (positive, "must be at least 1", lambda value: value >= 1),
+        (not_negative, "must not be negative", lambda value: value >= 0),
+        (rates, "must lie in [0, 1)", lambda value: 0 <= value < 1),
+    )
+    for names, demand, holds in ranges:
+        for name in names:
+            value = getattr(config, name)
+            if value is not None and not holds(value):
+                raise ConfigError(f"{within}{name} {demand}, got {value}.")
+
+
+def output_of(run: Path, name: str, otherwise: str = "") -> Path:
+    """A file that a run writes when it is done.
+
+    Args:
+      run: the run's folder.
+      name: of the file.
+      otherwise: another reason why it may not be there, for the error.
+
+    Raises:
+      RecordError: it is not there.
+    """
+    if not (run / name).is_file():
+        raise RecordError(f"{run} has no {name}: the run has not finished{otherwise}.")
+    return run / name
+
+
 def _from_json(hint: Any, value: Any) -> Any:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         if value is None:

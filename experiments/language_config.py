@@ -2,10 +2,12 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
+from experiments import recipes
 from experiments.awd_lstm import AWDConfig
-from experiments.command_line import CommonConfig, from_mapping
+from experiments.command_line import CommonConfig, check_numbers, from_mapping
+from experiments.recipes import Recipe
 from lstmjax import train
 from lstmjax.record import Run
 
@@ -60,28 +62,15 @@ class Config(CommonConfig):
     """Of size awd alone."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "layers", "batch_size", "window", "sample_tokens"):
-            if getattr(self, name) < 1:
-                raise train.ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("init_scale", "decay_after", "epochs", "limit", "samples", "temperature"):
-            if getattr(self, name) < 0:
-                raise train.ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
-        if not 0 <= self.dropout < 1:
-            raise train.ConfigError(f"dropout must lie in [0, 1), got {self.dropout}.")
+        check_numbers(
+            self,
+            positive=("hidden", "layers", "batch_size", "window", "sample_tokens"),
+            not_negative=("init_scale", "decay_after", "epochs", "limit", "samples", "temperature"),
+            rates=("dropout",),
+        )
         for name in ("decay", "top_p"):
             if not 0 < getattr(self, name) <= 1:
                 raise train.ConfigError(f"{name} must lie in (0, 1], got {getattr(self, name)}.")
-
-
-class Recipe(NamedTuple):
-    """Defaults that belong to a choice."""
-
-    when: dict[str, Any]
-    """The config values that it belongs to."""
-    config: dict[str, Any]
-    """Config values that differ from the defaults."""
-    train: dict[str, Any]
-    """Values of the training config that differ from `TRAIN`."""
 
 
 TRAIN = train.TrainConfig(steps=0, learning_rate=1.0, clip_norm=5.0, log_every=100, checkpoint_every=1000)
@@ -124,7 +113,7 @@ RECIPES = (
     ),
     Recipe({"size": "awd", "quick": True}, {"awd": AWDConfig(embedding=16)}, {"evaluate_every": 10}),
 )
-"""Taken one after the other, where they belong to what is chosen by then. Small is what `Config` has."""
+"""Small is what `Config` has."""
 
 
 def preset(config: Config) -> Config:
@@ -134,12 +123,7 @@ def preset(config: Config) -> Config:
     """
     if config.finetune is not None:
         return finetuning(config.finetune)
-    config = dataclasses.replace(config, train=TRAIN)
-    for recipe in RECIPES:
-        if all(getattr(config, name) == value for name, value in recipe.when.items()):
-            settings = dataclasses.replace(config.train, **recipe.train)
-            config = dataclasses.replace(config, **recipe.config, train=settings)
-    return config
+    return recipes.take(config, TRAIN, RECIPES)
 
 
 def finetuning(path: Path) -> Config:
@@ -155,20 +139,3 @@ def finetuning(path: Path) -> Config:
     return dataclasses.replace(
         config, finetune=path, resume=None, train=dataclasses.replace(config.train, mean_from_start=True)
     )
-
-
-def training_config(config: Config, steps_per_epoch: int) -> train.TrainConfig:
-    """The training config, with the steps of its epochs if these say how many there are.
-
-    Raises:
-      ConfigError: both epochs and steps say it.
-    """
-    if not config.epochs:
-        return config.train
-    if config.train.steps:
-        raise train.ConfigError(
-            f"--epochs {config.epochs} and --train.steps {config.train.steps} both say how long to train: "
-            "give --epochs 0 with --train.steps."
-        )
-    steps = config.epochs * steps_per_epoch
-    return dataclasses.replace(config.train, steps=steps, evaluate_every=steps_per_epoch)

@@ -46,7 +46,7 @@ from experiments import plots, unit_pictures
 from experiments.benchmark import Benchmark, Published
 from experiments.corpus import Corpus, evaluation_windows, line_end, load_corpus, written
 from experiments.language_commands import COMMANDS
-from experiments.language_config import Config, preset, training_config
+from experiments.language_config import Config, preset
 from experiments.language_model import initial_state, stream, unit_outputs
 from experiments.language_task import (
     MODEL,
@@ -58,6 +58,7 @@ from experiments.language_task import (
     training_stream,
 )
 from experiments.ngrams import KneserNey
+from experiments.recipes import training_config
 from experiments.vocabulary import Vocabulary
 from lstmjax import checkpoint, train
 from lstmjax.nnx import Functional

@@ -37,10 +37,11 @@ import numpy as np
 import tyro
 from jaxtyping import Int
 
-from experiments import datasets, plots
+from experiments import datasets, plots, recipes
 from experiments import translation_report as report
 from experiments.benchmark import Benchmark, Published
-from experiments.command_line import CommonConfig, from_mapping
+from experiments.command_line import CommonConfig, check_numbers, from_mapping, output_of
+from experiments.recipes import Recipe, training_config
 from experiments.subwords import Subwords
 from experiments.translation_model import (
     Architecture,
@@ -56,7 +57,7 @@ from experiments.translation_report import Translations
 from lstmjax import checkpoint, parallel, train
 from lstmjax.batching import PairBatches, Pairs, pad
 from lstmjax.nnx import Functional, functional
-from lstmjax.record import RecordError, Run
+from lstmjax.record import Run
 from lstmjax.types import Key, Params
 
 
@@ -108,15 +109,12 @@ class Config(CommonConfig):
     """Use only so many sentences of each split; 0 for all. Figures are then of no use."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "embedding", "layers", "batch_steps", "buckets", "max_pieces", "beams"):
-            if getattr(self, name) < 1:
-                raise train.ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("length_penalty", "coverage_penalty", "epochs", "limit"):
-            if (getattr(self, name) or 0) < 0:
-                raise train.ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
-        for name in ("dropout", "label_smoothing", "scheduled_sampling"):
-            if not 0 <= getattr(self, name) < 1:
-                raise train.ConfigError(f"{name} must lie in [0, 1), got {getattr(self, name)}.")
+        check_numbers(
+            self,
+            positive=("hidden", "embedding", "layers", "batch_steps", "buckets", "max_pieces", "beams"),
+            not_negative=("length_penalty", "coverage_penalty", "epochs", "limit"),
+            rates=("dropout", "label_smoothing", "scheduled_sampling"),
+        )
         if self.attention != "none" and self.hidden % 2:
             raise train.ConfigError(f"hidden must be even for two directions, got {self.hidden}.")
         other = (set(self.languages) - {"en"}).pop()
@@ -140,42 +138,26 @@ LENGTH_PENALTIES = (0.6, 0.8, 1.0, 1.2, 1.4)
 TATOEBA = {"es": "tatoeba-spa", "fr": "tatoeba-fra"}
 
 
-class Recipe(NamedTuple):
-    """Defaults that belong to a choice."""
-
-    when: dict[str, Any]
-    """The config values that it belongs to."""
-    config: dict[str, Any]
-    """Config values that differ from the defaults."""
-    train: dict[str, Any]
-    """Values of the training config that differ from `TRAIN`."""
-
-
 TRAIN = train.TrainConfig(
     steps=0, learning_rate=2e-3, schedule="cosine", warmup=200, averaging=0.998, log_every=50
 )
 """With steps of 0, the epochs say how many there are."""
 
 RECIPES = (
-    Recipe({"attention": "none"}, {"layers": 2}, {}),
-    Recipe({"dataset": "tatoeba"}, {"epochs": 10, "batch_steps": 2500}, {}),
+    Recipe({"attention": "none"}, {"layers": 2}),
+    Recipe({"dataset": "tatoeba"}, {"epochs": 10, "batch_steps": 2500}),
     Recipe(
         {"quick": True},
         {"hidden": 32, "embedding": 32, "vocabulary": 600, "buckets": 2, "epochs": 0, "limit": 300},
         {"steps": 60, "evaluate_every": 30, "log_every": 15, "warmup": 10},
     ),
 )
-"""Taken one after the other, where they belong to what is chosen by then."""
+"""Defaults that belong to choices, see `experiments.recipes`."""
 
 
 def preset(config: Config) -> Config:
     """The defaults that belong to the choices of data set, attention and ``--quick`` in ``config``."""
-    config = dataclasses.replace(config, train=TRAIN)
-    for recipe in RECIPES:
-        if all(getattr(config, name) == value for name, value in recipe.when.items()):
-            settings = dataclasses.replace(config.train, **recipe.train)
-            config = dataclasses.replace(config, **recipe.config, train=settings)
-    return config
+    return recipes.take(config, TRAIN, RECIPES)
 
 
 class Bitext(NamedTuple):
@@ -317,23 +299,6 @@ def make_task(
         monitor="-bleu",
         examine=examine,
     )
-
-
-def training_config(config: Config, steps_per_epoch: int) -> train.TrainConfig:
-    """The training config, with the steps of its epochs if these say how many there are.
-
-    Raises:
-      ConfigError: both epochs and steps say it.
-    """
-    if not config.epochs:
-        return config.train
-    if config.train.steps:
-        raise train.ConfigError(
-            f"--epochs {config.epochs} and --train.steps {config.train.steps} both say how long to train: "
-            "give --epochs 0 with --train.steps."
-        )
-    steps = config.epochs * steps_per_epoch
-    return dataclasses.replace(config.train, steps=steps, evaluate_every=steps_per_epoch)
 
 
 ROWS = 32
@@ -486,11 +451,10 @@ def load_run(path: Path) -> tuple[Config, Saved]:
       RecordError: there is no run, or it has not finished.
     """
     config = from_mapping(Config, Run.open(path).config)
-    if not (path / MODEL).is_file():
-        raise RecordError(f"{path} has no {MODEL}: the run has not finished.")
+    saved = output_of(path, MODEL)
     vocabularies = Vocabularies.load(path)
     model = make_model(config, vocabularies)
-    params = checkpoint.restore(path / MODEL, jax.eval_shape(model.init, jax.random.key(0)))
+    params = checkpoint.restore(saved, jax.eval_shape(model.init, jax.random.key(0)))
     return config, Saved(vocabularies, model, params)
 
 
@@ -500,9 +464,7 @@ def read_figures(run: Path) -> dict[str, float]:
     Raises:
       RecordError: it has not finished.
     """
-    if not (run / FIGURES).is_file():
-        raise RecordError(f"{run} has no {FIGURES}: the run has not finished.")
-    return report.read_figures(run / FIGURES)
+    return report.read_figures(output_of(run, FIGURES))
 
 
 def translate_lines(arguments: Sequence[str]) -> None:

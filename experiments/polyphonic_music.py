@@ -24,9 +24,8 @@ validation set is tested once. Cost and figures: `experiments/results/polyphonic
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -35,9 +34,10 @@ from flax import nnx
 from jaxtyping import Float, Int, UInt8
 
 import lstmjax
-from experiments import datasets, plots, rendering
+from experiments import datasets, plots, recipes, rendering
 from experiments.benchmark import Benchmark, Published
-from experiments.command_line import CommonConfig
+from experiments.command_line import CommonConfig, check_numbers
+from experiments.recipes import Recipe
 from lstmjax import losses, nade, train
 from lstmjax.batching import Padded, SequenceBatches, chunk
 from lstmjax.metrics import Mean
@@ -91,27 +91,14 @@ class Config(CommonConfig):
     """Of the generated pieces: 1 is the model itself, less takes likely notes more often."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "layers", "nade_units", "batch_size", "buckets", "sample_frames"):
-            if getattr(self, name) < 1:
-                raise train.ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("chunk_frames", "weight_noise", "limit", "samples"):
-            if getattr(self, name) < 0:
-                raise train.ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
-        if not 0 <= self.dropout < 1:
-            raise train.ConfigError(f"dropout must lie in [0, 1), got {self.dropout}.")
+        check_numbers(
+            self,
+            positive=("hidden", "layers", "nade_units", "batch_size", "buckets", "sample_frames"),
+            not_negative=("chunk_frames", "weight_noise", "limit", "samples"),
+            rates=("dropout",),
+        )
         if not self.temperature > 0:
             raise train.ConfigError(f"temperature must be above 0, got {self.temperature}.")
-
-
-class Recipe(NamedTuple):
-    """Defaults that belong to a choice."""
-
-    when: dict[str, Any]
-    """The config values that it belongs to."""
-    config: dict[str, Any]
-    """Config values that differ from the defaults."""
-    train: Mapping[str, Any] = MappingProxyType({})
-    """Values of the training config that differ from `TRAIN`."""
 
 
 TRAIN = train.TrainConfig(
@@ -132,7 +119,7 @@ RECIPES = (
         {"steps": 60, "evaluate_every": 30, "log_every": 15},
     ),
 )
-"""Taken one after the other, where they belong to what is chosen by then. Found on the validation sets."""
+"""Found on the validation sets."""
 
 FRAME_QUARTERS = {"chorales": 0.5, "jsb": 1.0, "nottingham": 0.5, "muse": 0.5, "piano": 0.5}
 """Length of a frame of each data set, in quarter notes."""
@@ -140,12 +127,7 @@ FRAME_QUARTERS = {"chorales": 0.5, "jsb": 1.0, "nottingham": 0.5, "muse": 0.5, "
 
 def preset(config: Config) -> Config:
     """The defaults that belong to the choices of data set, cell, head and ``--quick`` in ``config``."""
-    config = dataclasses.replace(config, train=TRAIN)
-    for recipe in RECIPES:
-        if all(getattr(config, name) == value for name, value in recipe.when.items()):
-            settings = dataclasses.replace(config.train, **recipe.train)
-            config = dataclasses.replace(config, **recipe.config, train=settings)
-    return config
+    return recipes.take(config, TRAIN, RECIPES)
 
 
 class MusicModel(nnx.Module):

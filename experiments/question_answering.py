@@ -30,7 +30,6 @@ import functools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -45,19 +44,21 @@ from experiments import (
     question_answers,
     question_page,
     question_pictures,
+    recipes,
     side_by_side,
 )
-from experiments.command_line import CommonConfig, from_mapping
+from experiments.command_line import CommonConfig, check_numbers, from_mapping, output_of
 from experiments.datasets.babi import TASKS, Question
 from experiments.question_pictures import Answered
 from experiments.question_readers import Architecture, AttentiveReader, SequenceReader
 from experiments.questions import Language, Sentences, Sequences
+from experiments.recipes import Recipe, training_config
 from experiments.side_by_side import SideBySide
 from experiments.vocabulary import Vocabulary
 from lstmjax import checkpoint, parallel, train
 from lstmjax.metrics import Mean
 from lstmjax.nnx import Functional, functional
-from lstmjax.record import RecordError, Run
+from lstmjax.record import Run
 from lstmjax.types import Key, Params
 
 
@@ -101,26 +102,10 @@ class Config(CommonConfig):
     """Use only so many questions of each task in each part; 0 for all. Figures are then of no use."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "hidden",
-            "embedding",
-            "layers",
-            "hops",
-            "matches",
-            "memory",
-            "longest",
-            "batch_size",
-            "groups",
-        ):
-            if getattr(self, name) < 1:
-                raise train.ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("epochs", "limit"):
-            if getattr(self, name) < 0:
-                raise train.ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
+        sizes = ("hidden", "embedding", "layers", "hops", "matches", "memory", "longest", "batch_size")
+        check_numbers(self, positive=(*sizes, "groups"), not_negative=("epochs", "limit"), rates=("dropout",))
         if sorted(self.shares) != list(self.shares) or self.shares[-1:] != (1.0,) or self.shares[0] <= 0:
             raise train.ConfigError(f"shares must rise from above 0 to 1, got {self.shares}.")
-        if not 0 <= self.dropout < 1:
-            raise train.ConfigError(f"dropout must lie in [0, 1), got {self.dropout}.")
         if self.model == "attention" and 2 * self.hidden % self.matches:
             raise train.ConfigError(
                 f"matches must divide two times hidden, got {self.matches} and {self.hidden}."
@@ -129,17 +114,6 @@ class Config(CommonConfig):
             raise train.ConfigError(
                 "supervision by facts is for a model that looks at sentences, not for lstm."
             )
-
-
-class Recipe(NamedTuple):
-    """Defaults that belong to a choice."""
-
-    when: dict[str, Any]
-    """The config values that it belongs to."""
-    config: dict[str, Any]
-    """Config values that differ from the defaults."""
-    train: Any = MappingProxyType({})
-    """Values of the training config that differ from `TRAIN`."""
 
 
 TRAIN = train.TrainConfig(
@@ -164,17 +138,12 @@ RECIPES = (
         {"steps": 8, "evaluate_every": 4, "log_every": 4},
     ),
 )
-"""Taken one after the other, where they belong to what is chosen by then. Found on the validation parts."""
+"""Found on the validation parts."""
 
 
 def preset(config: Config) -> Config:
     """The defaults that belong to the choices of model, size, readers and ``--quick`` in ``config``."""
-    config = dataclasses.replace(config, train=TRAIN)
-    for recipe in RECIPES:
-        if all(getattr(config, name) == value for name, value in recipe.when.items()):
-            settings = dataclasses.replace(config.train, **recipe.train)
-            config = dataclasses.replace(config, **recipe.config, train=settings)
-    return config
+    return recipes.take(config, TRAIN, RECIPES)
 
 
 Collate = Sentences | Sequences
@@ -292,23 +261,6 @@ def limited(questions: Sequence[Question], limit: int) -> tuple[Question, ...]:
     return tuple(each for task in TASKS for each in [each for each in questions if each.task == task][:limit])
 
 
-def training_config(config: Config, steps_per_epoch: int) -> train.TrainConfig:
-    """The training config, with the steps of its epochs if these say how many there are.
-
-    Raises:
-      ConfigError: both epochs and steps say it.
-    """
-    if not config.epochs:
-        return config.train
-    if config.train.steps:
-        raise train.ConfigError(
-            f"--epochs {config.epochs} and --train.steps {config.train.steps} both say how long to train: "
-            "give --epochs 0 with --train.steps."
-        )
-    steps = config.epochs * steps_per_epoch
-    return dataclasses.replace(config.train, steps=steps, evaluate_every=steps_per_epoch)
-
-
 MODEL, WORDS, ANSWERS = "model.safetensors", "words.json", "answers.json"
 """Files in a run's folder: the best parameters of all readers; words and answers, in order."""
 
@@ -335,13 +287,12 @@ def load_run(path: Path) -> Saved:
       RecordError: there is no run, or it has no model: it has not finished.
     """
     config = from_mapping(Config, Run.open(path).config)
-    if not (path / MODEL).is_file():
-        raise RecordError(f"{path} has no {MODEL}: the run has not finished.")
+    saved = output_of(path, MODEL)
     language = Language(Vocabulary.load(path / WORDS), Vocabulary.load(path / ANSWERS))
     model = make_model(config, language)
     readers = len(TASKS) if config.readers == "single" else 1
     shapes = jax.eval_shape(side_by_side.init(model, readers), jax.random.key(0))
-    return Saved(config, language, model, checkpoint.restore(path / MODEL, shapes))
+    return Saved(config, language, model, checkpoint.restore(saved, shapes))
 
 
 def ask(arguments: Sequence[str]) -> None:

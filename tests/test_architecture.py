@@ -81,6 +81,7 @@ SHARED_BY_EXPERIMENTS = {
     "question_pictures",
     "question_readers",
     "questions",
+    "recipes",
     "rendering",
     "side_by_side",
     "speed_page",

@@ -14,11 +14,11 @@ from experiments import __main__ as program
 from experiments import (
     command_line,
     datasets,
-    language_config,
     language_model,
     language_speed,
     language_task,
     pages,
+    recipes,
     unit_pictures,
 )
 from experiments import corpus as corpora
@@ -172,12 +172,12 @@ def test_all_parameters_start_uniform(corpus):
 
 def test_epochs_and_steps_do_not_both_say_how_long():
     config = lm.preset(lm.Config())
-    settings = language_config.training_config(config, steps_per_epoch=7)
+    settings = recipes.training_config(config, steps_per_epoch=7)
     assert (settings.steps, settings.evaluate_every) == (13 * 7, 7)
     both = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=5))
     with pytest.raises(train.ConfigError, match=r"--epochs 13 and --train.steps 5 both say"):
-        language_config.training_config(both, 7)
-    assert language_config.training_config(dataclasses.replace(both, epochs=0), 7).steps == 5
+        recipes.training_config(both, 7)
+    assert recipes.training_config(dataclasses.replace(both, epochs=0), 7).steps == 5
 
 
 def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(corpus, tmp_path):
