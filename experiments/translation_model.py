@@ -347,7 +347,7 @@ def _translate(
         END,
         max_length,
         search.beams,
-        lambda lengths: ((5 + lengths) / 6) ** length_penalty,
+        decoding.gnmt_length_penalty(length_penalty),
         coverage=lambda state: state[1],
         coverage_penalty=search.coverage_penalty,
         coverage_mask=mask,

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from lstmjax.checks import check_sizes
 from lstmjax.decoding_core import Start, Step, before_end, dtype_of_logits, first_tokens, log_probabilities
@@ -28,8 +28,8 @@ class Hypotheses(NamedTuple):
     """``[batch, beams]``: what they are ordered by; minus infinity if empty."""
 
 
-def gnmt_length_penalty(alpha: float) -> LengthPenalty:
-    r""":math:`((5 + l) / 6)^\alpha` (Wu et al. 2016, arXiv:1609.08144, equation 14)."""
+def gnmt_length_penalty(alpha: float | Float[Array, ""]) -> LengthPenalty:
+    r""":math:`((5 + l) / 6)^\alpha` (Wu et al. 2016, arXiv:1609.08144, equation 14); alpha may be traced."""
     return lambda lengths: ((5 + lengths) / 6) ** alpha
 
 
