@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.__main__ import EXPERIMENTS
 from experiments.benchmark import Benchmark
-from experiments.tables import table
+from experiments.tables import by_label, commands, table
 from lstmjax.catalogue import CELLS
 from lstmjax.record import Record, Summary, load_records, summarize
 
@@ -92,14 +92,14 @@ def _page(experiment: str, records: Sequence[Record]) -> str:
     for group, title in about.groups.items():
         own = [record for record in records if record.config[about.group_by] == group]
         comparison = _comparison(about, group, own)
-        parts += [f"## {title}", comparison, _commands(own)] if comparison else []
+        parts += [f"## {title}", comparison, commands(own)] if comparison else []
     parts.append("Built by `make pages` from the records in this folder.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _comparison(about: Benchmark, group: str, records: Sequence[Record]) -> str:
     rows = [["model", about.metric, "validation", "seeds", "parameters", "minutes (median)", "device"]]
-    for label, chosen in _by_label(records).items():
+    for label, chosen in by_label(records).items():
         valid = _figure(chosen, re.sub(r"test\d*", "valid", about.metric))
         parameters = f"{chosen[0].metrics['parameters']:,.0f}"
         figures = [_figure(chosen, about.metric), valid, _seeds(chosen), parameters, _minutes(chosen)]
@@ -110,16 +110,6 @@ def _comparison(about: Benchmark, group: str, records: Sequence[Record]) -> str:
         if published.group == group
     ]
     return table(rows) if len(rows) > 1 else ""
-
-
-def _commands(records: Sequence[Record]) -> str:
-    lines = [f"{chosen[0].command}   # {label}" for label, chosen in _by_label(records).items()]
-    return "\n".join(["```sh", *lines, "```"]) if lines else ""
-
-
-def _by_label(records: Sequence[Record]) -> dict[str, list[Record]]:
-    labels = dict.fromkeys(record.label for record in records)
-    return {label: [record for record in records if record.label == label] for label in labels}
 
 
 def _figure(records: Sequence[Record], metric: str) -> str:

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from experiments.datasets.babi import TASKS
-from experiments.tables import table
+from experiments.tables import by_label, commands, table
 from lstmjax.record import Record
 
 LSTM = (50, 20, 20, 61, 70, 48, 49, 45, 64, 44, 72, 74, 94, 27, 21, 23, 51, 52, 8, 91)
@@ -38,17 +38,16 @@ def readme(records: Sequence[Record]) -> str:
     ]
     failed = sum(value < 100 * FAILED for value in LSTM)
     rows.append([PAPERS["lstm"], f"{statistics.mean(LSTM):.0f}", str(failed), "", ""])
-    rows += [_mean_row(label, own) for label, own in _by_label(records).items() if label.startswith("lstm")]
+    rows += [_mean_row(label, own) for label, own in by_label(records).items() if label.startswith("lstm")]
     rows.append([PAPERS["attention"], f"about {MEMORY_NETWORK:.0f}", "", "", ""])
     rows += [
-        _mean_row(label, own) for label, own in _by_label(records).items() if not label.startswith("lstm")
+        _mean_row(label, own) for label, own in by_label(records).items() if not label.startswith("lstm")
     ]
     return table(rows)
 
 
 def page(records: Sequence[Record]) -> str:
     """The page of all records."""
-    by_label = _by_label(records)
     parts = [
         "# Question answering",
         "The twenty tasks of bAbI v1.2 in English: accuracy on the 1,000 test questions of each task, in per "
@@ -56,11 +55,11 @@ def page(records: Sequence[Record]) -> str:
         "validation part, a tenth of the training part, was tested once; supporting facts were not used.",
         readme(records),
         "## Task by task",
-        per_task({label: _means(own) for label, own in by_label.items()}),
+        per_task({label: _means(own) for label, own in by_label(records).items()}),
         "Minutes are of two cores that other work shared. The mean of the memory network is what its paper "
         "has for three hops with all tasks trained jointly, rounded. It chose the best of ten runs by their "
         "training error; our figures are of one run for each seed.",
-        "\n".join(["```sh", *(f"{own[0].command}   # {label}" for label, own in by_label.items()), "```"]),
+        commands(records),
         SIDE_BY_SIDE,
         "Built by `make pages` from the records in this folder.",
     ]
@@ -68,16 +67,12 @@ def page(records: Sequence[Record]) -> str:
 
 
 SIDE_BY_SIDE = (
-    "The readers of single tasks are trained side by side in one step, in groups that `jax.vmap` runs "
-    "as one. On CPU a vmap over models gained nothing: the native code of the LSTM takes several models "
-    "one after the other, and the shorter stories of a group are padded to the longest. With batches of "
-    "32 questions and 64 units, a step of all twenty took 0.42, 0.94 and 1.44 seconds (short, middle "
-    "and long stories) in three groups, and 0.19, 0.37 and 0.64 seconds in twenty groups of one, each "
-    "with a length of its own; only compiling is quicker in groups, 20 to 30 seconds a shape against "
-    "80. So the recorded runs have groups of one (`--groups 20`); `python -m experiments "
-    "question_answering speed` measures it again."
+    "The readers of single tasks are trained side by side in one step, in groups that `jax.vmap` runs as "
+    "one; by default each is a group of its own (`--groups 20`). On CPU the native code of the LSTM takes "
+    "the models of a group one after the other, and their shorter stories are padded to the longest: "
+    "`python -m experiments question_answering speed` measures what larger groups take beside that."
 )
-"""What training by vmap gained: measured on two cores that other work shared, the least of several steps."""
+"""What training by vmap is for."""
 
 
 def per_task(columns: Mapping[str, Mapping[str, float]]) -> str:
@@ -109,8 +104,3 @@ def _mean_row(label: str, records: Sequence[Record]) -> list[str]:
 def _means(records: Sequence[Record]) -> dict[str, float]:
     names = [*map(metric, TASKS), "mean_accuracy"]
     return {name: statistics.mean(record.metrics[name] for record in records) for name in names}
-
-
-def _by_label(records: Sequence[Record]) -> dict[str, list[Record]]:
-    labels = dict.fromkeys(record.label for record in records)
-    return {label: [record for record in records if record.label == label] for label in labels}
