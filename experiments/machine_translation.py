@@ -41,6 +41,7 @@ from experiments import datasets, plots, recipes
 from experiments import translation_report as report
 from experiments.benchmark import Benchmark, Published
 from experiments.command_line import CommonConfig, check_numbers, from_mapping, output_of
+from experiments.datasets import translations
 from experiments.recipes import Recipe, training_config
 from experiments.subwords import Subwords
 from experiments.translation_model import (
@@ -188,7 +189,10 @@ def load_corpus(config: Config) -> Corpus:
 
     if config.dataset == "multi30k":
         splits = load("multi30k")
-        tests = {"test2016": splits.test, "test2017": load("multi30k-2017").test}
+        tests = {
+            "test2016": splits.test,
+            "test2017": translations.multi30k("test_2017_flickr", config.data_dir),
+        }
     else:
         other = (set(config.languages) - {"en"}).pop()
         splits = load(TATOEBA[other])

@@ -68,7 +68,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Splits[Translated]:
     """
     if name in ("multi30k", "multi30k-2017"):
         parts = ("train", "val", f"test_{name.partition('-')[2] or 2016}_flickr")
-        return Splits(*(_multi30k(part, data_dir) for part in parts))
+        return Splits(*(multi30k(part, data_dir) for part in parts))
     if name == "tatoeba-spa":
         return split_by_hash(pairs(read(SPANISH, data_dir), "es", SPANISH.name))
     if name == "tatoeba-fra":
@@ -88,7 +88,12 @@ def multi30k_file(part: str, language: str) -> DataFile:
     return DataFile("multi30k", name, f"{_MULTI30K}/{name}", _SHA256[part, language])
 
 
-def _multi30k(part: str, data_dir: str | Path | None) -> tuple[Translated, ...]:
+def multi30k(part: str, data_dir: str | Path | None = None) -> tuple[Translated, ...]:
+    """Load one part of Multi30k (train, val, test_2016_flickr, test_2017_flickr).
+
+    Raises:
+        DataError: a file is missing or damaged, or its lines are not as many in all languages.
+    """
     columns = []
     for language in _LANGUAGES:
         path = fetch(multi30k_file(part, language), data_dir)
