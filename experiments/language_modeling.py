@@ -40,6 +40,7 @@ import math
 
 import jax
 import numpy as np
+import optax
 from jaxtyping import Int
 
 from experiments import plots, unit_pictures
@@ -101,7 +102,7 @@ def learn(config: Config, corpus: Corpus, run: Run) -> dict[str, float]:
 
     params = fit.best.params
     checkpoint.save(run.path / MODEL, params)
-    figures = {"parameters": float(sum(leaf.size for leaf in jax.tree.leaves(params)))}
+    figures = {"parameters": float(optax.tree.size(params))}
     for name, tokens in (("valid", corpus.valid), ("test", corpus.test)):
         windows = evaluation_windows(tokens, corpus.vocabulary, rows=1, window=EVALUATION_WINDOW)
         metrics = train.evaluate_sequence(task.evaluate, params, initial_state(model, 1), windows)

@@ -34,6 +34,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
+import optax
 import tyro
 from jaxtyping import Int
 
@@ -118,7 +119,7 @@ class Config(CommonConfig):
         )
         if self.attention != "none" and self.hidden % 2:
             raise train.ConfigError(f"hidden must be even for two directions, got {self.hidden}.")
-        other = (set(self.languages) - {"en"}).pop()
+        other = self.beside_english
         if other not in LANGUAGES[self.dataset]:
             known = ", ".join(LANGUAGES[self.dataset])
             raise train.ConfigError(f"{self.dataset} has English and {known}, and no pair {self.pair}.")
@@ -128,6 +129,11 @@ class Config(CommonConfig):
         """Source and target."""
         source, target = self.pair.split("-")
         return source, target
+
+    @property
+    def beside_english(self) -> str:
+        """The one that is not English."""
+        return (set(self.languages) - {"en"}).pop()
 
 
 LANGUAGES = {"multi30k": ("de", "fr"), "tatoeba": ("es", "fr")}
@@ -194,8 +200,7 @@ def load_corpus(config: Config) -> Corpus:
             "test2017": translations.multi30k("test_2017_flickr", config.data_dir),
         }
     else:
-        other = (set(config.languages) - {"en"}).pop()
-        splits = load(TATOEBA[other])
+        splits = load(TATOEBA[config.beside_english])
         tests = {"test": splits.test}
     return Corpus(
         bitext(splits.train), bitext(splits.valid), {name: bitext(part) for name, part in tests.items()}
@@ -370,7 +375,7 @@ def run(config: Config, run: Run) -> None:
 
     saved = saved._replace(params=fit.best.params)
     checkpoint.save(run.path / MODEL, saved.params)
-    figures = {"parameters": float(sum(leaf.size for leaf in jax.tree.leaves(saved.params)))}
+    figures = {"parameters": float(optax.tree.size(saved.params))}
     metrics = train.evaluate(task.evaluate, saved.params, task.valid())
     figures |= {f"valid_{name}": value for name, value in metrics.items()}
     figures |= {"best_step": float(fit.best.step), "steps": float(fit.state.step)}

@@ -30,6 +30,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 from jaxtyping import Float, Int, UInt8
 
@@ -286,7 +287,7 @@ def run(config: Config, run: Run) -> None:
     fit = train.fit(task, config.train, run)
 
     params = fit.best.params
-    figures = {"parameters": float(sum(leaf.size for leaf in jax.tree.leaves(params)))}
+    figures = {"parameters": float(optax.tree.size(params))}
     for name in ("valid", "test"):
         batches = evaluation_batches(with_start_frame(getattr(splits, name)), config)
         metrics = train.evaluate(task.evaluate, params, batches)

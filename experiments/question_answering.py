@@ -35,6 +35,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import tyro
 
 from experiments import (
@@ -234,7 +235,7 @@ def run(config: Config, run: Run) -> None:
 
     params = fit.best.params
     checkpoint.save(run.path / MODEL, params)
-    figures = {"parameters": float(sum(leaf.size for leaf in jax.tree.leaves(params)))}
+    figures = {"parameters": float(optax.tree.size(params))}
     figures |= {"best_step": float(fit.best.step), "steps": float(fit.state.step)}
     for prefix, batches in (("", test_set), ("valid_", valid_set)):
         found = train.evaluate(task.evaluate, params, batches.once())

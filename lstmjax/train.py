@@ -465,7 +465,7 @@ def _finite(figures: dict[str, float], step: int) -> dict[str, float]:
 
 
 def _headline(state: TrainState, start: int) -> str:
-    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    count = optax.tree.size(state.params)
     device = jax.devices()[0]
     resumed = f", resumed after step {start}" if start else ""
     return f"{count:,} parameters on {jax.device_count()} {device.device_kind} device{resumed}"
