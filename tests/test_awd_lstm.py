@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from resuming import assert_resumes
 
 from experiments import __main__ as program
 from experiments import adaptive_evaluation, awd_lstm, command_line, language_model, language_task
@@ -253,19 +254,8 @@ def test_a_run_resumes_in_the_middle_of_an_epoch_to_the_same_bits(corpus, tmp_pa
         steps=20, learning_rate=30.0, clip_norm=0.25, nonmonotone=1, evaluate_every=3, checkpoint_every=5
     )
     optimizer = language_task.make_optimizer(dataclasses.replace(config, train=settings), steps_per_epoch=9)
-
-    def failing(seed, step):
-        if step == stop_at:
-            raise KeyboardInterrupt
-        return task.batch(seed, step)
-
-    runs = [Run.create(tmp_path, "language", {}, seed=1, command="test") for _ in range(2)]
-    whole = train.fit(task, settings, runs[0], optimizer)
-    with pytest.raises(KeyboardInterrupt):
-        train.fit(dataclasses.replace(task, batch=failing), settings, runs[1], optimizer)
-    resumed = train.fit(task, settings, Run.open(runs[1].path), optimizer)
-    jax.tree.map(np.testing.assert_array_equal, whole, resumed)
-    assert int(whole.state.averaged) > 1, "the mean began, too"
+    resumed = assert_resumes(task, settings, stop_at, tmp_path, optimizer)
+    assert int(resumed.state.averaged) > 1, "the mean began, too"
 
 
 @pytest.mark.parametrize("cell", ["gru", "rnn"])

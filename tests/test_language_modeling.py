@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from resuming import assert_resumes
 
 from experiments import __main__ as program
 from experiments import (
@@ -27,7 +28,7 @@ from experiments.datasets import text
 from experiments.datasets.files import DataError
 from experiments.vocabulary import Vocabulary
 from lstmjax import train
-from lstmjax.record import Run, load_records
+from lstmjax.record import load_records
 
 SONNET = """shall i compare thee to a summer's day
 thou art more lovely and more temperate
@@ -187,21 +188,8 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(corpus
     settings = train.TrainConfig(
         steps=12, learning_rate=1.0, clip_norm=5.0, evaluate_every=4, log_every=1, checkpoint_every=5
     )
-
-    def failing(seed, step):
-        if step == 8:
-            raise KeyboardInterrupt
-        return task.batch(seed, step)
-
-    runs = [Run.create(tmp_path, "language", {}, seed=1, command="test") for _ in range(2)]
-    whole = train.fit(task, settings, runs[0], optimizer)
-    with pytest.raises(KeyboardInterrupt):
-        train.fit(dataclasses.replace(task, batch=failing), settings, runs[1], optimizer)
-    resumed = train.fit(task, settings, Run.open(runs[1].path), optimizer)
-    jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+    resumed = assert_resumes(task, settings, 8, tmp_path, optimizer)
     assert any(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(resumed.state.carry))
-    logged = [[(entry.step, entry.metrics) for entry in run.metrics()] for run in runs]
-    assert logged[0] == logged[1]
 
 
 def test_training_learns_the_text(corpus):

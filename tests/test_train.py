@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 import safetensors.numpy
+from resuming import assert_resumes, assert_same_bits
 
 import lstmjax
 from lstmjax import train
@@ -62,10 +63,6 @@ def new_run(folder):
     return Run.create(folder, "waves", {}, seed=CONFIG.seed, command="test")
 
 
-def assert_same_bits(one, other):
-    jax.tree.map(np.testing.assert_array_equal, one, other)
-
-
 def test_a_figure_that_is_to_become_large_decides_with_a_minus_before_its_name():
     seen = []
 
@@ -96,23 +93,8 @@ def test_training_lowers_the_loss_and_keeps_the_best():
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 7])
-def test_a_resumed_run_gives_the_same_bits(tmp_path, stop_at, monkeypatch):
-    task = make_task()
-    whole_run = new_run(tmp_path)
-    whole = train.fit(task, CONFIG, whole_run)
-
-    def failing_batch(seed, step):
-        if step == stop_at:
-            raise KeyboardInterrupt
-        return task.batch(seed, step)
-
-    run = new_run(tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        train.fit(dataclasses.replace(task, batch=failing_batch), CONFIG, run)
-    resumed = train.fit(task, CONFIG, Run.open(run.path))
-    assert_same_bits(whole, resumed)
-    logged = [[(e.step, e.kind, e.metrics) for e in r.metrics()] for r in (whole_run, run)]
-    assert logged[0] == logged[1]
+def test_a_resumed_run_gives_the_same_bits(tmp_path, stop_at):
+    assert_resumes(make_task(), CONFIG, stop_at, tmp_path)
 
 
 def test_a_finished_run_resumed_does_nothing_more(tmp_path):
@@ -303,18 +285,7 @@ def test_an_evaluation_in_order_begins_with_its_own_carry_each_time():
 
 
 def test_a_run_with_a_carry_resumes_to_the_same_bits(tmp_path):
-    whole = train.fit(sequential_task(), CONFIG, new_run(tmp_path))
-
-    def failing_batch(seed, step):
-        if step == 7:
-            raise KeyboardInterrupt
-        return sequential_task().batch(seed, step)
-
-    run = new_run(tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        train.fit(sequential_task(batch=failing_batch), CONFIG, run)
-    resumed = train.fit(sequential_task(), CONFIG, Run.open(run.path))
-    assert_same_bits(whole, resumed)
+    resumed = assert_resumes(sequential_task(), CONFIG, 7, tmp_path)
     assert float(resumed.state.carry) != 3.0
 
 
@@ -380,25 +351,8 @@ def test_nt_asgd_is_its_definition(tmp_path):
 @pytest.mark.parametrize("from_start", [False, True])
 def test_a_run_resumes_to_the_same_bits_before_and_after_its_mean_has_begun(tmp_path, stop_at, from_start):
     config, optimizer = dataclasses.replace(NONMONOTONE, mean_from_start=from_start), optax.sgd(0.05)
-    whole_run, run = new_run(tmp_path), new_run(tmp_path)
-    whole = train.fit(oscillating(), config, whole_run, optimizer)
-
-    def failing_batch(seed, step):
-        if step == stop_at:
-            raise KeyboardInterrupt
-        return oscillating().batch(seed, step)
-
-    interrupted = False
-    try:
-        train.fit(oscillating(batch=failing_batch), config, run, optimizer)
-    except KeyboardInterrupt:
-        interrupted = True
-    assert interrupted == (stop_at < int(whole.state.step))
-    resumed = train.fit(oscillating(), config, Run.open(run.path), optimizer)
-    assert_same_bits(whole, resumed)
-    logged = [[(e.step, e.kind, e.metrics) for e in r.metrics()] for r in (whole_run, run)]
-    assert logged[0] == logged[1]
-    assert int(whole.state.averaged) > 1
+    resumed = assert_resumes(oscillating(), config, stop_at, tmp_path, optimizer)
+    assert int(resumed.state.averaged) > 1
 
 
 def given_values(values, **changes):

@@ -1,0 +1,44 @@
+"""What a resumed run must be: the same, to the bit, as one that was never stopped."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+
+from lstmjax import train
+from lstmjax.record import Run
+
+
+def assert_same_bits(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def assert_resumes(
+    task: train.Task | train.SequentialTask,
+    config: train.TrainConfig,
+    stop_at: int,
+    folder: Path,
+    optimizer: optax.GradientTransformation | None = None,
+) -> train.Fit:
+    """Train in one go, and stopped before the batch of a step and resumed; returns what both came to."""
+
+    def failing(seed, step):
+        if step == stop_at:
+            raise KeyboardInterrupt
+        return task.batch(seed, step)
+
+    runs = [Run.create(folder, "resumed", {}, seed=config.seed, command="test") for _ in range(2)]
+    whole = train.fit(task, config, runs[0], optimizer)
+    interrupted = False
+    try:
+        train.fit(dataclasses.replace(task, batch=failing), config, runs[1], optimizer)
+    except KeyboardInterrupt:
+        interrupted = True
+    assert interrupted == (stop_at < int(whole.state.step))
+    resumed = train.fit(task, config, Run.open(runs[1].path), optimizer)
+    assert_same_bits(whole, resumed)
+    logged = [[(entry.step, entry.kind, entry.metrics) for entry in run.metrics()] for run in runs]
+    assert logged[0] == logged[1]
+    return resumed
