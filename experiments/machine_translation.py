@@ -75,13 +75,13 @@ class Config(CommonConfig):
     """Luong's dot, scaled_dot or general, Bahdanau's, or none, for the form of Sutskever et al."""
     input_feeding: bool = True
     """The decoder's last output is part of its next input; with one of Luong's attentions."""
-    hidden: int = 256
+    hidden: int = 320
     """Size of the decoder's state; each direction of the encoder has half of it."""
     embedding: int = 256
     """Size of embeddings, and of what the next piece is read from."""
     layers: int = 1
     """Number of layers of encoder and decoder each."""
-    dropout: float = 0.3
+    dropout: float = 0.2
     """Rate at which inputs and outputs of layers are dropped."""
     label_smoothing: float = 0.1
     """Part of the probability that belongs to all pieces alike."""
@@ -97,7 +97,7 @@ class Config(CommonConfig):
     """Number of shapes that batches have; each is compiled for."""
     max_pieces: int = 50
     """Longer sentences are not trained on."""
-    epochs: int = 18
+    epochs: int = 24
     """Passes over the training set, with an evaluation after each; 0 lets train.steps and
     train.evaluate_every say."""
     beams: int = 5
