@@ -128,7 +128,7 @@ RECIPES = (
     Recipe({"readers": "single"}, {"shares": (0.6, 1.0)}),
     Recipe(
         {"model": "lstm"},
-        {"hidden": 64, "dropout": 0.2, "epochs": 25},
+        {"hidden": 64, "dropout": 0.2, "epochs": 50},
         {"warmup": 30, "averaging": 0.98, "log_every": 10},
     ),
     Recipe({"size": "10k"}, {"epochs": 10}),
