@@ -21,6 +21,7 @@ EXPERIMENTS = {
     "language_modeling": "the next word of an article, the next letter of a play",
     "machine_translation": "descriptions of photographs into German, with attention and beam search",
     "question_answering": "what follows from a story: the twenty tasks of bAbI",
+    "protein_structure": "the secondary structure of proteins, residue by residue",
     "polyphonic_music": "the next frame of four-part chorales, folk tunes and piano music",
 }
 """One line for each experiment; the module of the same name has the rest."""

@@ -217,6 +217,13 @@ class TrainingError(RuntimeError):
 
 def adam(config: TrainConfig) -> optax.GradientTransformation:
     """Adam (Kingma and Ba 2015) with the schedule and clipping of ``config``."""
+    return optimizer(config, optax.adam)
+
+
+def optimizer(
+    config: TrainConfig, rule: Callable[[optax.Schedule], optax.GradientTransformation]
+) -> optax.GradientTransformation:
+    """A rule of optax, such as ``optax.rmsprop``, with the schedule and clipping of ``config``."""
     after = max(config.steps - config.warmup, 1)
     schedules = {
         "constant": optax.constant_schedule(config.learning_rate),
@@ -227,7 +234,7 @@ def adam(config: TrainConfig) -> optax.GradientTransformation:
         rise = optax.linear_schedule(0.0, config.learning_rate, config.warmup)
         schedule = optax.join_schedules([rise, schedule], [config.warmup])
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    return optax.chain(clip, optax.adam(schedule))
+    return optax.chain(clip, rule(schedule))
 
 
 def init_state(

@@ -68,6 +68,12 @@ def _babi(size: str, data_dir: str | Path | None) -> Splits[Any]:
     return babi.load(size, data_dir)
 
 
+def _proteins(name: str, data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import proteins  # noqa: PLC0415
+
+    return proteins.load(name, data_dir)
+
+
 _ROLLS = "http://www-ens.iro.umontreal.ca/~boulanni/icml2012"
 _RESEARCH = "research use, as published with the paper"
 _ENCODINGS = "music in the public domain; encodings by permission, see music21's corpus/license.txt"
@@ -77,6 +83,9 @@ _CHAR_RNN = "https://github.com/karpathy/char-rnn"
 _MULTI30K = "https://github.com/multi30k/dataset"
 _TATOEBA = "https://www.manythings.org/anki"
 _NC, _BY = "CC BY-NC-SA 4.0", "CC BY 2.0 FR"
+_PROMOD3 = "https://git.scicore.unibas.ch/schwede/ProMod3"
+_FLIP = "https://github.com/J-SNACKKB/FLIP"
+_ICML2014 = "https://www.princeton.edu/~jzthree/datasets/ICML2014"
 _BABI = "https://research.facebook.com/downloads/babi"
 
 DATASETS: dict[str, Dataset] = {
@@ -94,6 +103,9 @@ DATASETS: dict[str, Dataset] = {
     "tatoeba-fra": Dataset("Tatoeba, French", _BY, _TATOEBA, partial(_translations, "tatoeba-fra")),
     "babi-1k": Dataset("bAbI v1.2, 1,000 questions a task", "CC BY 3.0", _BABI, partial(_babi, "1k")),
     "babi-10k": Dataset("bAbI v1.2, 10,000 questions a task", "CC BY 3.0", _BABI, partial(_babi, "10k")),
+    "protein-nr25": Dataset("Chains of promod3", "Apache-2.0", _PROMOD3, partial(_proteins, "nr25")),
+    "protein-flip": Dataset("NetSurfP-2.0, CB513", "CC BY 4.0, CC0", _FLIP, partial(_proteins, "flip")),
+    "protein-cb6133": Dataset("CullPDB, CB513", "not stated", _ICML2014, partial(_proteins, "cb6133")),
 }
 
 

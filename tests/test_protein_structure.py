@@ -1,0 +1,290 @@
+"""Protein structure: residues as numbers, a model that sees what it should, figures, a whole run."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import __main__ as program
+from experiments import command_line, residues
+from experiments import protein_structure as structure
+from experiments import structure_report as report
+from experiments.datasets.proteins import AMINO_ACIDS, STATES3, STATES8, Chain
+from experiments.protein_model import Architecture, StructureModel
+from experiments.structure_report import Predictions
+from lstmjax import train
+from lstmjax.batching import pad
+from lstmjax.nnx import functional
+from lstmjax.record import RecordError
+
+MODELS = {
+    "blstm": Architecture(20, 8, 3, 6, "lstm", 5, 2, True, 0.3),
+    "lstm": Architecture(20, 8, 3, 6, "lstm", 5, 1, False, 0.3),
+    "rnn": Architecture(20, 8, 3, 6, "rnn", 5, 1, True, 0.3),
+    "window": Architecture(20, 8, 5, 6, "lstm", 5, 0, True, 0.3),
+}
+
+
+def make(name):
+    """A model, and its logits as a compiled function of parameters, features, lengths and a key."""
+    model = functional(lambda rngs: StructureModel(MODELS[name], rngs=rngs))
+    apply = jax.jit(lambda params, *rest: model.bind(params)(*rest))
+    return model, apply, jax.jit(model.init)(jax.random.key(0))
+
+
+def chain(sequence, states, valid=None, profile=None, id="1ABC"):
+    counts = np.ones(len(sequence), bool) if valid is None else np.array(valid, bool)
+    return Chain(id, sequence, states, counts, profile)
+
+
+def drawn(length, seed=0):
+    return "".join(np.random.default_rng(seed).choice(list(AMINO_ACIDS), length))
+
+
+def test_features_are_the_amino_acid_and_its_profile():
+    profile = np.zeros((3, 20), np.float32)
+    profile[1, [0, 4]] = 0.25, 0.75
+    found = residues.features("AXY", profile)
+    assert found.shape == (3, residues.width(with_profile=True))
+    assert found.dtype == np.float32
+    assert found[0].nonzero()[0].tolist() == [0]
+    assert found[2].nonzero()[0].tolist() == [19]
+    one_hot, shares, roots = np.split(found[1], 3)
+    assert not one_hot.any()
+    np.testing.assert_array_equal(shares, profile[1])
+    np.testing.assert_allclose(roots**2, profile[1], rtol=1e-6)
+    assert residues.features("", None).shape == (0, residues.width(with_profile=False))
+    with pytest.raises(ValueError, match="3 rows for 2 residues"):
+        residues.features("AX", profile)
+    with pytest.raises(ValueError, match="1 chains have no profile, 1ABC"):
+        residues.batches([chain("AC", "HH")], with_profile=True, states=STATES8, residues=10, buckets=1)
+
+
+def test_residues_that_do_not_count_have_no_label():
+    found = residues.labels(chain("ACDE", "HEC-", [1, 0, 1, 0]), STATES3)
+    assert found.tolist() == [0, residues.UNKNOWN, 2, residues.UNKNOWN]
+
+
+def test_states_belong_to_classes():
+    rows = residues.membership(STATES8).argmax(axis=1)
+    classes = {state: STATES3[place] for state, place in zip(STATES8, rows, strict=True)}
+    assert "".join(classes[state] for state in "HGIEBTSC") == "HHHEECCC"
+    np.testing.assert_array_equal(residues.membership(STATES3), np.eye(3))
+
+
+def test_the_window_network_is_two_dense_layers_over_a_window():
+    _, apply, params = make("window")
+    values = residues.features(drawn(9), None)
+    around = np.concatenate([np.zeros((2, 20)), values, np.zeros((2, 20))])
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    wanted = []
+    for place in range(9):
+        seen = around[place : place + 5].reshape(-1)
+        below = np.maximum(seen @ params["window"]["kernel"].reshape(100, 6) + params["window"]["bias"], 0)
+        dense = np.maximum(below @ params["dense"]["kernel"] + params["dense"]["bias"], 0)
+        wanted.append(dense @ params["readout"]["kernel"] + params["readout"]["bias"])
+    found = apply(params, values[None], np.array([9]))[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_padding_changes_nothing(name):
+    _, apply, params = make(name)
+    batch = [residues.features(drawn(length, length), None) for length in (7, 1)]
+    found = apply(params, *pad(batch, time=11, rows=3))
+    for row, alone in zip(found, batch, strict=False):
+        single = apply(params, *pad([alone]))[0]
+        np.testing.assert_allclose(row[: len(alone)], single, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"), [("blstm", 1, 1), ("rnn", 1, 1), ("lstm", 1, 0), ("window", 0, 0)]
+)
+def test_what_each_model_sees_of_a_chain(name, before, after):
+    _, apply, params = make(name)
+    values = jnp.asarray(residues.features(drawn(21), None))[None]
+
+    def middle(values):
+        return apply(params, values, jnp.array([21]))[0, 10].sum()
+
+    seen = jnp.abs(jax.jit(jax.grad(middle))(values)[0]).sum(axis=-1)
+    half = MODELS[name].window // 2
+    assert (seen[10 - half : 10 + half + 1] > 0).all()
+    assert bool((seen[: 10 - half] > 0).all()) == bool(before)
+    assert bool((seen[10 + half + 1 :] > 0).all()) == bool(after)
+    assert before or not seen[: 10 - half].any()
+    assert after or not seen[10 + half + 1 :].any()
+
+
+def test_dropout_acts_in_training_alone():
+    _, apply, params = make("blstm")
+    batch = pad([residues.features(drawn(7), None)])
+    one, other, quiet = (apply(params, *batch, key) for key in (jax.random.key(1), jax.random.key(2), None))
+    assert not np.allclose(one, other)
+    np.testing.assert_array_equal(quiet, apply(params, *batch))
+
+
+def test_figures_count_what_is_valid_and_sum_the_states_of_a_class():
+    # Of the first residue S and T together are likelier than H, though H is the likeliest state.
+    shares = np.full((1, 3, 8), 1e-6)
+    shares[0, 0, [STATES8.index(state) for state in "HST"]] = 0.4, 0.3, 0.3
+    shares[0, 1, STATES8.index("E")] = 1
+    shares[0, 2, STATES8.index("G")] = 1
+    target = np.array([[STATES8.index("S"), STATES8.index("B"), residues.UNKNOWN]])
+    found = residues.figures_of(STATES8, jnp.log(shares), jnp.asarray(target))
+    assert {
+        name: (float(mean.total), float(mean.weight)) for name, mean in found.items() if name != "nll"
+    } == {
+        "q8": (0, 2),
+        "q3": (2, 2),
+    }
+    wanted = -np.log([0.3, 1e-6]).sum()
+    np.testing.assert_allclose(found["nll"].total, wanted, rtol=1e-4)
+    predictions = Predictions([chain("ACD", "SBH", [1, 1, 0])], list(shares), STATES8)
+    figures = report.figures(predictions)
+    assert figures["q8"] == 0
+    assert figures["q3"] == 1
+    assert figures["recall3_C"] == figures["recall3_E"] == 1
+    assert figures["precision8_H"] == 0
+    assert "precision8_B" not in figures
+    assert "recall8_H" not in figures
+
+
+def test_the_commonest_state_is_that_of_the_training_chains():
+    trainings = [chain("ACDEF", "HHHEC", [0, 0, 1, 1, 1]), chain("AC", "CE", [1, 1]), chain("A", "E")]
+    found = report.majority(trainings, [chain("ACDEF", "EEHCC"), chain("A", "E")], STATES3)
+    assert found.found == ["EEEEE", "E"]
+    assert report.figures(found)["q3"] == 0.5
+
+
+def test_chains_to_look_at_are_the_worst_the_median_and_the_best():
+    shares = [np.eye(3)[[0, 0]], np.eye(3)[[0, 1]], np.eye(3)[[2, 2]]]
+    chains = [chain("AC", "HH"), chain("AC", "HH"), chain("AC", "HH")]
+    assert report.some(Predictions(chains, shares, STATES3)) == {"worst": 2, "median": 1, "best": 0}
+
+
+def test_a_chain_alone_has_the_probabilities_that_it_has_in_a_batch():
+    model, _, params = make("blstm")
+    chains = [chain(drawn(length, length), "H" * length) for length in (30, 5, 17, 1)]
+    batches = residues.batches(chains, with_profile=False, states=STATES8, residues=64, buckets=2)
+    found = residues.probabilities_of(model, params, batches)
+    assert [len(each) for each in found] == [30, 5, 17, 1]
+    for each, own in zip(chains, found, strict=True):
+        alone = residues.probabilities(model, params, residues.features(each.sequence, None))
+        np.testing.assert_allclose(own, alone, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(own.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"window": 4}, "window must be odd"),
+        ({"dataset": "flip", "inputs": "profile"}, "flip has sequences only"),
+        ({"hidden": 0}, "hidden must be at least 1"),
+        ({"dropout": 1.0}, "dropout must lie in"),
+    ],
+)
+def test_bad_flags_are_told(flags, message):
+    with pytest.raises(train.ConfigError, match=message):
+        structure.Config(**flags)
+
+
+def test_recipes_belong_to_choices():
+    assert structure.preset(structure.Config()).inputs == "profile"
+    assert structure.preset(structure.Config(dataset="flip")).inputs == "sequence"
+    assert structure.preset(structure.Config(model="window")).layers == 0
+    large = structure.preset(structure.Config(model="large"))
+    assert (large.hidden, large.layers, large.optimizer) == (400, 2, "rmsprop")
+
+
+def run_quickly(folder, data, *flags):
+    places = ["--runs", str(folder), "--data-dir", str(data)]
+    return command_line.main("protein_structure", structure, ["--quick", *places, *flags])
+
+
+@pytest.fixture(scope="module", name="quick_run")
+def _quick_run(tmp_path_factory, real_data):
+    return run_quickly(tmp_path_factory.mktemp("runs"), real_data, "--inputs", "sequence")
+
+
+def test_a_run_writes_what_it_promises(quick_run):
+    names = {path.name for path in quick_run.path.iterdir()}
+    pictures = {
+        "learning_curves.png",
+        "confusion8.png",
+        "confusion3.png",
+        "chain-best.png",
+        "chain-worst.png",
+    }
+    assert names >= {"model.safetensors", "states.md", "test-predictions.txt", *pictures}
+    metrics = json.loads((quick_run.path / "summary.json").read_text())["metrics"]
+    # The same counted in two ways: by sums in float32 over batches, and by letters.
+    found = structure.load_run(quick_run.path)
+    chains = structure.datasets.load("protein-nr25", found.config.data_dir).test[: found.config.limit]
+    letters = (quick_run.path / "test-predictions.txt").read_text().splitlines()
+    assert letters[0::4] == [f">{each.id}" for each in chains]
+    assert letters[1::4] == [each.sequence for each in chains]
+    pairs = [
+        pair
+        for true, own in zip(letters[2::4], letters[3::4], strict=True)
+        for pair in zip(true, own, strict=True)
+    ]
+    right = np.mean([true == own for true, own in pairs])
+    assert metrics["test_q8"] == pytest.approx(right, abs=1e-6)
+    assert 0 < metrics["test_majority_q8"] < metrics["test_majority_q3"] < 1
+    assert 0 <= metrics["test_sov3"] <= 1
+
+
+def test_sequences_of_a_file_are_predicted(quick_run, tmp_path, capsys):
+    file = tmp_path / "some.fasta"
+    file.write_text(">first protein\nmkvlAAG\nXW\n\n>second\nAC\n")
+    assert (
+        program.main(
+            [
+                "protein_structure",
+                "predict",
+                "--run",
+                str(quick_run.path),
+                str(file),
+                "--pictures",
+                str(tmp_path / "p"),
+            ]
+        )
+        == 0
+    )
+    told = capsys.readouterr()
+    tables = [line for line in told.out.splitlines() if line and not line.startswith(("#", "position"))]
+    assert [line.split("\t")[1] for line in tables] == list("MKVLAAGXWAC")
+    for line in tables:
+        _, _, state, *shares = line.split("\t")
+        assert sum(map(float, shares)) == pytest.approx(1, abs=1e-3)
+        assert state == STATES8[int(np.argmax(list(map(float, shares))))]
+    assert "X (unknown) at 8" in told.err
+    assert len(list((tmp_path / "p").glob("*.png"))) == 2
+
+
+def test_what_cannot_be_predicted_is_told(quick_run, tmp_path, capsys, real_data):
+    file = tmp_path / "some.fasta"
+    file.write_text(">first\nAC7\n")
+    command = ["protein_structure", "predict", "--run", str(quick_run.path)]
+    assert program.main([*command, str(file)]) == 1
+    assert "position 3" in capsys.readouterr().err
+    assert program.main([*command, str(tmp_path / "none.fasta")]) == 1
+    assert "cannot be read as FASTA" in capsys.readouterr().err
+
+
+def test_an_ensemble_is_the_mean_of_its_members(quick_run, tmp_path, capsys):
+    arguments = ["protein_structure", "ensemble", "--runs", str(quick_run.path), str(quick_run.path)]
+    data = structure.load_run(quick_run.path).config.data_dir
+    assert program.main([*arguments, "--out", str(tmp_path / "both"), "--data-dir", str(data)]) == 0
+    *members, mean = (line.split(": ")[1] for line in capsys.readouterr().out.splitlines())
+    assert members == [mean, mean]
+    assert (tmp_path / "both" / "states.md").exists()
+
+
+def test_an_unfinished_run_says_so(quick_run, tmp_path):
+    (tmp_path / "config.json").write_text((quick_run.path / "config.json").read_text())
+    with pytest.raises(RecordError, match="has not finished"):
+        structure.load_run(tmp_path)
