@@ -63,7 +63,7 @@ def read(lines: Iterable[str], name: str) -> Iterator[Record]:
         sign that is no amino acid. It says in which line, and what to do.
     """
     places: dict[str, int] = {}
-    for line, head, body in _parts(lines, name):
+    for line, head, body in records(lines, name):
         words = head.split()
         id = words[0] if words else f"record-{len(places) + 1}"
         if id in places:
@@ -79,8 +79,12 @@ def read(lines: Iterable[str], name: str) -> Iterator[Record]:
         raise DataError(f"{name} has no record: a line '>' and a name, and then lines with the sequence.")
 
 
-def _parts(lines: Iterable[str], name: str) -> Iterator[tuple[int, str, list[tuple[int, str]]]]:
-    """Of each record the number of its head line, the line, and numbered lines with the sequence."""
+def records(lines: Iterable[str], name: str) -> Iterator[tuple[int, str, list[tuple[int, str]]]]:
+    """Of each record the number of its head line, the line, and numbered lines with the sequence.
+
+    Raises:
+      DataError: there is text before the first record, or the file is no text.
+    """
     found: tuple[int, str, list[tuple[int, str]]] | None = None
     try:
         for number, line in enumerate(lines, start=1):

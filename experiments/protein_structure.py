@@ -28,7 +28,7 @@ Cost and figures: `experiments/results/protein_structure`.
 import dataclasses
 import functools
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -37,10 +37,11 @@ import numpy as np
 import optax
 import tyro
 
-from experiments import datasets, fasta, plots, protein_page, recipes, residues, structure_pictures
+from experiments import datasets, fasta, plots, profiles, protein_page, recipes, residues, structure_pictures
 from experiments import structure_report as report
 from experiments.command_line import CommonConfig, check_numbers, from_mapping, output_of
-from experiments.datasets.proteins import STATES3, STATES8, Chain
+from experiments.datasets.files import DataError
+from experiments.datasets.proteins import STATES3, STATES8, Chain, flip_and_cb513
 from experiments.protein_model import Architecture, StructureModel
 from experiments.recipes import Recipe, training_config
 from experiments.structure_report import Predictions
@@ -108,6 +109,8 @@ RECIPES = (
     Recipe({"inputs": "auto"}, {"inputs": "profile"}),
     Recipe({"model": "large"}, {"hidden": 400, "window": 1, "dropout": 0.5, "optimizer": "rmsprop"}),
     Recipe({"model": "large"}, train={"learning_rate": 1e-3}),
+    Recipe({"model": "lstm"}, {"hidden": 268}),
+    Recipe({"model": "rnn"}, {"hidden": 320}, {"learning_rate": 1e-3}),
     Recipe({"model": "window"}, {"layers": 0, "window": 17, "embedding": 512}),
     Recipe(
         {"quick": True},
@@ -115,7 +118,8 @@ RECIPES = (
         {"steps": 40, "evaluate_every": 20, "log_every": 10, "warmup": 10, "averaging": 0.9},
     ),
 )
-"""Defaults that belong to choices, see `experiments.recipes`."""
+"""Defaults that belong to choices, see `experiments.recipes`. The models `blstm`, `lstm` and `rnn` have about
+as many parameters as each other."""
 
 
 def preset(config: Config) -> Config:
@@ -178,9 +182,24 @@ def make_optimizer(config: Config, settings: train.TrainConfig) -> optax.Gradien
     return train.optimizer(settings, {"adam": optax.adam, "rmsprop": optax.rmsprop}[config.optimizer])
 
 
+def load_parts(config: Config, folder: Path) -> datasets.Splits[Chain]:
+    """The chains; which ones of CB513 were dropped, and why, is printed and written into the folder."""
+    if config.dataset != "flip":
+        return datasets.load(f"protein-{config.dataset}", config.data_dir)
+    parts, dropped = flip_and_cb513(config.data_dir)
+    lines = [
+        f"{each.chain.id}: {each.identity:.0%} of {each.length} residues as in {each.training} ({each.kind})"
+        for each in dropped
+    ]
+    (folder / DROPPED).write_text("\n".join(lines) + "\n", "utf-8")
+    print(f"{len(dropped)} chains of CB513 are dropped, being like others that are trained or chosen by:")
+    print("\n".join(lines), flush=True)
+    return parts
+
+
 def run(config: Config, run: Run) -> None:
     """Train, test once, and write the model, tables, pictures and the summary."""
-    parts = datasets.load(f"protein-{config.dataset}", config.data_dir)
+    parts = load_parts(config, run.path)
     parts = datasets.Splits(*(part[: config.limit or None] for part in parts))
     states, model = STATES[config.dataset], make_model(config)
     train_set, valid_set, test_set = (make_batches(config, part) for part in parts)
@@ -207,8 +226,8 @@ def run(config: Config, run: Run) -> None:
     print((run.path / report.TABLES).read_text("utf-8"))
 
 
-MODEL = "model.safetensors"
-"""The best parameters, in a run's folder."""
+MODEL, DROPPED = "model.safetensors", "dropped.txt"
+"""Files in a run's folder: the best parameters; with CB513, which chains are not tested."""
 
 
 class Saved(NamedTuple):
@@ -234,27 +253,35 @@ def load_run(path: Path) -> Saved:
 def predict(arguments: Sequence[str]) -> None:
     """``predict --run RUN FILE``: the structure of sequences in a FASTA file, as tables and pictures."""
 
-    def write(run: Path, file: Annotated[Path, tyro.conf.Positional], pictures: Path | None = None) -> None:
+    def write(
+        run: Path,
+        file: Annotated[Path, tyro.conf.Positional],
+        alignments: Path | None = None,
+        pictures: Path | None = None,
+    ) -> None:
         """Write the states of each residue with their probabilities to standard output.
 
         Args:
-            run: the run's folder, of a model of sequences alone (--inputs sequence).
+            run: the run's folder.
             file: sequences in FASTA format; - for standard input.
+            alignments: a folder with <id>.a3m of each sequence, as hhblits -oa3m makes them, for a model of
+                profiles.
             pictures: a folder for a picture of each sequence.
         """
         saved = load_run(run)
-        if saved.config.inputs == "profile":
+        wants_profile = saved.config.inputs == "profile"
+        if wants_profile != (alignments is not None):
+            hint = "give --alignments, or take a run with --inputs sequence"
             raise train.ConfigError(
-                f"{run} is a model of profiles, which a FASTA file does not have: take a run with --inputs "
-                "sequence, or one with --dataset flip."
+                f"{run}: the model looks at "
+                + (f"profiles: {hint}." if wants_profile else "sequences alone: leave --alignments out.")
             )
-        records = list(fasta.read(_lines(file), "standard input" if file == STANDARD_INPUT else str(file)))
-        states = STATES[saved.config.dataset]
-        for number, record in enumerate(records, start=1):
+        described = list(_described(file, alignments))
+        for number, (record, features) in enumerate(described, start=1):
             for remark in record.remarks:
                 print(f"{record.id}: {remark}", file=sys.stderr)
-            features = residues.features(record.sequence, None)
             probabilities = residues.probabilities(saved.model, saved.params, features)
+            states = STATES[saved.config.dataset]
             fasta.write_table(record, probabilities, states, sys.stdout)
             if pictures is not None:
                 pictures.mkdir(parents=True, exist_ok=True)
@@ -265,16 +292,24 @@ def predict(arguments: Sequence[str]) -> None:
     tyro.cli(write, prog="python -m experiments protein_structure predict", args=arguments)
 
 
-STANDARD_INPUT = Path("-")
+def _described(file: Path, alignments: Path | None) -> Iterator[tuple[fasta.Record, np.ndarray]]:
+    """The records of a file, and the features of each."""
+    for record in fasta.read(_lines(file), str(file)):
+        profile = None
+        if alignments is not None:
+            path = alignments / f"{record.id}.a3m"
+            profile = profiles.read(_lines(path), str(path), record.sequence)
+        yield record, residues.features(record.sequence, profile)
 
 
 def _lines(file: Path) -> Iterable[str]:
-    if file == STANDARD_INPUT:
+    """Those of a file, or of standard input for a hyphen."""
+    if file == Path("-"):
         return sys.stdin
     try:
         return file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise datasets.DataError(f"{file} cannot be read as FASTA: {error}.") from error
+        raise DataError(f"{file} cannot be read: {error}.") from error
 
 
 def ensemble(arguments: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Protein structure: residues as numbers, a model that sees what it should, figures, a whole run."""
 
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -199,6 +200,15 @@ def test_recipes_belong_to_choices():
     assert (large.hidden, large.layers, large.optimizer) == (400, 2, "rmsprop")
 
 
+def test_the_recurrent_models_that_are_compared_have_equally_many_parameters():
+    sizes = []
+    for name in ("blstm", "lstm", "rnn"):
+        model = structure.make_model(structure.preset(structure.Config(model=name)))
+        shapes = jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0)))
+        sizes.append(sum(math.prod(leaf.shape) for leaf in shapes))
+    assert max(sizes) < 1.01 * min(sizes)
+
+
 def run_quickly(folder, data, *flags):
     places = ["--runs", str(folder), "--data-dir", str(data)]
     return command_line.main("protein_structure", structure, ["--quick", *places, *flags])
@@ -265,14 +275,33 @@ def test_sequences_of_a_file_are_predicted(quick_run, tmp_path, capsys):
     assert len(list((tmp_path / "p").glob("*.png"))) == 2
 
 
-def test_what_cannot_be_predicted_is_told(quick_run, tmp_path, capsys, real_data):
+def test_what_cannot_be_predicted_is_told(quick_run, tmp_path, capsys):
     file = tmp_path / "some.fasta"
     file.write_text(">first\nAC7\n")
     command = ["protein_structure", "predict", "--run", str(quick_run.path)]
     assert program.main([*command, str(file)]) == 1
     assert "position 3" in capsys.readouterr().err
     assert program.main([*command, str(tmp_path / "none.fasta")]) == 1
-    assert "cannot be read as FASTA" in capsys.readouterr().err
+    assert "cannot be read" in capsys.readouterr().err
+    assert program.main([*command, str(file), "--alignments", str(tmp_path)]) == 1
+    assert "leave --alignments out" in capsys.readouterr().err
+
+
+def test_a_model_of_profiles_reads_alignments(tmp_path, real_data, capsys):
+    run = run_quickly(tmp_path, real_data, "--model", "window", "--train.steps", "10", "--limit", "8").path
+    (tmp_path / "some.fasta").write_text(">first protein\nACD\n")
+    command = ["protein_structure", "predict", "--run", str(run), str(tmp_path / "some.fasta")]
+    assert program.main(command) == 1
+    assert "give --alignments" in capsys.readouterr().err
+    command += ["--alignments", str(tmp_path)]
+    assert program.main(command) == 1
+    assert "first.a3m cannot be read" in capsys.readouterr().err
+    shares = []
+    for others in (">b\nACD\n", ">b\nCCD\n"):
+        (tmp_path / "first.a3m").write_text(f">a\nACD\n{others}")
+        assert program.main(command) == 0
+        shares.append(capsys.readouterr().out)
+    assert shares[0] != shares[1]
 
 
 def test_an_ensemble_is_the_mean_of_its_members(quick_run, tmp_path, capsys):

@@ -1,18 +1,54 @@
-"""Protein chains with their secondary structure (being written: nr25 first)."""
+"""Protein chains and the secondary structure of their residues: three sets, with or without profiles.
 
+Chains / residues whose label counts:
+
+    name     train                valid            test                   states  profile
+    nr25     5,278 / 998,216      256 / 45,858     514 / 95,887           eight   of related sequences
+    flip     9,712 / 2,319,963    1,080 / 262,853  374 / 60,451 (CB513)   three   none
+    cb6133   5,278                256              514 (CB513)            eight   see `cb6133.py`
+
+`nr25` are chains of the structure database of ProMod3 (Studer et al. 2021, doi:10.1371/journal.pcbi.1008667),
+no two of more than 25 per cent identity. Licence: Apache-2.0. The split is none that is published: the chains
+are others than those of `cb6133`, only as many, so that its figures do not compare with those of the
+literature. Every residue is resolved and standard. Each has a profile that sums to 1 but for rounding to
+1/255; that of 82 chains without known relatives says for certain what stands there, as one-hot.
+
+`flip` are the chains of NetSurfP-2.0 (Klausen et al. 2019, doi:10.1002/prot.25674) in the split of FLIP
+(Dallago et al. 2021). Licence: AFL-3.0, says FLIP. Labels of residues that are not resolved (6 per cent; the
+file says C) do not count. The test part of FLIP is NEW364, newer chains (Elnaggar et al. 2021,
+arXiv:2007.06225); the one here is CB513 (Cuff & Barton 1999) as NetSurfP-2.0 has it and ProtTrans packs it,
+CC0: 511 rows, each a domain, marked by `cb513_mask`, in a whole chain (432 chains, 60 of them more than once,
+with other domains). What counts is in the domain and resolved (`disorder` is 1 where it is), 83,427 residues.
+Two rows without such a residue are left out, and 135 rows whose chain overlaps with one of train or valid at
+30 per cent identity or more (`overlap.py`); 52 do at 40, 28 at 50, 10 at 90, and 2 are in train or valid as
+they are, though the publishers took out what has more than 25: see `flip_and_cb513`.
+
+The eight states are DSSP's (Kabsch & Sander 1983); of three states there are several readings, and this one,
+`REDUCTION`, is that of all 144,011 residues in the CSV of CB513, which has both.
+"""
+
+import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from experiments.datasets import Splits
-from experiments.datasets.files import DataError, DataFile, fetch, unknown_name
+from experiments.datasets.files import DataError, DataFile, data_folder, fetch, unknown_name
+from experiments.datasets.text import read
 
 STATES8 = "HGIEBTSC"
+"""Helices of 4, 3 and 5, strand, bridge, turn, bend, and coil, which other files write as blank or L."""
 STATES3 = "HEC"
+"""Helix, strand, coil."""
 REDUCTION = {"H": "H", "G": "H", "I": "H", "E": "E", "B": "E", "T": "C", "S": "C", "C": "C"}
+"""Of each of the eight states the one of the three."""
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
+"""The twenty standard amino acids in the order of their letters, which is that of profiles."""
+NAMES = ("nr25", "flip", "cb6133")
+"""The sets."""
 
 NR25 = DataFile(
     "protein",
@@ -20,42 +56,236 @@ NR25 = DataFile(
     "https://git.scicore.unibas.ch/schwede/ProMod3",
     "f8eb1caf31dc866f08d9e9e3246a9db2f1837fb83d1a5c0d907d2dbab7b034c8",
 )
+"""An extract of the database in that repository, which is not published itself."""
+FLIP = DataFile(
+    "protein",
+    "flip_secondary_structure.zip",
+    "https://github.com/J-SNACKKB/FLIP/raw/main/splits/secondary_structure/splits.zip",
+    "2e9bbbfd18a055bcac7edd4e059a6bf4bb35ca3ad8f8fa4fc3106422652a4726",
+)
+CB513 = DataFile(
+    "protein",
+    "CB513_HHblits.csv",
+    "https://www.dropbox.com/s/9mat2fqqkcvdr67/CB513_HHblits.csv?dl=1",
+    "829e357259fd132e945af4ea4ffa4233f135e886b749a2fc5111b41102537afc",
+)
+"""The file that https://github.com/agemagician/ProtTrans names; it may lie in its folder packed by xz."""
 
 
 class Chain(NamedTuple):
     """A protein chain and its secondary structure."""
 
     id: str
+    """As the file has it, or the file and the number of the row, from 0."""
     sequence: str
+    """One-letter codes of the amino acids in upper case; X where it is unknown or not standard."""
     states: str
+    """One letter a residue, of `STATES8` or `STATES3`; a C may stand where the state is unknown."""
     valid: np.ndarray
+    """bool [residues]: whose state is known and counts."""
     profile: np.ndarray | None
+    """float32 [residues, 20], how often each of `AMINO_ACIDS` stands there in related sequences; or None."""
+
+
+class Dropped(NamedTuple):
+    """A chain that was taken out of a test set, and why."""
+
+    chain: Chain
+    """The chain, whole."""
+    training: str
+    """The id of the closest chain of train and valid."""
+    identity: float
+    """Identical / aligned residues."""
+    length: int
+    """Aligned residues."""
+    kind: str
+    """``exact``, ``contained`` or ``aligned``: see `overlap.Overlap`."""
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Splits[Chain]:
-    """Load the chains of `name`."""
+    """Load the chains of `name`: nr25, flip or cb6133.
+
+    Raises:
+        DataError: the name is unknown, or a file is missing, damaged or holds something else.
+    """
     if name == "nr25":
         return nr25(data_dir)
-    raise unknown_name("set of proteins", name, ("nr25",))
+    if name == "flip":
+        return flip_and_cb513(data_dir)[0]
+    if name == "cb6133":
+        from experiments.datasets import cb6133  # noqa: PLC0415 (which takes Chain from here)
+
+        return cb6133.load(data_dir)
+    raise unknown_name("set of proteins", name, NAMES)
 
 
 def nr25(data_dir: str | Path | None = None) -> Splits[Chain]:
-    """The chains of promod3's structure database."""
+    """Load the chains of ProMod3's structure database.
+
+    Raises:
+        DataError: the file is missing, damaged or holds something else.
+    """
+    folder = data_folder(data_dir) / NR25.dataset
+    if not (folder / NR25.name).exists():
+        raise DataError(
+            f"{NR25.name} is not in {folder}, and it cannot be downloaded: it is an extract, not published "
+            f"itself, of the structure database in {NR25.url}. Put the file there, or take flip or cb6133."
+        )
     path = fetch(NR25, data_dir)
     try:
         with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+            return chains_of_arrays({name: stored[name] for name in stored.files}, NR25.name)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read: {error}.") from error
-    sequence, states = (arrays[name].tobytes().decode("ascii") for name in ("sequence", "dssp8"))
-    profile = arrays["profile"].astype(np.float32) / 255
+        raise DataError(f"{path} cannot be read: {error}. Put the right file in its place.") from error
+
+
+def chains_of_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Splits[Chain]:
+    """The chains of arrays in which all residues stand one after the other.
+
+    Args:
+        arrays: ``ids`` and ``split`` (train, valid or test) [chains]; ``offsets`` [chains + 1], where they
+            begin and end; ASCII codes ``sequence`` and ``dssp8`` uint8 [residues]; ``profile`` uint8
+            [residues, 20], in 255ths.
+        name: of the file, for errors.
+
+    Raises:
+        DataError: an array is missing or does not fit the others, or a letter is none that there is.
+    """
+    missing = {"ids", "split", "offsets", "sequence", "dssp8", "profile"} - set(arrays)
+    if missing:
+        raise DataError(f"{name} lacks the arrays {', '.join(sorted(missing))}.")
+    sequence, states = (arrays[each].tobytes().decode("latin-1") for each in ("sequence", "dssp8"))
+    _check_letters(sequence, AMINO_ACIDS + "X", f"{name}, sequence")
+    _check_letters(states, STATES8, f"{name}, dssp8")
+    ids, split, bounds = (arrays[each].tolist() for each in ("ids", "split", "offsets"))
+    shapes = (len(states), *arrays["profile"].shape), len(split), len(bounds)
+    if shapes != ((len(sequence), len(sequence), len(AMINO_ACIDS)), len(ids), len(ids) + 1):
+        raise DataError(f"{name}: the arrays do not fit {len(ids)} chains of {len(sequence)} residues.")
+    if bounds[0] != 0 or bounds[-1] != len(sequence) or any(np.diff(bounds) < 1):
+        raise DataError(f"{name}: the offsets do not part {len(sequence)} residues into chains.")
+    profile = arrays["profile"].astype(np.float32) / np.float32(255)
     parts: dict[str, list[Chain]] = {"train": [], "valid": [], "test": []}
-    bounds = arrays["offsets"].tolist()
-    for name, part, start, stop in zip(
-        arrays["ids"].tolist(), arrays["split"].tolist(), bounds, bounds[1:], strict=False
-    ):
-        chain = Chain(
-            name, sequence[start:stop], states[start:stop], np.ones(stop - start, bool), profile[start:stop]
-        )
-        parts[part].append(chain)
-    return Splits(*(tuple(parts[part]) for part in ("train", "valid", "test")))
+    for place, (chain, part) in enumerate(zip(ids, split, strict=True)):
+        if part not in parts:
+            raise DataError(f"{name}: the part of chain {chain} is {part!r}, not train, valid or test.")
+        where = slice(bounds[place], bounds[place + 1])
+        counts = np.ones(where.stop - where.start, bool)
+        parts[part].append(Chain(chain, sequence[where], states[where], counts, profile[where]))
+    return Splits(*map(tuple, parts.values()))
+
+
+def flip(data_dir: str | Path | None = None) -> Splits[Chain]:
+    """Load the chains of FLIP in its own parts, of which the test part is NEW364.
+
+    Raises:
+        DataError: the file is missing, damaged or holds something else.
+    """
+    path = fetch(FLIP, data_dir)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            texts = [
+                archive.read(f"splits/{part}.fasta").decode("ascii")
+                for part in ("sequences", "sampled", "mask")
+            ]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be unpacked: {error}. Put the right file in its place.") from error
+    sequences, labels, mask = texts
+    return chains_of_fasta(sequences, labels, mask, FLIP.name)
+
+
+def chains_of_fasta(sequences: str, labels: str, mask: str, name: str) -> Splits[Chain]:
+    """The chains of three FASTA texts: amino acids, states with the part in the head line, and 1 or 0.
+
+    Raises:
+        DataError: a chain is not in all of them, or not of one length, or has other letters.
+    """
+    heads, masks = _fasta(labels), {head.split()[0]: text for head, text in _fasta(mask).items()}
+    residues = {head.split()[0]: text for head, text in _fasta(sequences).items()}
+    parts: dict[str, list[Chain]] = {"train": [], "valid": [], "test": []}
+    for head, states in heads.items():
+        matched = re.fullmatch(r"(\S+) SET=(train|test) VALIDATION=(True|False)", head)
+        if matched is None:
+            raise DataError(f"{name}: the head line {head!r} does not say to which part its chain belongs.")
+        chain = matched[1]
+        if {len(each.get(chain, "")) for each in (residues, masks)} != {len(states)}:
+            raise DataError(f"{name}: chain {chain} is not of one length in its sequence, labels and mask.")
+        _check_letters(states, STATES3, f"{name}, states of {chain}")
+        _check_letters(masks[chain], "01", f"{name}, mask of {chain}")
+        valid = np.array([each == "1" for each in masks[chain]])
+        part = "valid" if matched[3] == "True" else matched[2]
+        parts[part].append(Chain(chain, _standard(residues[chain], name), states, valid, None))
+    return Splits(*map(tuple, parts.values()))
+
+
+def cb513(data_dir: str | Path | None = None) -> tuple[Chain, ...]:
+    """Load all rows of CB513, in three states.
+
+    Raises:
+        DataError: the file is missing, damaged or holds something else.
+    """
+    return chains_of_csv(read(CB513, data_dir), CB513.name)
+
+
+def chains_of_csv(text: str, name: str) -> tuple[Chain, ...]:
+    """The chains of a table: amino acids, three states, eight states, resolved, evaluated.
+
+    Raises:
+        DataError: the columns are others, are not of one length or have other letters, or the three states
+            are not the `REDUCTION` of the eight.
+    """
+    lines = text.splitlines()
+    if not lines or re.split(r",\s*", lines[0]) != ["input", "dssp3", "dssp8", "disorder", "cb513_mask"]:
+        raise DataError(f"{name} does not begin with the names of its five columns: {text[:60]!r}.")
+    chains = []
+    for row, line in enumerate(lines[1:]):
+        columns = [column.split() for column in line.split(",")]
+        if len(columns) != 5 or len(set(map(len, columns))) != 1:
+            raise DataError(f"{name}, line {row + 2}: not five columns of one length.")
+        sequence, states, eight, resolved, evaluated = columns
+        if [REDUCTION.get(state) for state in eight] != states:
+            raise DataError(f"{name}, line {row + 2}: the three states are not those of the eight.")
+        if not {*resolved, *evaluated} <= {"0.0", "1.0"}:
+            raise DataError(f"{name}, line {row + 2}: a mask is neither 0.0 nor 1.0.")
+        valid = (np.array(resolved) == "1.0") & (np.array(evaluated) == "1.0")
+        letters = _standard("".join(sequence), name)
+        chains.append(Chain(f"cb513-{row}", letters, "".join(states), valid, None))
+    return tuple(chains)
+
+
+def flip_and_cb513(data_dir: str | Path | None = None) -> tuple[Splits[Chain], tuple[Dropped, ...]]:
+    """Load train and valid of FLIP and CB513 as the test part; and what was dropped from that.
+
+    Raises:
+        DataError: a file is missing, damaged or holds something else.
+    """
+    from experiments.datasets.overlap import overlaps  # noqa: PLC0415 (only this set needs Biopython)
+
+    train, valid, _ = flip(data_dir)
+    tests = [chain for chain in cb513(data_dir) if chain.valid.any()]
+    known = (*train, *valid)
+    found = overlaps([chain.sequence for chain in tests], [chain.sequence for chain in known])
+    dropped = tuple(
+        Dropped(tests[each.test], known[each.training].id, each.identity, each.length, each.kind)
+        for each in found
+    )
+    out = {each.chain.id for each in dropped}
+    return Splits(train, valid, tuple(chain for chain in tests if chain.id not in out)), dropped
+
+
+def _fasta(text: str) -> dict[str, str]:
+    """Of each head line what follows it."""
+    records = (record.partition("\n") for record in f"\n{text}".split("\n>")[1:])
+    return {head.strip(): "".join(lines.split()) for head, _, lines in records}
+
+
+def _standard(sequence: str, name: str) -> str:
+    """The sequence with X in place of what is no standard amino acid."""
+    if not re.fullmatch("[A-Z]+", sequence):
+        raise DataError(f"{name}: a sequence is empty or has other signs than A to Z: {sequence[:60]!r}.")
+    return re.sub(f"[^{AMINO_ACIDS}]", "X", sequence)
+
+
+def _check_letters(text: str, letters: str, where: str) -> None:
+    other = sorted(set(text) - set(letters))
+    if other:
+        raise DataError(f"{where}: {', '.join(map(repr, other[:4]))} where only {letters} may stand.")

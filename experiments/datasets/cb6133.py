@@ -1,0 +1,149 @@
+"""CB6133 and CB513 with profiles, in the arrays of Zhou & Troyanskaya 2014 (arXiv:1403.1347).
+
+    train  5,278 chains, the first of `cullpdb+profile_6133_filtered.npy.gz`
+    valid  256 chains, the others of it: the usual split (as in https://github.com/alrojo/CB513)
+    test   514 chains: `cb513+profile_split1.npy.gz`; the last two are the overlapping halves of one chain
+
+The files were not at hand when this was written, and their SHA-256 is not known: they are told by their shape
+and by what every residue must be. They are looked for in the folder `protein`, as `.npy.gz`, or unpacked as
+`.npy`; nothing is downloaded. The address of the authors,
+https://www.princeton.edu/~jzthree/datasets/ICML2014, may not answer; a copy is said to be at
+https://zenodo.org/records/7764556. No licence is stated.
+
+A chain is 700 places of 57 columns, by the authors' description (quoted at
+https://github.com/LucaAngioloni/ProteinSecondaryStructure-CNN/tree/master/dataset):
+
+    [0, 22)   amino acid, one-hot: A C E D G F I H K M L N Q P S R T W V Y X, and NoSeq after the end
+    [22, 31)  state, one-hot: L B E G I H S T, and NoSeq
+    [31, 35)  terminals and solvent accessibilities, which are not read
+    [35, 57)  profile, in the other order A C D E F G H I K L M N P Q R S T V W X Y, and NoSeq
+
+L is C here. A residue whose state is NoSeq does not count. The profile is PSI-BLAST's log-odds under the
+logistic function, so that the values of a residue do not sum to 1. The authors found later that the file of
+6133 has some chains twice, so that valid, which is the end of it, may flatter.
+"""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+
+from experiments.datasets import Splits
+from experiments.datasets.files import VARIABLE, DataError, data_folder
+from experiments.datasets.proteins import AMINO_ACIDS, Chain
+
+TRAIN, TEST = "cullpdb+profile_6133_filtered.npy", "cb513+profile_split1.npy"
+"""The files when unpacked."""
+CHAINS = {TRAIN: 5278 + 256, TEST: 514}
+"""How many chains a file has."""
+TRAIN_CHAINS = 5278
+"""How many of those of the first file are for training."""
+PLACES, COLUMNS = 700, 57
+
+_RESIDUES = "ACEDGFIHKMLNQPSRTWVYX"
+_LABELS = "CBEGIHST"
+_PROFILE = "ACDEFGHIKLMNPQRSTVWXY"
+_ORDER = [35 + _PROFILE.index(each) for each in AMINO_ACIDS]
+
+
+def load(data_dir: str | Path | None = None) -> Splits[Chain]:
+    """Load the chains, of eight states.
+
+    Raises:
+        DataError: a file is missing or damaged or holds something else.
+    """
+    known = iter(chains(_find(TRAIN, data_dir), CHAINS[TRAIN]))
+    train = tuple(islice(known, TRAIN_CHAINS))
+    return Splits(train, tuple(known), tuple(chains(_find(TEST, data_dir), CHAINS[TEST])))
+
+
+def chains(path: Path, count: int) -> Iterator[Chain]:
+    """The chains of a file, ``count`` in number, read one after the other.
+
+    Raises:
+        DataError: the file is no such array, or a residue is not as it should be; the message says which.
+    """
+    name = path.name.partition("+")[0]
+    try:
+        with path.open("rb") as stream:
+            packed = stream.read(2) == b"\x1f\x8b"
+        with cast(IO[bytes], gzip.open(path) if packed else path.open("rb")) as stream:
+            dtype = _header(stream, path, count)
+            for row in range(count):
+                values = stream.read(PLACES * COLUMNS * dtype.itemsize)
+                if len(values) < PLACES * COLUMNS * dtype.itemsize:
+                    raise DataError(f"{path} ends in chain {row} of {count}. Download it again.")
+                places = np.frombuffer(values, dtype).reshape(PLACES, COLUMNS).astype(np.float32)
+                yield chain(places, f"{name}-{row}", str(path))
+            if stream.read(1):
+                raise DataError(f"{path} goes on after its {count} chains. Download it again.")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}. Download it again.") from error
+
+
+def chain(places: np.ndarray, name: str, path: str = "an array") -> Chain:
+    """The chain of an array float32 [700, 57].
+
+    Raises:
+        DataError: a value is not finite, an amino acid or a state is not one-hot, or the chain has a gap.
+    """
+    where = f"{path}, chain {name}"
+    if not np.isfinite(places).all():
+        raise DataError(f"{where}: place {_first(~np.isfinite(places).all(axis=1))} has values not finite.")
+    residues, labels = places[:, :22], places[:, 22:31]
+    for title, block in (("amino acid", residues), ("state", labels)):
+        wrong = (block.max(axis=1) != 1) | (np.abs(block).sum(axis=1) != 1)
+        if wrong.any():
+            raise DataError(f"{where}: the {title} of place {_first(wrong)} is not one-hot.")
+    over = residues[:, -1] == 1
+    length = int(np.argmax(over)) if over.any() else len(over)
+    if length == 0 or not over[length:].all():
+        raise DataError(f"{where}: it is empty, or goes on after its end at place {length}.")
+    known = labels[:, -1] == 0
+    if known[length:].any():
+        raise DataError(f"{where}: a state at place {length + _first(known[length:])}, where it is over.")
+    return Chain(
+        name,
+        "".join(_RESIDUES[each] for each in residues[:length].argmax(axis=1)),
+        "".join((_LABELS + "C")[each] for each in labels[:length].argmax(axis=1)),
+        known[:length].copy(),
+        places[:length, _ORDER],
+    )
+
+
+def _header(stream: IO[bytes], path: Path, count: int) -> np.dtype:
+    """What precedes the values of an array; returns their dtype."""
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
+    else:
+        shape, by_columns, dtype = np.lib.format.read_array_header_2_0(stream)
+    if dtype.hasobject or dtype.kind not in "fiub":
+        raise DataError(f"{path} holds {dtype}, not numbers; objects are never unpickled.")
+    if by_columns:
+        raise DataError(f"{path} is stored by columns. Save it again with numpy.ascontiguousarray.")
+    if shape not in ((count, PLACES * COLUMNS), (count, PLACES, COLUMNS)):
+        raise DataError(
+            f"{path} has the shape {shape}, not that of {count} chains, {(count, PLACES * COLUMNS)}."
+        )
+    return dtype
+
+
+def _find(name: str, data_dir: str | Path | None) -> Path:
+    folder = data_folder(data_dir) / "protein"
+    for each in (folder / f"{name}.gz", folder / name):
+        if each.exists():
+            return each
+    raise DataError(
+        f"{name}.gz is not in {folder}. Download it from https://zenodo.org/records/7764556 (or from the "
+        "authors, https://www.princeton.edu/~jzthree/datasets/ICML2014) and put it there, packed or not; or "
+        f"let the variable {VARIABLE} (or the argument data_dir) name a folder that has protein/{name}.gz."
+    )
+
+
+def _first(flags: np.ndarray) -> int:
+    return int(np.argmax(flags))
