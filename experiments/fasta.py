@@ -1,8 +1,7 @@
 """Sequences of a person's own from FASTA, and a table of what is predicted for them.
 
 What is read is what is there, or there is an error that says where and what to do: nothing is left out in
-silence. That is why lines are read here and not by `Bio.SeqIO.FastaIO.SimpleFastaParser`, which passes over
-text before the first record and does not say in which line a letter stood.
+silence.
 """
 
 import re

@@ -4,14 +4,16 @@ Chains / residues whose label counts:
 
     name     train                valid            test                   states  profile
     nr25     5,278 / 998,216      256 / 45,858     514 / 95,887           eight   of related sequences
-    flip     9,712 / 2,319,963    1,080 / 262,853  374 / 60,451 (CB513)   three   none
+    flip     9,712 / 2,319,963    1,080 / 262,853  see below (CB513)      three   none
     cb6133   5,278                256              514 (CB513)            eight   see `cb6133.py`
 
 `nr25` are chains of the structure database of ProMod3 (Studer et al. 2021, doi:10.1371/journal.pcbi.1008667),
-no two of more than 25 per cent identity. Licence: Apache-2.0. The split is none that is published: the chains
-are others than those of `cb6133`, only as many, so that its figures do not compare with those of the
-literature. Every residue is resolved and standard. Each has a profile that sums to 1 but for rounding to
-1/255; that of 82 chains without known relatives says for certain what stands there, as one-hot.
+culled at 25 per cent identity. Licence: Apache-2.0. The split is none that is published: the chains are
+others than those of `cb6133`, only as many, so that its figures do not compare with those of the literature.
+Nor are all strangers to each other: 56 chains of test and 36 of valid have a relative in train by
+`overlap.py`, of 30 to 68 per cent, and none was taken out. Every residue is resolved and standard. Each has a
+profile that sums to 1 but for rounding to 1/255; that of 82 chains without known relatives says for certain
+what stands there.
 
 `flip` are the chains of NetSurfP-2.0 (Klausen et al. 2019, doi:10.1002/prot.25674) in the split of FLIP
 (Dallago et al. 2021). Licence: AFL-3.0, says FLIP. Labels of residues that are not resolved (6 per cent; the
@@ -19,9 +21,9 @@ file says C) do not count. The test part of FLIP is NEW364, newer chains (Elnagg
 arXiv:2007.06225); the one here is CB513 (Cuff & Barton 1999) as NetSurfP-2.0 has it and ProtTrans packs it,
 CC0: 511 rows, each a domain, marked by `cb513_mask`, in a whole chain (432 chains, 60 of them more than once,
 with other domains). What counts is in the domain and resolved (`disorder` is 1 where it is), 83,427 residues.
-Two rows without such a residue are left out, and 135 rows whose chain overlaps with one of train or valid at
-30 per cent identity or more (`overlap.py`); 52 do at 40, 28 at 50, 10 at 90, and 2 are in train or valid as
-they are, though the publishers took out what has more than 25: see `flip_and_cb513`.
+Two rows without such a residue are left out, and those whose chain overlaps with one of train or valid at
+30 per cent identity or more (`overlap.py`): there are such, some of them the very same chain, though the
+publishers took out what has more than 25. `flip_and_cb513` says which, and how much.
 
 The eight states are DSSP's (Kabsch & Sander 1983); of three states there are several readings, and this one,
 `REDUCTION`, is that of all 144,011 residues in the CSV of CB513, which has both.
@@ -258,7 +260,7 @@ def flip_and_cb513(data_dir: str | Path | None = None) -> tuple[Splits[Chain], t
     Raises:
         DataError: a file is missing, damaged or holds something else.
     """
-    from experiments.datasets.overlap import overlaps  # noqa: PLC0415 (only this set needs Biopython)
+    from experiments.datasets.overlap import overlaps  # noqa: PLC0415 (only this set needs HMMER)
 
     train, valid, _ = flip(data_dir)
     tests = [chain for chain in cb513(data_dir) if chain.valid.any()]
