@@ -82,8 +82,8 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
     getattr(experiment, "prepare", lambda config: None)(config)
     print(_host(config.keep_memory and parallel.keep_memory()))
     if config.resume is not None:
-        run = Run.open(config.resume)
-        _check_resume(name, experiment, config, run)
+        run = open_run(config.resume, name)
+        _check_resume(experiment, config, run)
     else:
         command = shlex.join(["python", "-m", "experiments", name, *arguments])
         run = Run.create(config.runs, name, dataclasses.asdict(config), config.seed, command)
@@ -100,10 +100,8 @@ def _host(memory_kept: bool) -> str:
     return f"host: {device()}; native LSTM code: {native.load() or 'yes'}; freed memory is {kept}"
 
 
-def _check_resume(name: str, experiment: Experiment, config: Any, run: Run) -> None:
+def _check_resume(experiment: Experiment, config: Any, run: Run) -> None:
     """Refuse to go on with a run as another one: its folder says how it began, and so would its record."""
-    if run.experiment != name:
-        raise ConfigError(f"{run.path} is a run of {run.experiment}, not of {name}.")
     before, now = (
         dataclasses.replace(each, resume=None, data_dir=None, runs=Path(), keep_memory=True)
         for each in (from_mapping(experiment.Config, run.config), config)
@@ -168,6 +166,18 @@ def check_numbers(
             value = getattr(config, name)
             if value is not None and not holds(value):
                 raise ConfigError(f"{within}{name} {demand}, got {value}.")
+
+
+def open_run(path: Path, experiment: str) -> Run:
+    """A run of an experiment.
+
+    Raises:
+      RecordError: there is no run, or it is one of another experiment.
+    """
+    run = Run.open(path)
+    if run.experiment != experiment:
+        raise RecordError(f"{path} is a run of {run.experiment}, not of {experiment}.")
+    return run
 
 
 def output_of(run: Path, name: str, otherwise: str = "") -> Path:

@@ -134,9 +134,9 @@ def _remark(letter: str, positions: list[int], most: int = 10) -> str:
     return f"{letter} ({OTHERS[letter]}) at {places}: read as {UNKNOWN}, an unknown amino acid"
 
 
-def file_name(number: int, id: str) -> str:
-    """A name for files about a record: its number in the file, and what a file name can have of its id."""
-    return f"{number:03d}-{re.sub(r'[^A-Za-z0-9.]+', '_', id)[:60]}"
+def file_name(id: str) -> str:
+    """What a file can be called of an id: other signs than letters, digits, dots and hyphens are ``_``."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", id)[:60].lstrip(".")
 
 
 def write_table(

@@ -41,7 +41,7 @@ from jaxtyping import Int
 from experiments import datasets, plots, recipes
 from experiments import translation_report as report
 from experiments.benchmark import Benchmark, Published
-from experiments.command_line import CommonConfig, check_numbers, from_mapping, output_of
+from experiments.command_line import CommonConfig, check_numbers, from_mapping, open_run, output_of
 from experiments.datasets import translations
 from experiments.recipes import Recipe, training_config
 from experiments.subwords import Subwords
@@ -459,7 +459,7 @@ def load_run(path: Path) -> tuple[Config, Saved]:
     Raises:
       RecordError: there is no run, or it has not finished.
     """
-    config = from_mapping(Config, Run.open(path).config)
+    config = from_mapping(Config, open_run(path, "machine_translation").config)
     saved = output_of(path, MODEL)
     vocabularies = Vocabularies.load(path)
     model = make_model(config, vocabularies)
@@ -520,7 +520,7 @@ def compare(arguments: Sequence[str]) -> None:
         """
         found = {}
         for path in runs:
-            config = from_mapping(Config, Run.open(path).config)
+            config = from_mapping(Config, open_run(path, "machine_translation").config)
             found[f"{config.pair}, attention {config.attention}"] = read_figures(path)
         report.draw_lengths(found, test, output)
         print(output)

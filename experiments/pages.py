@@ -3,16 +3,15 @@
 import functools
 import importlib
 import re
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.__main__ import EXPERIMENTS
 from experiments.benchmark import Benchmark
-from experiments.tables import by_label, commands, table
+from experiments.tables import by_label, commands, mean_of, minutes, table
 from lstmjax.catalogue import CELLS
-from lstmjax.record import Record, Summary, load_records, summarize
+from lstmjax.record import Record, load_records
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -78,7 +77,7 @@ def _summary_table() -> str:
             if published.label and chosen:
                 paper = f"{published.value:g} ({published.source})"
                 group = about.groups[published.group]
-                figures = [_figure(chosen, about.metric), str(len(chosen)), _minutes(chosen)]
+                figures = [mean_of(chosen, about.metric), str(len(chosen)), minutes(chosen)]
                 rows.append([link, group, f"{published.label}, {about.unit}", paper, *figures])
     return table(rows)
 
@@ -100,9 +99,9 @@ def _page(experiment: str, records: Sequence[Record]) -> str:
 def _comparison(about: Benchmark, group: str, records: Sequence[Record]) -> str:
     rows = [["model", about.metric, "validation", "seeds", "parameters", "minutes (median)", "device"]]
     for label, chosen in by_label(records).items():
-        valid = _figure(chosen, re.sub(r"test\d*", "valid", about.metric))
+        valid = mean_of(chosen, re.sub(r"test\d*", "valid", about.metric))
         parameters = f"{chosen[0].metrics['parameters']:,.0f}"
-        figures = [_figure(chosen, about.metric), valid, _seeds(chosen), parameters, _minutes(chosen)]
+        figures = [mean_of(chosen, about.metric), valid, _seeds(chosen), parameters, minutes(chosen)]
         rows.append([f"**{label}**", *figures, chosen[0].device])
     rows += [
         [f"{published.model}, {published.source}", f"{published.value:.2f}", *[""] * 5]
@@ -112,22 +111,5 @@ def _comparison(about: Benchmark, group: str, records: Sequence[Record]) -> str:
     return table(rows) if len(rows) > 1 else ""
 
 
-def _figure(records: Sequence[Record], metric: str) -> str:
-    statistic = _summary(records).metrics.get(metric)
-    if statistic is None:
-        return ""
-    spread = f" ± {statistic.deviation:.3f}" if statistic.seeds > 1 else ""
-    return f"{statistic.mean:.3f}{spread}"
-
-
 def _seeds(records: Sequence[Record]) -> str:
     return ", ".join(str(record.seed) for record in records)
-
-
-def _minutes(records: Sequence[Record]) -> str:
-    return f"{statistics.median(record.seconds for record in records) / 60:.1f}"
-
-
-def _summary(records: Sequence[Record]) -> Summary:
-    (summary,) = summarize(records).values()
-    return summary

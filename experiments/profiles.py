@@ -15,6 +15,9 @@ from experiments.fasta import OTHERS, records
 
 GAP = "-"
 
+NO_SEQUENCE = ("ss_", "sa_", "aa_", "Consensus")
+"""How the names of records begin that HH-suite puts into alignments, and that are no sequences."""
+
 
 def read(lines: Iterable[str], name: str, sequence: str) -> Float[np.ndarray, "residues 20"]:
     """The profile of a sequence.
@@ -35,6 +38,8 @@ def read(lines: Iterable[str], name: str, sequence: str) -> Float[np.ndarray, "r
     """
     rows = []
     for line, head, body in records(lines, name):
+        if head.startswith(NO_SEQUENCE):
+            continue
         letters = "".join(text for _, text in body)
         columns = "".join(letter for letter in letters if not letter.islower() and letter != ".")
         unknown = sorted(set(columns) - set(AMINO_ACIDS) - set(OTHERS) - {GAP})
@@ -49,9 +54,9 @@ def read(lines: Iterable[str], name: str, sequence: str) -> Float[np.ndarray, "r
         raise DataError(
             f"{name}: the first record of an alignment must be the sequence that it is given for."
         )
-    aligned = np.array(rows)
-    counted = weights(aligned)[:, None, None] * (aligned[:, :, None] == np.arange(len(AMINO_ACIDS)))
-    totals = counted.sum(axis=0)
+    aligned = np.array(rows, np.int8)
+    own = weights(aligned)
+    totals = np.stack([own @ (aligned == number) for number in range(len(AMINO_ACIDS))], axis=1)
     return (totals / np.maximum(totals.sum(axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 

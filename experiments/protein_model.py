@@ -49,23 +49,24 @@ class StructureModel(nnx.Module):
 
     There are zeros before a chain and after it. A model without recurrent layers sees its window alone.
 
-    Source: Soenderby and Winther 2014 (arXiv:1412.7828).
+    After Soenderby and Winther 2014 (arXiv:1412.7828), who have bidirectional LSTMs with dense layers before,
+    between and after them. The window, the dense layer that sees all layers below, and masks of dropout that
+    stay the same along a chain are of this model.
 
     Args:
-      architecture: the numbers.
+      architecture: the architecture.
       rngs: the stream ``params`` starts the parameters.
     """
 
     def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs) -> None:
-        numbers = architecture
         dense = {"kernel_init": nnx.initializers.he_normal(), "rngs": rngs}
-        self.window = nnx.Conv(numbers.features, numbers.embedding, (numbers.window,), **dense)
-        outputs = numbers.hidden * (2 if numbers.both_directions else 1)
-        sizes = [numbers.embedding] + [outputs] * numbers.layers
-        self.layers = nnx.List([Recurrent(_layer(numbers, below), rngs=rngs) for below in sizes[:-1]])
-        self.dense = nnx.Linear(sum(sizes), numbers.embedding, **dense)
-        self.readout = nnx.Linear(numbers.embedding, numbers.states, rngs=rngs)
-        self.dropout = nnx.Dropout(numbers.dropout)
+        self.window = nnx.Conv(architecture.features, architecture.embedding, (architecture.window,), **dense)
+        outputs = architecture.hidden * (2 if architecture.both_directions else 1)
+        sizes = [architecture.embedding] + [outputs] * architecture.layers
+        self.layers = nnx.List([Recurrent(_layer(architecture, below), rngs=rngs) for below in sizes[:-1]])
+        self.dense = nnx.Linear(sum(sizes), architecture.embedding, **dense)
+        self.readout = nnx.Linear(architecture.embedding, architecture.states, rngs=rngs)
+        self.dropout = nnx.Dropout(architecture.dropout)
 
     def __call__(
         self,
@@ -90,9 +91,9 @@ class StructureModel(nnx.Module):
         return self.dropout(values, deterministic=False, rngs=nnx.Rngs(dropout=key))
 
 
-def _layer(numbers: Architecture, features: int) -> Any:
+def _layer(architecture: Architecture, features: int) -> Any:
     cells = []
-    for _ in range(2 if numbers.both_directions else 1):
-        cell = CELLS[numbers.cell](features, numbers.hidden)
-        cells.append(lstmjax.dropout(cell, outputs=numbers.dropout) if numbers.dropout else cell)
-    return lstmjax.bidirectional(*cells) if numbers.both_directions else cells[0]
+    for _ in range(2 if architecture.both_directions else 1):
+        cell = CELLS[architecture.cell](features, architecture.hidden)
+        cells.append(lstmjax.dropout(cell, outputs=architecture.dropout) if architecture.dropout else cell)
+    return lstmjax.bidirectional(*cells) if architecture.both_directions else cells[0]

@@ -48,7 +48,7 @@ from experiments import (
     recipes,
     side_by_side,
 )
-from experiments.command_line import CommonConfig, check_numbers, from_mapping, output_of
+from experiments.command_line import CommonConfig, check_numbers, from_mapping, open_run, output_of
 from experiments.datasets.babi import TASKS, Question
 from experiments.question_pictures import Answered
 from experiments.question_readers import Architecture, AttentiveReader, SequenceReader
@@ -287,7 +287,7 @@ def load_run(path: Path) -> Saved:
     Raises:
       RecordError: there is no run, or it has no model: it has not finished.
     """
-    config = from_mapping(Config, Run.open(path).config)
+    config = from_mapping(Config, open_run(path, "question_answering").config)
     saved = output_of(path, MODEL)
     language = Language(Vocabulary.load(path / WORDS), Vocabulary.load(path / ANSWERS))
     model = make_model(config, language)

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from experiments.datasets.babi import TASKS
-from experiments.tables import by_label, commands, table
+from experiments.tables import by_label, commands, mean_of, minutes, table
 from lstmjax.record import Record
 
 LSTM = (50, 20, 20, 61, 70, 48, 49, 45, 64, 44, 72, 74, 94, 27, 21, 23, 51, 52, 8, 91)
@@ -87,17 +87,14 @@ def per_task(columns: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _mean_row(label: str, records: Sequence[Record]) -> list[str]:
-    means = [100 * record.metrics["mean_accuracy"] for record in records]
-    spread = f" ± {statistics.stdev(means):.1f}" if len(means) > 1 else ""
     failed = statistics.mean(record.metrics["failed_tasks"] for record in records)
-    minutes = statistics.median(record.seconds for record in records) / 60
     title = f"**{label}**: {READERS[label]}" if label in READERS else f"**{label}**"
     return [
         title,
-        f"{statistics.mean(means):.1f}{spread}",
+        mean_of(records, "mean_accuracy", digits=1, scale=100),
         f"{failed:g}",
         str(len(records)),
-        f"{minutes:.1f}",
+        minutes(records),
     ]
 
 

@@ -39,10 +39,12 @@ def training_config(config: Any, steps_per_epoch: int) -> TrainConfig:
     """The training config of a config with epochs: with their steps, if they say how many there are.
 
     Raises:
-      ConfigError: both epochs and steps say it.
+      ConfigError: both epochs and steps say it, or neither does.
     """
     settings: TrainConfig = config.train
     if not config.epochs:
+        if not settings.steps:
+            raise ConfigError("--epochs 0 leaves it to --train.steps how long to train: give it, too.")
         return settings
     if settings.steps:
         raise ConfigError(

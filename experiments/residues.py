@@ -19,27 +19,29 @@ UNKNOWN = -1
 """The label of a residue that does not count."""
 
 
-def width(with_profile: bool) -> int:
-    """How many numbers `features` has for a residue."""
-    return len(AMINO_ACIDS) * (3 if with_profile else 1)
+def features(
+    sequence: str, profile: Float[np.ndarray, "residues 20"] | None
+) -> Float[np.ndarray, "residues features"]:
+    """What a model is given of a chain: 20 numbers for each residue, 60 with a profile, float32.
 
-
-def features(sequence: str, profile: Float[np.ndarray, "residues 20"] | None) -> np.ndarray:
-    """What a model is given of a chain: ``[residues, 20]``, and ``[residues, 60]`` with a profile, float32.
-
-    One of the twenty amino acids as ones and zeros, none where it is unknown; the shares of the profile, and
-    their square roots, which set small ones apart.
+    One of the twenty amino acids as ones and zeros, zeros alone where it is unknown; the entries of the
+    profile, which lie from 0 to 1, and their square roots, which set small ones apart.
 
     Raises:
       ValueError: sequence and profile differ in length.
     """
-    one_hot = np.array([[float(each == known) for known in AMINO_ACIDS] for each in sequence], np.float32)
-    one_hot = one_hot.reshape(len(sequence), len(AMINO_ACIDS))
+    letters, known = (np.frombuffer(text.encode("ascii"), np.uint8) for text in (sequence, AMINO_ACIDS))
+    one_hot = (letters[:, None] == known).astype(np.float32)
     if profile is None:
         return one_hot
     if len(profile) != len(sequence):
         raise ValueError(f"features: a profile of {len(profile)} rows for {len(sequence)} residues.")
     return np.concatenate([one_hot, profile, np.sqrt(profile)], axis=1, dtype=np.float32)
+
+
+def width(with_profile: bool) -> int:
+    """How many `features` a residue has."""
+    return features("", np.zeros((0, len(AMINO_ACIDS)), np.float32) if with_profile else None).shape[1]
 
 
 def batches(
@@ -76,17 +78,20 @@ def logits_of(
 def figures_of(
     states: str, logits: Float[Array, "batch time states"], target: Int[Array, "batch time"]
 ) -> dict[str, Mean]:
-    """The loss in nats, and the shares of residues that are right: of all states, and of three classes."""
+    """The loss in nats, and the shares of residues that are right: of all states, and of three."""
     mask = target != UNKNOWN
     nll = Mean.of(cross_entropy(logits, target, mask), mask)
-    found = {"nll": nll, f"q{len(states)}": Mean.of(logits.argmax(axis=-1) == target, mask)}
-    classes = membership(states)
-    likeliest = (jax.nn.softmax(logits) @ classes).argmax(axis=-1)
-    return found | {"q3": Mean.of(likeliest == jnp.asarray(classes.argmax(axis=1))[target], mask)}
+    sums = three_states(states)
+    of_three = (jax.nn.softmax(logits) @ sums).argmax(axis=-1)
+    return {
+        "nll": nll,
+        f"q{len(states)}": Mean.of(logits.argmax(axis=-1) == target, mask),
+        "q3": Mean.of(of_three == jnp.asarray(sums.argmax(axis=1))[target], mask),
+    }
 
 
-def membership(states: str) -> Float[np.ndarray, "states 3"]:
-    """1 where a state belongs to a class of three, 0 elsewhere, float32: a class is one of itself."""
+def three_states(states: str) -> Float[np.ndarray, "states 3"]:
+    """1 where a state is counted as one of the three, 0 elsewhere, float32; three states stay as they are."""
     return np.array([[REDUCTION[state] == known for known in STATES3] for state in states], np.float32)
 
 

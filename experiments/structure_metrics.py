@@ -136,18 +136,42 @@ def mean_over_chains(chains: Sequence[SOV]) -> tuple[Float[np.ndarray, " states"
     return means[:-1], float(means[-1])
 
 
-def pooled(chains: Sequence[SOV]) -> SOV:
-    """The SOV of all chains as if they were one, broken between them: sums and norms are added."""
-    return SOV(*(np.sum(side, axis=0) for side in zip(*chains, strict=True)))
+class Scores(NamedTuple):
+    """What is counted of predictions."""
+
+    states: str
+    """The letters of the states."""
+    confusion: Int[np.ndarray, "true predicted"]
+    """How many residues of each state were predicted to be in each."""
+    overlaps: list[SOV]
+    """The segment overlap of each chain."""
 
 
-def table(confusion: Int[np.ndarray, "true predicted"], chains: Sequence[SOV], states: str) -> str:
+def score(
+    true: Sequence[str],
+    predicted: Sequence[str],
+    valid: Sequence[Bool[np.ndarray, " residues"]],
+    states: str,
+) -> Scores:
+    """Confusion and overlaps of chains; arguments and errors are those of `confusion`."""
+    chains = zip(true, predicted, valid, strict=True)
+    overlaps = [segment_overlap(own, other, states, counts) for own, other, counts in chains]
+    return Scores(states, confusion(true, predicted, valid, states), overlaps)
+
+
+def known(states: str, valid: Bool[np.ndarray, " residues"], otherwise: str) -> str:
+    """The states that count, and a sign in place of the others."""
+    return "".join(state if counts else otherwise for state, counts in zip(states, valid, strict=True))
+
+
+def table(scores: Scores) -> str:
     """Precision, recall, residues and the mean SOV over chains, state by state, in Markdown.
 
     Over all states, precision and recall are both the accuracy. What is not defined is ``n/a``.
     """
+    states, confusion, overlaps = scores
     precision, recall = precision_and_recall(confusion)
-    overlap, total = mean_over_chains(chains)
+    overlap, total = mean_over_chains(overlaps)
     support, right = confusion.sum(axis=1), accuracy(confusion)
     rows = [["state", "precision, %", "recall, %", "SOV, %", "residues", "predicted"]]
     columns = zip(states, precision, recall, overlap, support, confusion.sum(axis=0), strict=True)

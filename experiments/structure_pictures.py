@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from experiments.structure_metrics import accuracy, precision_and_recall
+from experiments.structure_metrics import accuracy, known, precision_and_recall
 
 
 class Style(NamedTuple):
@@ -111,7 +111,7 @@ def draw_chain(
     predicted = "".join(states[place] for place in np.argmax(probabilities, axis=1))
     bands = {"predicted": (_PREDICTED, predicted)}
     if true is not None:
-        bands["true"] = (_TRUE, _known(true, valid))
+        bands["true"] = (_TRUE, true if valid is None else known(true, valid, " "))
     drawn = min(len(sequence), ROWS * COLUMNS)
     columns, starts = min(COLUMNS, max(drawn, COLUMNS // 2)), range(0, drawn, COLUMNS)
     size = (1.1 + _INCHES * columns, 1.1 + (0.45 + 0.45 * len(bands)) * len(starts))
@@ -131,13 +131,6 @@ def draw_chain(
         marks.append(Patch(**_UNKNOWN, label="not known"))
     figure.legend(handles=marks, loc="outside lower center", ncols=min(len(marks), columns // 8), fontsize=8)
     figure.savefig(path, dpi=_DPI)
-
-
-def _known(true: str, valid: Bool[np.ndarray, " residues"] | None) -> str:
-    """The true states, with spaces where they are not known."""
-    if valid is None:
-        return true
-    return "".join(letter if counts else " " for letter, counts in zip(true, valid, strict=True))
 
 
 def _title(id: str, bands: dict[str, tuple[float, str]], drawn: int) -> str:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from experiments import structure_metrics, structure_pictures
 from experiments.datasets.proteins import STATES3, Chain
-from experiments.residues import membership
-from experiments.structure_metrics import SOV
+from experiments.residues import three_states
+from experiments.structure_metrics import Scores
 
 TABLES, PREDICTIONS = "states.md", "test-predictions.txt"
 """Files in a run's folder."""
@@ -23,87 +23,97 @@ class Predictions(NamedTuple):
     probabilities: Sequence[Float[np.ndarray, "residues states"]]
     states: str
 
-    @property
-    def as_classes(self) -> "Predictions":
-        """The same of the three classes, by the sums of their states' probabilities."""
-        chains = [chain._replace(states=structure_metrics.reduce(chain.states)) for chain in self.chains]
-        classes = membership(self.states)
-        return Predictions(chains, [each @ classes for each in self.probabilities], STATES3)
+    def of(self, places: Sequence[int]) -> "Predictions":
+        """Those of some of the chains."""
+        chains = [self.chains[place] for place in places]
+        return Predictions(chains, [self.probabilities[place] for place in places], self.states)
 
-    @property
-    def found(self) -> list[str]:
+    def reduced(self) -> "Predictions":
+        """The same of three states, by the sums of their probabilities."""
+        chains = [chain._replace(states=structure_metrics.reduce(chain.states)) for chain in self.chains]
+        sums = three_states(self.states)
+        return Predictions(chains, [each @ sums for each in self.probabilities], STATES3)
+
+    def likeliest(self) -> list[str]:
         """The likeliest state of each residue."""
         return ["".join(self.states[number] for number in each.argmax(axis=1)) for each in self.probabilities]
 
-    @property
-    def confusion(self) -> Int[np.ndarray, "true predicted"]:
-        """How many residues of each state were predicted to be in each."""
-        true, valid = ([getattr(chain, name) for chain in self.chains] for name in ("states", "valid"))
-        return structure_metrics.confusion(true, self.found, valid, self.states)
 
-    @property
-    def overlaps(self) -> list[SOV]:
-        """The segment overlap of each chain."""
-        return [
-            structure_metrics.segment_overlap(chain.states, found, self.states, chain.valid)
-            for chain, found in zip(self.chains, self.found, strict=True)
-        ]
-
-
-def kinds(predictions: Predictions) -> tuple[Predictions, ...]:
-    """Predictions of the states, and, where there are more than three, of the classes."""
-    return (predictions,) if predictions.states == STATES3 else (predictions, predictions.as_classes)
+def score(predictions: Predictions) -> tuple[Scores, ...]:
+    """Scores of the states, and, where they are eight, of three."""
+    three = predictions.states == STATES3
+    return tuple(
+        structure_metrics.score(
+            [chain.states for chain in each.chains],
+            each.likeliest(),
+            [chain.valid for chain in each.chains],
+            each.states,
+        )
+        for each in ((predictions,) if three else (predictions, predictions.reduced()))
+    )
 
 
-def figures(predictions: Predictions) -> dict[str, float]:
+def figures(scores: Sequence[Scores]) -> dict[str, float]:
     """Shares of residues that are right, overlaps (means over chains), precision and recall of each state.
 
-    ``q8, sov8, precision8_H, recall8_H`` and so on, and the same with 3 for the classes. What is not defined,
-    such as the precision of a state that was never predicted, is left out.
+    ``q8, sov8, precision8_H, recall8_H`` and so on, and the same with 3. What is not defined, such as the
+    precision of a state that was never predicted, is left out.
     """
     named: dict[str, float] = {}
-    for each in kinds(predictions):
-        count, confusion = len(each.states), each.confusion
-        named[f"q{count}"] = structure_metrics.accuracy(confusion)
+    for each in scores:
+        count = len(each.states)
+        named[f"q{count}"] = structure_metrics.accuracy(each.confusion)
         _, named[f"sov{count}"] = structure_metrics.mean_over_chains(each.overlaps)
-        shares = structure_metrics.precision_and_recall(confusion)
+        shares = structure_metrics.precision_and_recall(each.confusion)
         for name, values in zip(("precision", "recall"), shares, strict=True):
             for state, value in zip(each.states, values.tolist(), strict=True):
                 named[f"{name}{count}_{state}"] = value
     return {name: value for name, value in named.items() if not np.isnan(value)}
 
 
-def majority(trainings: Sequence[Chain], tests: Sequence[Chain], states: str) -> Predictions:
+def negative_log_likelihood(predictions: Predictions) -> float:
+    """The mean over residues that count, in nats."""
+    found = []
+    for chain, probabilities in zip(predictions.chains, predictions.probabilities, strict=True):
+        places = np.flatnonzero(chain.valid)
+        found.append(
+            probabilities[places, [predictions.states.index(chain.states[place]) for place in places]]
+        )
+    return float(-np.log(np.concatenate(found), dtype=np.float64).mean())
+
+
+def majority(train: Sequence[Chain], test: Sequence[Chain], states: str) -> Predictions:
     """Every residue in each state as often as in training: its likeliest one is the commonest of all."""
-    known = "".join(
-        state for chain in trainings for state, valid in zip(chain.states, chain.valid, strict=True) if valid
+    counts = sum(
+        np.bincount(
+            [states.index(chain.states[place]) for place in np.flatnonzero(chain.valid)], None, len(states)
+        )
+        for chain in train
     )
-    shares = np.array([known.count(state) for state in states]) / len(known)
-    return Predictions(tests, [np.tile(shares, (len(chain.sequence), 1)) for chain in tests], states)
+    frequencies = np.asarray(counts) / np.sum(counts)
+    return Predictions(test, [np.tile(frequencies, (len(chain.sequence), 1)) for chain in test], states)
 
 
-def write(predictions: Predictions, folder: Path) -> None:
+def write(predictions: Predictions, scores: Sequence[Scores], folder: Path) -> None:
     """Tables and pictures by state, the predictions of all chains, and pictures of some."""
-    tables = [
-        structure_metrics.table(each.confusion, each.overlaps, each.states) for each in kinds(predictions)
-    ]
+    tables = [structure_metrics.table(each) for each in scores]
     (folder / TABLES).write_text("\n\n".join(tables) + "\n", "utf-8")
-    for each in kinds(predictions):
-        count, confusion = len(each.states), each.confusion
-        structure_pictures.draw_confusion(confusion, each.states, folder / f"confusion{count}.png")
-        structure_pictures.draw_per_class(confusion, each.states, folder / f"precision_and_recall{count}.png")
-    (folder / TABLES).write_text("\n\n".join(tables) + "\n", "utf-8")
-    lines = [
-        f">{chain.id}\n{chain.sequence}\n{_known(chain)}\n{found}\n"
-        for chain, found in zip(predictions.chains, predictions.found, strict=True)
-    ]
-    (folder / PREDICTIONS).write_text("".join(lines), "utf-8")
-    for title, index in some(predictions).items():
-        chain = predictions.chains[index]
+    for each in scores:
+        count = len(each.states)
+        structure_pictures.draw_confusion(each.confusion, each.states, folder / f"confusion{count}.png")
+        path = folder / f"precision_and_recall{count}.png"
+        structure_pictures.draw_per_class(each.confusion, each.states, path)
+    lines = []
+    for chain, likeliest in zip(predictions.chains, predictions.likeliest(), strict=True):
+        true = structure_metrics.known(chain.states, chain.valid, "-")
+        lines += [f">{chain.id}", chain.sequence, true, likeliest]
+    (folder / PREDICTIONS).write_text("\n".join(lines) + "\n", "utf-8")
+    for title, place in some(predictions).items():
+        chain = predictions.chains[place]
         structure_pictures.draw_chain(
             chain.id,
             chain.sequence,
-            predictions.probabilities[index],
+            predictions.probabilities[place],
             predictions.states,
             folder / f"chain-{title}.png",
             chain.states,
@@ -112,15 +122,12 @@ def write(predictions: Predictions, folder: Path) -> None:
 
 
 def some(predictions: Predictions) -> dict[str, int]:
-    """The chains with the smallest, the median and the largest share of residues right."""
-    shares = []
-    for chain, found in zip(predictions.chains, predictions.found, strict=True):
-        right = np.array([own == other for own, other in zip(chain.states, found, strict=True)], bool)
-        shares.append(right[chain.valid].mean() if chain.valid.any() else 0.0)
-    order = np.argsort(shares, kind="stable")
-    return {"worst": int(order[0]), "median": int(order[len(order) // 2]), "best": int(order[-1])}
-
-
-def _known(chain: Chain) -> str:
-    """The true states, with a hyphen where they do not count."""
-    return "".join(state if valid else "-" for state, valid in zip(chain.states, chain.valid, strict=True))
+    """The chains with the smallest, the median and the largest share of residues right; none without any."""
+    shares = {}
+    for place, (chain, likeliest) in enumerate(zip(predictions.chains, predictions.likeliest(), strict=True)):
+        right = [chain.states[residue] == likeliest[residue] for residue in np.flatnonzero(chain.valid)]
+        if right:
+            shares[place] = np.mean(right)
+    order = sorted(shares, key=lambda place: shares[place])
+    named = {"worst": order[:1], "median": order[len(order) // 2 :][:1], "best": order[-1:]}
+    return {title: places[0] for title, places in named.items() if places}

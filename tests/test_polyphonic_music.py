@@ -16,7 +16,7 @@ from experiments import command_line, datasets, pages
 from experiments import polyphonic_music as music
 from lstmjax import train
 from lstmjax.nnx import functional
-from lstmjax.record import load_records
+from lstmjax.record import RecordError, load_records
 
 
 @pytest.fixture(scope="module", name="splits")
@@ -163,7 +163,7 @@ def test_a_finished_run_that_is_resumed_has_the_same_figures(quick_run):
 def test_a_run_is_not_resumed_as_another(quick_run):
     with pytest.raises(train.ConfigError, match="other flags need a run of their own"):
         command_line.main("polyphonic_music", music, ["--resume", str(quick_run.path), "--hidden", "9"])
-    with pytest.raises(train.ConfigError, match="is a run of polyphonic_music, not of speech"):
+    with pytest.raises(RecordError, match="is a run of polyphonic_music, not of speech"):
         command_line.main("speech", music, ["--resume", str(quick_run.path)])
 
 

@@ -32,6 +32,13 @@ def test_insertions_and_gaps_are_left_out():
     assert 0 < share(gaps[2], "E") < 1
 
 
+def test_records_of_structure_are_no_relatives():
+    text = ">a\nACD\n>b\nACE\n"
+    np.testing.assert_array_equal(
+        of(f">ss_pred PSIPRED\nCCH\n{text}>Consensus\nWWW\n", "ACD"), of(text, "ACD")
+    )
+
+
 def test_many_of_a_kind_count_as_few():
     # By counting, E would have three quarters of the column; by position it shares it with D.
     found = of(">a\nD\n>b\nE\n>c\nE\n>d\nE\n", "D")

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from experiments import __main__ as program
-from experiments import command_line, residues
+from experiments import command_line, datasets, protein_page, protein_task, residues
 from experiments import protein_structure as structure
 from experiments import structure_report as report
 from experiments.datasets.proteins import AMINO_ACIDS, STATES3, STATES8, Chain
+from experiments.pages import RESULTS
 from experiments.protein_model import Architecture, StructureModel
 from experiments.structure_report import Predictions
 from lstmjax import train
 from lstmjax.batching import pad
 from lstmjax.nnx import functional
-from lstmjax.record import RecordError
+from lstmjax.record import RecordError, load_records
 
 MODELS = {
     "blstm": Architecture(20, 8, 3, 6, "lstm", 5, 2, True, 0.3),
@@ -69,10 +70,10 @@ def test_residues_that_do_not_count_have_no_label():
 
 
 def test_states_belong_to_classes():
-    rows = residues.membership(STATES8).argmax(axis=1)
+    rows = residues.three_states(STATES8).argmax(axis=1)
     classes = {state: STATES3[place] for state, place in zip(STATES8, rows, strict=True)}
     assert "".join(classes[state] for state in "HGIEBTSC") == "HHHEECCC"
-    np.testing.assert_array_equal(residues.membership(STATES3), np.eye(3))
+    np.testing.assert_array_equal(residues.three_states(STATES3), np.eye(3))
 
 
 def test_the_window_network_is_two_dense_layers_over_a_window():
@@ -122,9 +123,11 @@ def test_what_each_model_sees_of_a_chain(name, before, after):
 def test_dropout_acts_in_training_alone():
     _, apply, params = make("blstm")
     batch = pad([residues.features(drawn(7), None)])
-    one, other, quiet = (apply(params, *batch, key) for key in (jax.random.key(1), jax.random.key(2), None))
+    one, other = (apply(params, *batch, jax.random.key(seed)) for seed in (1, 2))
     assert not np.allclose(one, other)
-    np.testing.assert_array_equal(quiet, apply(params, *batch))
+    without = functional(lambda rngs: StructureModel(MODELS["blstm"]._replace(dropout=0.0), rngs=rngs))
+    plain = without.bind(params)(*batch)
+    np.testing.assert_allclose(apply(params, *batch), plain, rtol=1e-5, atol=1e-6)
 
 
 def test_figures_count_what_is_valid_and_sum_the_states_of_a_class():
@@ -144,7 +147,8 @@ def test_figures_count_what_is_valid_and_sum_the_states_of_a_class():
     wanted = -np.log([0.3, 1e-6]).sum()
     np.testing.assert_allclose(found["nll"].total, wanted, rtol=1e-4)
     predictions = Predictions([chain("ACD", "SBH", [1, 1, 0])], list(shares), STATES8)
-    figures = report.figures(predictions)
+    figures = report.figures(report.score(predictions))
+    assert report.negative_log_likelihood(predictions) == pytest.approx(wanted / 2)
     assert figures["q8"] == 0
     assert figures["q3"] == 1
     assert figures["recall3_C"] == figures["recall3_E"] == 1
@@ -156,14 +160,19 @@ def test_figures_count_what_is_valid_and_sum_the_states_of_a_class():
 def test_the_commonest_state_is_that_of_the_training_chains():
     trainings = [chain("ACDEF", "HHHEC", [0, 0, 1, 1, 1]), chain("AC", "CE", [1, 1]), chain("A", "E")]
     found = report.majority(trainings, [chain("ACDEF", "EEHCC"), chain("A", "E")], STATES3)
-    assert found.found == ["EEEEE", "E"]
-    assert report.figures(found)["q3"] == 0.5
+    assert found.likeliest() == ["EEEEE", "E"]
+    assert report.figures(report.score(found))["q3"] == 0.5
 
 
 def test_chains_to_look_at_are_the_worst_the_median_and_the_best():
     shares = [np.eye(3)[[0, 0]], np.eye(3)[[0, 1]], np.eye(3)[[2, 2]]]
-    chains = [chain("AC", "HH"), chain("AC", "HH"), chain("AC", "HH")]
-    assert report.some(Predictions(chains, shares, STATES3)) == {"worst": 2, "median": 1, "best": 0}
+    chains = [chain("AC", "HH")] * 3 + [chain("AC", "HH", [0, 0])]
+    assert report.some(Predictions(chains, [*shares, shares[0]], STATES3)) == {
+        "worst": 2,
+        "median": 1,
+        "best": 0,
+    }
+    assert report.some(Predictions(chains[3:], shares[:1], STATES3)) == {}
 
 
 def test_a_chain_alone_has_the_probabilities_that_it_has_in_a_batch():
@@ -182,7 +191,6 @@ def test_a_chain_alone_has_the_probabilities_that_it_has_in_a_batch():
     ("flags", "message"),
     [
         ({"window": 4}, "window must be odd"),
-        ({"dataset": "flip", "inputs": "profile"}, "flip has sequences only"),
         ({"hidden": 0}, "hidden must be at least 1"),
         ({"dropout": 1.0}, "dropout must lie in"),
     ],
@@ -190,6 +198,38 @@ def test_a_chain_alone_has_the_probabilities_that_it_has_in_a_batch():
 def test_bad_flags_are_told(flags, message):
     with pytest.raises(train.ConfigError, match=message):
         structure.Config(**flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--dataset", "flip", "--inputs", "profile"], "flip has sequences alone"),
+        (["--model", "window", "--layers", "1"], "window has no recurrent layer"),
+        (["--layers", "0"], "others do"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_told(flags, message):
+    config = command_line.parse(structure, flags, "test")
+    with pytest.raises(train.ConfigError, match=message):
+        protein_task.check(config)
+
+
+@pytest.mark.parametrize("flags", [[], ["--dataset", "flip"], ["--model", "window"], ["--model", "large"]])
+def test_choices_of_recipes_go_together(flags):
+    protein_task.check(command_line.parse(structure, flags, "test"))
+
+
+def test_a_batch_in_which_nothing_is_known_is_no_error():
+    config = structure.preset(structure.Config(quick=True))
+    unknown = residues.batches([chain("ACD", "HHH", [0, 0, 0])], False, STATES8, 8, 1)
+    model = functional(lambda rngs: StructureModel(MODELS["window"], rngs=rngs))
+    task = protein_task.make_task(config, model, unknown, unknown)
+    params = model.init(jax.random.key(0))
+    value, gradients = jax.value_and_grad(
+        lambda params: task.loss(params, unknown.at(0, 0), jax.random.key(0))[0]
+    )(params)
+    assert value == 0
+    assert all(not leaf.any() for leaf in jax.tree.leaves(gradients))
 
 
 def test_recipes_belong_to_choices():
@@ -203,7 +243,7 @@ def test_recipes_belong_to_choices():
 def test_the_recurrent_models_that_are_compared_have_equally_many_parameters():
     sizes = []
     for name in ("blstm", "lstm", "rnn"):
-        model = structure.make_model(structure.preset(structure.Config(model=name)))
+        model = protein_task.make_model(structure.preset(structure.Config(model=name)))
         shapes = jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0)))
         sizes.append(sum(math.prod(leaf.shape) for leaf in shapes))
     assert max(sizes) < 1.01 * min(sizes)
@@ -225,14 +265,24 @@ def test_a_run_writes_what_it_promises(quick_run):
         "learning_curves.png",
         "confusion8.png",
         "confusion3.png",
+        "precision_and_recall8.png",
+        "precision_and_recall3.png",
+        "chain-median.png",
         "chain-best.png",
         "chain-worst.png",
     }
     assert names >= {"model.safetensors", "states.md", "test-predictions.txt", *pictures}
     metrics = json.loads((quick_run.path / "summary.json").read_text())["metrics"]
-    # The same counted in two ways: by sums in float32 over batches, and by letters.
-    found = structure.load_run(quick_run.path)
-    chains = structure.datasets.load("protein-nr25", found.config.data_dir).test[: found.config.limit]
+    config, model, params = protein_task.load_run(quick_run.path)
+    parts = datasets.load("protein-nr25", config.data_dir)
+    chains = parts.test[: config.limit]
+    # The same counted in two ways: by sums over batches, and by letters.
+    batches = protein_task.make_batches(config, chains)
+    sums = train.evaluate(
+        protein_task.make_task(config, model, batches, batches).evaluate, params, batches.once()
+    )
+    for name in ("q8", "q3", "nll"):
+        assert metrics[f"test_{name}"] == pytest.approx(sums[name], rel=1e-5)
     letters = (quick_run.path / "test-predictions.txt").read_text().splitlines()
     assert letters[0::4] == [f">{each.id}" for each in chains]
     assert letters[1::4] == [each.sequence for each in chains]
@@ -245,25 +295,16 @@ def test_a_run_writes_what_it_promises(quick_run):
     assert metrics["test_q8"] == pytest.approx(right, abs=1e-6)
     assert 0 < metrics["test_majority_q8"] < metrics["test_majority_q3"] < 1
     assert 0 <= metrics["test_sov3"] <= 1
+    assert metrics["test_chains"] == config.limit
+    assert 0 < metrics["test_related_chains"] + 1 <= config.limit
+    assert "test_unrelated_q8" in metrics
 
 
 def test_sequences_of_a_file_are_predicted(quick_run, tmp_path, capsys):
     file = tmp_path / "some.fasta"
-    file.write_text(">first protein\nmkvlAAG\nXW\n\n>second\nAC\n")
-    assert (
-        program.main(
-            [
-                "protein_structure",
-                "predict",
-                "--run",
-                str(quick_run.path),
-                str(file),
-                "--pictures",
-                str(tmp_path / "p"),
-            ]
-        )
-        == 0
-    )
+    file.write_text(">first protein\x0bACD\nmkvlAAG\r\nXW\n\n>second\nAC\n")
+    command = ["protein_structure", "predict", "--run", str(quick_run.path), str(file)]
+    assert program.main([*command, "--pictures", str(tmp_path / "pictures")]) == 0
     told = capsys.readouterr()
     tables = [line for line in told.out.splitlines() if line and not line.startswith(("#", "position"))]
     assert [line.split("\t")[1] for line in tables] == list("MKVLAAGXWAC")
@@ -272,7 +313,7 @@ def test_sequences_of_a_file_are_predicted(quick_run, tmp_path, capsys):
         assert sum(map(float, shares)) == pytest.approx(1, abs=1e-3)
         assert state == STATES8[int(np.argmax(list(map(float, shares))))]
     assert "X (unknown) at 8" in told.err
-    assert len(list((tmp_path / "p").glob("*.png"))) == 2
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
 
 
 def test_what_cannot_be_predicted_is_told(quick_run, tmp_path, capsys):
@@ -283,8 +324,11 @@ def test_what_cannot_be_predicted_is_told(quick_run, tmp_path, capsys):
     assert "position 3" in capsys.readouterr().err
     assert program.main([*command, str(tmp_path / "none.fasta")]) == 1
     assert "cannot be read" in capsys.readouterr().err
+    (tmp_path / "packed.fasta").write_bytes(b"\x1f\x8b\x08\xff")
+    assert program.main([*command, str(tmp_path / "packed.fasta")]) == 1
+    assert "unpack it" in capsys.readouterr().err
     assert program.main([*command, str(file), "--alignments", str(tmp_path)]) == 1
-    assert "leave --alignments out" in capsys.readouterr().err
+    assert "leave out --alignments" in capsys.readouterr().err
 
 
 def test_a_model_of_profiles_reads_alignments(tmp_path, real_data, capsys):
@@ -304,16 +348,36 @@ def test_a_model_of_profiles_reads_alignments(tmp_path, real_data, capsys):
     assert shares[0] != shares[1]
 
 
-def test_an_ensemble_is_the_mean_of_its_members(quick_run, tmp_path, capsys):
-    arguments = ["protein_structure", "ensemble", "--runs", str(quick_run.path), str(quick_run.path)]
-    data = structure.load_run(quick_run.path).config.data_dir
-    assert program.main([*arguments, "--out", str(tmp_path / "both"), "--data-dir", str(data)]) == 0
-    *members, mean = (line.split(": ")[1] for line in capsys.readouterr().out.splitlines())
-    assert members == [mean, mean]
-    assert (tmp_path / "both" / "states.md").exists()
+def test_an_ensemble_is_the_mean_of_its_members(quick_run, tmp_path, capsys, real_data):
+    other = run_quickly(tmp_path, real_data, "--inputs", "sequence", "--train.seed", "2").path
+    arguments = ["protein_structure", "ensemble", "--runs", str(quick_run.path), str(other)]
+    data = ["--data-dir", str(real_data)]
+    assert program.main([*arguments, "--out", str(tmp_path / "both"), *data]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("mean of 2: q8 ")
+    members = [protein_task.load_run(path) for path in (quick_run.path, other)]
+    test = datasets.load("protein-nr25", real_data).test
+    one, two = (protein_task.predict_chains(*member, test).probabilities for member in members)
+    wanted = ["".join(STATES8[k] for k in (a + b).argmax(axis=1)) for a, b in zip(one, two, strict=True)]
+    assert (tmp_path / "both" / "test-predictions.txt").read_text().splitlines()[3::4] == wanted
+    assert wanted != ["".join(STATES8[k] for k in a.argmax(axis=1)) for a in one]
+
+
+def test_a_finished_run_that_is_resumed_has_the_same_figures(quick_run):
+    before = json.loads((quick_run.path / "summary.json").read_text())["metrics"]
+    command_line.main("protein_structure", structure, ["--resume", str(quick_run.path)])
+    assert json.loads((quick_run.path / "summary.json").read_text())["metrics"] == before
+
+
+def test_the_page_has_the_figures_of_records():
+    records = load_records(RESULTS, "protein_structure")
+    page = protein_page.page(records)
+    for record in records:
+        assert f"**{record.label}**" in page
+        assert record.command in page
+    assert protein_page.page([]).count("There is no record yet.") == len(protein_page.GROUPS)
 
 
 def test_an_unfinished_run_says_so(quick_run, tmp_path):
     (tmp_path / "config.json").write_text((quick_run.path / "config.json").read_text())
     with pytest.raises(RecordError, match="has not finished"):
-        structure.load_run(tmp_path)
+        protein_task.load_run(tmp_path)

@@ -110,14 +110,13 @@ def test_what_does_not_count_breaks_segments_as_the_end_of_a_chain_does():
     found = metrics.segment_overlap(true, predicted, STATES3, valid)
     pieces = [(true[a:b], predicted[a:b]) for a, b in ((0, 3), (4, 6), (7, 10))]
     parts = [metrics.segment_overlap(*piece, STATES3) for piece in pieces]
-    expected = metrics.pooled(parts)
-    np.testing.assert_allclose(found.sums, expected.sums)
-    np.testing.assert_array_equal(found.norms, expected.norms)
+    np.testing.assert_allclose(found.sums, sum(part.sums for part in parts))
+    np.testing.assert_array_equal(found.norms, sum(part.norms for part in parts))
     whole = metrics.segment_overlap("HHHHHHH", "HHHHHHH", STATES3)
     assert whole.norms.tolist() == [7, 0, 0]
 
 
-def test_a_test_set_is_the_mean_over_chains_or_one_long_chain():
+def test_the_overlap_of_a_test_set_is_the_mean_over_chains():
     short = metrics.segment_overlap("HHCC", "HHCC", STATES3)
     long = metrics.segment_overlap("HHHHHHEE", "CCCCCCEE", STATES3)
     nothing = metrics.segment_overlap("CC", "CC", STATES3, np.zeros(2, bool))
@@ -127,9 +126,6 @@ def test_a_test_set_is_the_mean_over_chains_or_one_long_chain():
         by_state, total = metrics.mean_over_chains([short, long, nothing])
     assert total == pytest.approx((1 + 2 / 8) / 2)
     np.testing.assert_allclose(by_state, [0.5, 1, 1])
-    together = metrics.pooled([short, long, nothing])
-    assert together.total == pytest.approx(6 / 12)
-    np.testing.assert_allclose(together.by_state, [2 / 8, 1, 1])
 
 
 def test_confusion_counts_one_by_one():
@@ -174,9 +170,13 @@ def test_the_table_has_every_state_and_all():
     true, predicted = "HHHHCCCC", "HHHHCCEE"
     confusion = metrics.confusion([true], [predicted], [np.ones(8, bool)], STATES3)
     overlap = metrics.segment_overlap(true, predicted, STATES3)
-    lines = metrics.table(confusion, [overlap], STATES3).splitlines()
+    lines = metrics.table(metrics.Scores(STATES3, confusion, [overlap])).splitlines()
     assert lines[0] == "| state | precision, % | recall, % | SOV, % | residues | predicted |"
     assert lines[2] == "| H | 100.0 | 100.0 | 100.0 | 4 | 4 |"
     assert lines[3] == "| E | 0.0 | n/a | n/a | 0 | 2 |"
     assert lines[4] == "| C | 100.0 | 50.0 | 75.0 | 4 | 2 |"
     assert lines[5] == "| **all** | 75.0 | 75.0 | 87.5 | 8 | 8 |"
+
+
+def test_what_does_not_count_is_masked():
+    assert metrics.known("HEC", np.array([True, False, True]), "-") == "H-C"

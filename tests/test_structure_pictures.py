@@ -60,7 +60,6 @@ def test_titles_say_how_much_is_right():
     assert pictures._title("a" * 50, {"predicted": (1.0, "H" * 2100)}, 2000) == (
         f"{'a' * 40}...: 2,100 residues, the first 2,000 are drawn"
     )
-    assert pictures._known("HEC", np.array([True, False, True])) == "H C"
 
 
 @pytest.mark.parametrize("states", [STATES3, STATES8])

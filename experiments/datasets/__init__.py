@@ -104,7 +104,7 @@ DATASETS: dict[str, Dataset] = {
     "babi-1k": Dataset("bAbI v1.2, 1,000 questions a task", "CC BY 3.0", _BABI, partial(_babi, "1k")),
     "babi-10k": Dataset("bAbI v1.2, 10,000 questions a task", "CC BY 3.0", _BABI, partial(_babi, "10k")),
     "protein-nr25": Dataset("Chains of promod3", "Apache-2.0", _PROMOD3, partial(_proteins, "nr25")),
-    "protein-flip": Dataset("NetSurfP-2.0, CB513", "CC BY 4.0, CC0", _FLIP, partial(_proteins, "flip")),
+    "protein-flip": Dataset("NetSurfP-2.0, CB513", "AFL-3.0, CC0", _FLIP, partial(_proteins, "flip")),
     "protein-cb6133": Dataset("CullPDB, CB513", "not stated", _ICML2014, partial(_proteins, "cb6133")),
 }
 
