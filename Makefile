@@ -14,7 +14,7 @@ quick: $(READY)          ## the same, shrunk to under a minute
 	$(BIN)/python -m experiments polyphonic_music --quick $(ARGS)
 
 test: $(READY) lint      ## the tests, without those marked slow
-	$(BIN)/python -m pytest -m "not slow" -n 2 $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup $(ARGS)
 
 test-slow: $(READY)      ## all the tests that take longer than a minute
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -2,6 +2,9 @@
 
 That is the format of HHblits (``hhblits -oa3m``): FASTA whose first record is the sequence itself; the others
 have a capital or a hyphen for each of its residues, and small letters, which are left out, between them.
+
+The profiles that a model was trained on were made by another search, with weights of its own; how much worse
+it does on these is not known.
 """
 
 from collections.abc import Iterable

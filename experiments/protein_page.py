@@ -23,7 +23,7 @@ GROUPS = {
         "Culled at 25 % identity by those who made it, with profiles, eight states. The split is not a "
         "published one, so these figures do not compare with those of other sets. By local alignment some "
         "chains of the test set do have a relative in the other parts, of 30 % identity or more "
-        "(`experiments/datasets/overlap.py`): the right-hand columns are without them.",
+        "(`experiments/datasets/overlap.py`): the columns without relatives leave these out.",
     ),
     "flip": (
         "CB513 from sequences alone",
@@ -42,7 +42,7 @@ GROUPS = {
 COLUMNS = {"q8": "Q8, %", "q3": "Q3, %", "sov8": "SOV of 8, %", "sov3": "SOV of 3, %"}
 """The metrics of the test set, and their titles."""
 
-UNRELATED = {"unrelated_q8": "Q8 without, %", "unrelated_q3": "Q3 without, %"}
+UNRELATED = {"unrelated_q8": "Q8 without relatives, %", "unrelated_q3": "Q3 without relatives, %"}
 """Those of the chains without relatives."""
 
 

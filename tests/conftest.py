@@ -32,14 +32,27 @@ hypothesis.settings.register_profile("lstmjax", deadline=None, derandomize=True,
 hypothesis.settings.load_profile("lstmjax")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Kernels in interpret mode take their time: the contract runs them on the one cell that they are for."""
+COSTLY = {"quick_run", "flip"}
+"""Fixtures of modules that take many seconds."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Choose tests, and which of them are for one worker.
+
+    Kernels in interpret mode take their time: the contract runs them on the one cell that they are for. What
+    a costly fixture makes is made once: the tests of a module that want it go to one worker.
+    """
 
     def is_wanted(item: pytest.Item) -> bool:
         given = getattr(getattr(item, "callspec", None), "params", {})
         return given.get("way") != "pallas" or given.get("name", "lstm") == "lstm"
 
     items[:] = filter(is_wanted, items)
+    for item in items:
+        if isinstance(item, pytest.Function) and COSTLY & set(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+    yield
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
