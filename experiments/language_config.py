@@ -6,10 +6,9 @@ from typing import Literal
 
 from experiments import recipes
 from experiments.awd_lstm import AWDConfig
-from experiments.command_line import CommonConfig, check_numbers, from_mapping
+from experiments.command_line import CommonConfig, check_numbers, from_mapping, open_run
 from experiments.recipes import Recipe
 from lstmjax import train
-from lstmjax.record import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +132,7 @@ def finetuning(path: Path) -> Config:
       RecordError: there is no run.
       ConfigError: its config has no `train.nonmonotone`.
     """
-    config = from_mapping(Config, Run.open(path).config)
+    config = from_mapping(Config, open_run(path, "language_modeling").config)
     if not config.train.nonmonotone:
         raise train.ConfigError(f"{path} was trained without --train.nonmonotone: there is no fine-tuning.")
     return dataclasses.replace(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.awd_lstm import AWDLanguageModel, regularized_loss
-from experiments.command_line import from_mapping, output_of
+from experiments.command_line import from_mapping, open_run, output_of
 from experiments.corpus import Corpus, evaluation_windows
 from experiments.language_config import Config
 from experiments.language_model import (
@@ -22,7 +22,6 @@ from experiments.language_model import (
 from experiments.vocabulary import Vocabulary
 from lstmjax import checkpoint, train
 from lstmjax.nnx import Functional, functional
-from lstmjax.record import Run
 from lstmjax.streams import TokenStream, VariableTokenStream, Window, WindowLengths
 from lstmjax.types import Key, Params, State
 
@@ -107,7 +106,7 @@ def load_run(path: Path) -> Saved:
     Raises:
       RecordError: there is no run, or it has no model (it has not finished, or counted n-grams).
     """
-    config = from_mapping(Config, Run.open(path).config)
+    config = from_mapping(Config, open_run(path, "language_modeling").config)
     saved = output_of(path, MODEL, otherwise=", or was one of n-grams")
     vocabulary = Vocabulary.load(path / VOCABULARY)
     model = make_model(config, vocabulary)

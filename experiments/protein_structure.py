@@ -25,7 +25,6 @@ the chains' length; the parameters with the most residues right on the validatio
 Cost and figures: `experiments/results/protein_structure`.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import optax
@@ -94,38 +93,41 @@ def run(config: Config, run: Run) -> None:
     figures |= {"best_step": float(fit.best.step), "steps": float(fit.state.step)}
     valid = train.evaluate(task.evaluate, params, valid_set.once())
     figures |= {f"valid_{name}": value for name, value in valid.items()}
-    predictions = predict_chains(config, model, params, parts.test)
-    scores = report.score(predictions)
+    chains = (*parts.test, *(each.chain for each in dropped))
+    whole = predict_chains(config, model, params, chains)
+    tested = whole.of(range(len(parts.test)))
+    scores = report.score(tested)
     figures |= {f"test_{name}": value for name, value in report.figures(scores).items()}
-    figures |= {f"test_{name}": value for name, value in beside(predictions, parts, dropped).items()}
-    report.write(predictions, scores, run.path)
+    figures |= {f"test_{name}": value for name, value in beside(tested, whole, parts).items()}
+    report.write(tested, scores, run.path)
     plots.learning_curves(run, f"q{len(states)}", run.path / "learning_curves.png", ylabel="share right")
     run.finish(figures)
     print((run.path / report.TABLES).read_text("utf-8"))
 
 
-def beside(
-    predictions: Predictions, parts: datasets.Splits[Chain], dropped: Sequence[Dropped]
-) -> dict[str, float]:
+def beside(tested: Predictions, whole: Predictions, parts: datasets.Splits[Chain]) -> dict[str, float]:
     """What is to be known beside the figures of a test set.
 
     Its size; its loss; what the commonest state of the training set reaches; how many chains have a relative
-    in the training or the validation set (`overlaps`), and what is right of the others.
+    in the training or the validation set (`overlaps`), and what is right of the others; how many chains were
+    dropped, and what is right when they are counted, too.
     """
-    chains = predictions.chains
+    chains = tested.chains
     known = [chain.sequence for chain in (*parts.train, *parts.valid)]
     related = {each.test for each in overlaps([chain.sequence for chain in chains], known)}
     others = [place for place in range(len(chains)) if place not in related]
     found = {
-        "nll": report.negative_log_likelihood(predictions),
+        "nll": report.negative_log_likelihood(tested),
         "chains": float(len(chains)),
         "residues": float(sum(chain.valid.sum() for chain in chains)),
-        "dropped_chains": float(len(dropped)),
+        "dropped_chains": float(len(whole.chains) - len(chains)),
         "related_chains": float(len(related)),
     }
-    kinds = {"majority": report.majority(parts.train, chains, predictions.states)}
-    if others:
-        kinds["unrelated"] = predictions.of(others)
+    kinds = {"majority": report.majority(parts.train, chains, tested.states)}
+    if related and others:
+        kinds["unrelated"] = tested.of(others)
+    if found["dropped_chains"]:
+        kinds["whole"] = whole
     for kind, each in kinds.items():
         scores = report.figures(report.score(each))
         found |= {f"{kind}_{name}": scores[name] for name in ("q8", "q3") if name in scores}

@@ -296,8 +296,7 @@ def test_a_run_writes_what_it_promises(quick_run):
     assert 0 < metrics["test_majority_q8"] < metrics["test_majority_q3"] < 1
     assert 0 <= metrics["test_sov3"] <= 1
     assert metrics["test_chains"] == config.limit
-    assert 0 < metrics["test_related_chains"] + 1 <= config.limit
-    assert "test_unrelated_q8" in metrics
+    assert ("test_unrelated_q8" in metrics) == (metrics["test_related_chains"] > 0)
 
 
 def test_sequences_of_a_file_are_predicted(quick_run, tmp_path, capsys):
@@ -366,6 +365,22 @@ def test_a_finished_run_that_is_resumed_has_the_same_figures(quick_run):
     before = json.loads((quick_run.path / "summary.json").read_text())["metrics"]
     command_line.main("protein_structure", structure, ["--resume", str(quick_run.path)])
     assert json.loads((quick_run.path / "summary.json").read_text())["metrics"] == before
+
+
+def test_what_stands_beside_the_figures_of_a_test_set():
+    sequences = [drawn(60, seed) for seed in range(4)]
+    states = ["H" * 60, "E" * 60, "H" * 60, "C" * 60]
+    chains = [chain(sequence, each) for sequence, each in zip(sequences, states, strict=True)]
+    parts = datasets.Splits((chains[0]._replace(states="E" * 60), chains[1]), (), tuple(chains[:3]))
+    right = np.tile(np.eye(3)[0] * 0.98 + 0.01, (60, 1))
+    whole = Predictions(chains, [right] * 4, STATES3)
+    found = structure.beside(whole.of(range(3)), whole, parts)
+    counts = {name: found[name] for name in ("chains", "residues", "related_chains", "dropped_chains")}
+    assert counts == {"chains": 3, "residues": 180, "related_chains": 2, "dropped_chains": 1}
+    assert found["majority_q3"] == pytest.approx(1 / 3)
+    assert found["unrelated_q3"] == 1
+    assert found["whole_q3"] == 0.5
+    assert found["nll"] == pytest.approx(-(2 * math.log(0.99) + math.log(0.01)) / 3)
 
 
 def test_the_page_has_the_figures_of_records():
