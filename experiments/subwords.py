@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from jaxtyping import Int
 
 UNKNOWN, START, END = 0, 1, 2
 """Numbers of the pieces that are no text. Characters that the training text has not are spelt in bytes."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 class Subwords:
@@ -70,11 +73,15 @@ class Subwords:
         return np.array([*self._processor.encode(" ".join(text.split())), END], np.int32)
 
     def decode(self, numbers: Sequence[int] | np.ndarray) -> str:
-        """The text of pieces up to the first `END`; bytes that are no UTF-8 become the replacement sign."""
+        """The text of pieces up to the first `END`, one line.
+
+        Pieces that are bytes can spell anything: what is no UTF-8 becomes the replacement sign, and control
+        characters, line breaks among them, become spaces.
+        """
         before: list[int] = list(
             itertools.takewhile(lambda number: number != END, np.asarray(numbers).tolist())
         )
-        return self._processor.decode(before)
+        return _CONTROL.sub(" ", self._processor.decode(before))
 
     def pieces(self, numbers: Sequence[int] | np.ndarray) -> list[str]:
         """Pieces as they are written in pictures: a new word begins with a low line."""

@@ -222,6 +222,14 @@ class TestSubwords:
         assert list(translation.cut(subwords, " \n")) == []
 
 
+def test_what_is_decoded_is_one_line(subwords):
+    # Pieces that are bytes, in the order of their numbers, whatever they spell.
+    pieces = subwords.pieces(range(len(subwords)))
+    of = {piece: number for number, piece in enumerate(pieces)}
+    spelt = [of[f"<0x{byte:02X}>"] for byte in b"a\nb\r\x1c\xc2\x85c\xe2\x80\xa8d"]
+    assert subwords.decode([*spelt, END]) == "a b c d"
+
+
 def test_the_signature_is_that_of_sacrebleu():
     metric = sacrebleu.BLEU()
     metric.corpus_score(["a b c d"], [["a b c d"]])
@@ -283,8 +291,8 @@ def test_lines_are_translated_as_they_come(quick_run, monkeypatch, capsys):
     capsys.readouterr()
     arguments = ["machine_translation", "translate", "--run", str(quick_run.path), "--beams", "1"]
     assert program.main(arguments) == 0
-    written = capsys.readouterr().out.split("\n")
-    assert len(written) == 6  # a line each, and the end
+    written = capsys.readouterr().out.splitlines()
+    assert len(written) == 5
     assert written[1] == ""
 
 
