@@ -1,6 +1,7 @@
 """What an experiment is compared with: the figures of the papers, kept beside the code that answers them."""
 
 import dataclasses
+from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,3 +38,5 @@ class Benchmark:
     """Figures of the papers."""
     note: str = ""
     """What a reader of the figures must know."""
+    details: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Metrics of the records that stand in a second table, and their titles."""

@@ -91,7 +91,7 @@ def _page(experiment: str, records: Sequence[Record]) -> str:
     for group, title in about.groups.items():
         own = [record for record in records if record.config[about.group_by] == group]
         comparison = _comparison(about, group, own)
-        parts += [f"## {title}", comparison, commands(own)] if comparison else []
+        parts += [f"## {title}", comparison, _details(about, own), commands(own)] if comparison else []
     parts.append("Built by `make pages` from the records in this folder.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -109,6 +109,15 @@ def _comparison(about: Benchmark, group: str, records: Sequence[Record]) -> str:
         if published.group == group
     ]
     return table(rows) if len(rows) > 1 else ""
+
+
+def _details(about: Benchmark, records: Sequence[Record]) -> str:
+    if not about.details or not records:
+        return ""
+    rows = [["model", *about.details.values()]]
+    for label, chosen in by_label(records).items():
+        rows.append([f"**{label}**", *(mean_of(chosen, metric, digits=1) for metric in about.details)])
+    return table(rows)
 
 
 def _seeds(records: Sequence[Record]) -> str:

@@ -104,13 +104,14 @@ def _comparison(records: Sequence[Record]) -> str:
     columns = {
         name: title for name, title in {**COLUMNS, **OTHERS}.items() if _per_cent(records, f"test_{name}")
     }
-    rows = [["model", *columns.values(), "parameters", "seeds", "minutes (median)", "device"]]
+    rows = [["model", *columns.values(), "epochs", "parameters", "seeds", "minutes (median)", "device"]]
     for label, own in by_label(records).items():
         figures = [_per_cent(own, f"test_{name}") for name in columns]
         parameters = f"{own[0].metrics['parameters']:,.0f}"
-        rows.append([_title(label), *figures, parameters, str(len(own)), minutes(own), own[0].device])
+        epochs = str(own[0].config["epochs"])
+        rows.append([_title(label), *figures, epochs, parameters, str(len(own)), minutes(own), own[0].device])
     figures = [_per_cent(records[:1], f"test_majority_{name}") for name in columns]
-    rows.append(["the commonest state of the training set", *figures, *[""] * 4])
+    rows.append(["the commonest state of the training set", *figures, *[""] * 5])
     return table(rows)
 
 
