@@ -52,9 +52,12 @@ def test_weights_add_up_to_one_whatever_gaps_there_are():
     assert not profiles.weights(np.full((2, 3), -1)).any()
 
 
-def test_a_sequence_that_is_there_twice_has_its_weight_twice():
-    aligned = np.random.default_rng(0).integers(0, 20, (9, 30))
+def test_a_sequence_that_is_there_twice_shares_the_weight_that_it_had_alone():
+    # It has amino acids of its own; of those that others have too, two would have a larger share.
+    aligned = np.random.default_rng(0).integers(1, 20, (9, 30))
+    aligned[0] = 0
     doubled = profiles.weights(np.concatenate([aligned, aligned[:1]]))
+    assert doubled[0] == doubled[-1]
     np.testing.assert_allclose(doubled[0] + doubled[-1], profiles.weights(aligned)[0])
 
 
