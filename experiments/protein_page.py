@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from experiments.datasets.proteins import STATES3, STATES8
-from experiments.tables import by_label, commands, mean_of, minutes, table
+from experiments.tables import by_label, commands, mean_of, minutes, table, titled
 from lstmjax.record import Record
 
 MODELS = {
@@ -57,7 +57,7 @@ def readme(records: Sequence[Record]) -> str:
         own = [record for record in records if record.config["dataset"] == dataset]
         for label, chosen in by_label(own).items():
             figures = [_per_cent(chosen, f"test_{name}") for name in ("q8", "q3")]
-            rows.append([title, _title(label), *figures, str(len(chosen)), minutes(chosen)])
+            rows.append([title, titled(label, MODELS), *figures, str(len(chosen)), minutes(chosen)])
     return table(rows)
 
 
@@ -101,15 +101,16 @@ SIZES = {
 
 def _comparison(records: Sequence[Record]) -> str:
     """The records of a data set, and what the commonest state would reach."""
-    columns = {
-        name: title for name, title in {**COLUMNS, **OTHERS}.items() if _per_cent(records, f"test_{name}")
-    }
+    there = {name for record in records for name in record.metrics}
+    columns = {name: title for name, title in {**COLUMNS, **OTHERS}.items() if f"test_{name}" in there}
     rows = [["model", *columns.values(), "epochs", "parameters", "seeds", "minutes (median)", "device"]]
     for label, own in by_label(records).items():
         figures = [_per_cent(own, f"test_{name}") for name in columns]
         parameters = f"{own[0].metrics['parameters']:,.0f}"
         epochs = str(own[0].config["epochs"])
-        rows.append([_title(label), *figures, epochs, parameters, str(len(own)), minutes(own), own[0].device])
+        rows.append(
+            [titled(label, MODELS), *figures, epochs, parameters, str(len(own)), minutes(own), own[0].device]
+        )
     figures = [_per_cent(records[:1], f"test_majority_{name}") for name in columns]
     rows.append(["the commonest state of the training set", *figures, *[""] * 5])
     return table(rows)
@@ -124,10 +125,6 @@ def _by_state(records: Sequence[Record]) -> str:
         figures = [_per_cent(own, f"test_{name}{len(states)}_{state}") or "n/a" for state in states]
         rows.append([f"{name}, %", *figures])
     return table(rows)
-
-
-def _title(label: str) -> str:
-    return f"**{label}**: {MODELS[label]}" if label in MODELS else f"**{label}**"
 
 
 def _per_cent(records: Sequence[Record], metric: str) -> str:

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from experiments.datasets.babi import TASKS
-from experiments.tables import by_label, commands, mean_of, minutes, table
+from experiments.tables import by_label, commands, mean_of, minutes, table, titled
 from lstmjax.record import Record
 
 LSTM = (50, 20, 20, 61, 70, 48, 49, 45, 64, 44, 72, 74, 94, 27, 21, 23, 51, 52, 8, 91)
@@ -56,7 +56,7 @@ def page(records: Sequence[Record]) -> str:
         readme(records),
         "## Task by task",
         per_task({label: _means(own) for label, own in by_label(records).items()}),
-        "Minutes are of two cores that other work shared. The mean of the memory network is what its paper "
+        "Minutes are of cores that other work shared. The mean of the memory network is what its paper "
         "has for three hops with all tasks trained jointly, rounded. It chose the best of ten runs by their "
         "training error; our figures are of one run for each seed.",
         commands(records),
@@ -88,9 +88,8 @@ def per_task(columns: Mapping[str, Mapping[str, float]]) -> str:
 
 def _mean_row(label: str, records: Sequence[Record]) -> list[str]:
     failed = statistics.mean(record.metrics["failed_tasks"] for record in records)
-    title = f"**{label}**: {READERS[label]}" if label in READERS else f"**{label}**"
     return [
-        title,
+        titled(label, READERS),
         mean_of(records, "mean_accuracy", digits=1, scale=100),
         f"{failed:g}",
         str(len(records)),

@@ -1,9 +1,9 @@
 """Tables in Markdown, and what stands around them on pages of results."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from lstmjax.record import Record
+from lstmjax.record import Record, summarize
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -18,6 +18,11 @@ def by_label(records: Sequence[Record]) -> dict[str, list[Record]]:
     return {label: [record for record in records if record.label == label] for label in labels}
 
 
+def titled(label: str, meanings: Mapping[str, str]) -> str:
+    """A label for a table, and what it stands for if that is known."""
+    return f"**{label}**: {meanings[label]}" if label in meanings else f"**{label}**"
+
+
 def commands(records: Sequence[Record]) -> str:
     """The command of each label, as a block of shell; nothing where there is no record."""
     lines = [f"{chosen[0].command}   # {label}" for label, chosen in by_label(records).items()]
@@ -25,12 +30,16 @@ def commands(records: Sequence[Record]) -> str:
 
 
 def mean_of(records: Sequence[Record], metric: str, digits: int = 3, scale: float = 1.0) -> str:
-    """The mean of a metric times ``scale``, ± the sample standard deviation; empty where no record has it."""
-    values = [scale * record.metrics[metric] for record in records if metric in record.metrics]
-    if not values:
+    """The mean of a metric of the records of one label, times ``scale``, ± the sample standard deviation.
+
+    Empty where no record has the metric.
+    """
+    (summary,) = summarize(records).values()
+    statistic = summary.metrics.get(metric)
+    if statistic is None:
         return ""
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{spread}"
+    spread = f" ± {scale * statistic.deviation:.{digits}f}" if statistic.seeds > 1 else ""
+    return f"{scale * statistic.mean:.{digits}f}{spread}"
 
 
 def minutes(records: Sequence[Record]) -> str:
