@@ -180,6 +180,25 @@ def open_run(path: Path, experiment: str) -> Run:
     return run
 
 
+def config_of(path: Path, experiment: str, kind: type[Config]) -> Config:
+    """The config of a run of an experiment; errors are those of `open_run` and `from_mapping`."""
+    return from_mapping(kind, open_run(path, experiment).config)
+
+
+MODEL = "model.safetensors"
+"""The best parameters of a run, in its folder."""
+
+
+def finished_run(path: Path, experiment: str, kind: type[Config], otherwise: str = "") -> tuple[Config, Path]:
+    """The config of a run that has finished, and the file of its best parameters.
+
+    Raises:
+      RecordError: there is no such run, or it has no model: that of `output_of`, with ``otherwise``.
+      ConfigError: the run was made by another version.
+    """
+    return config_of(path, experiment, kind), output_of(path, MODEL, otherwise)
+
+
 def output_of(run: Path, name: str, otherwise: str = "") -> Path:
     """A file that a run writes when it is done.
 

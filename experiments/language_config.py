@@ -6,7 +6,7 @@ from typing import Literal
 
 from experiments import recipes
 from experiments.awd_lstm import AWDConfig
-from experiments.command_line import CommonConfig, check_numbers, from_mapping, open_run
+from experiments.command_line import CommonConfig, check_numbers, config_of
 from experiments.recipes import Recipe
 from lstmjax import train
 
@@ -132,7 +132,7 @@ def finetuning(path: Path) -> Config:
       RecordError: there is no run.
       ConfigError: its config has no `train.nonmonotone`.
     """
-    config = from_mapping(Config, open_run(path, "language_modeling").config)
+    config = config_of(path, "language_modeling", Config)
     if not config.train.nonmonotone:
         raise train.ConfigError(f"{path} was trained without --train.nonmonotone: there is no fine-tuning.")
     return dataclasses.replace(

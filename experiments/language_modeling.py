@@ -45,12 +45,12 @@ from jaxtyping import Int
 
 from experiments import plots, unit_pictures
 from experiments.benchmark import Benchmark, Published
+from experiments.command_line import MODEL
 from experiments.corpus import Corpus, evaluation_windows, line_end, load_corpus, written
 from experiments.language_commands import COMMANDS
 from experiments.language_config import Config, preset
 from experiments.language_model import initial_state, stream, unit_outputs
 from experiments.language_task import (
-    MODEL,
     VOCABULARY,
     load_run,
     make_model,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.awd_lstm import AWDLanguageModel, regularized_loss
-from experiments.command_line import from_mapping, open_run, output_of
+from experiments.command_line import finished_run
 from experiments.corpus import Corpus, evaluation_windows
 from experiments.language_config import Config
 from experiments.language_model import (
@@ -87,8 +87,8 @@ def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransf
     return optax.chain(clip, *decay, optax.sgd(rate))
 
 
-MODEL, VOCABULARY = "model.safetensors", "vocabulary.json"
-"""Files in a run's folder: the best parameters, and the tokens in the order of their numbers."""
+VOCABULARY = "vocabulary.json"
+"""In a run's folder, the tokens in the order of their numbers."""
 
 
 class Saved(NamedTuple):
@@ -106,8 +106,7 @@ def load_run(path: Path) -> Saved:
     Raises:
       RecordError: there is no run, or it has no model (it has not finished, or counted n-grams).
     """
-    config = from_mapping(Config, open_run(path, "language_modeling").config)
-    saved = output_of(path, MODEL, otherwise=", or was one of n-grams")
+    config, saved = finished_run(path, "language_modeling", Config, otherwise=", or was one of n-grams")
     vocabulary = Vocabulary.load(path / VOCABULARY)
     model = make_model(config, vocabulary)
     params = checkpoint.restore(saved, jax.eval_shape(model.init, jax.random.key(0)))

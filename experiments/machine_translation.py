@@ -41,7 +41,14 @@ from jaxtyping import Int
 from experiments import datasets, plots, recipes
 from experiments import translation_report as report
 from experiments.benchmark import Benchmark, Published
-from experiments.command_line import CommonConfig, check_numbers, from_mapping, open_run, output_of
+from experiments.command_line import (
+    MODEL,
+    CommonConfig,
+    check_numbers,
+    config_of,
+    finished_run,
+    output_of,
+)
 from experiments.datasets import translations
 from experiments.recipes import Recipe, training_config
 from experiments.subwords import Subwords
@@ -232,8 +239,8 @@ class Vocabularies(NamedTuple):
         return cls(*(Subwords.load(folder / name) for name in VOCABULARIES))
 
 
-MODEL, VOCABULARIES, FIGURES = "model.safetensors", ("source.model", "target.model"), "figures.json"
-"""Files in a run's folder: the best parameters, SentencePiece's models of both languages, all figures."""
+VOCABULARIES, FIGURES = ("source.model", "target.model"), "figures.json"
+"""Files in a run's folder: SentencePiece's models of both languages, all figures."""
 
 
 class Saved(NamedTuple):
@@ -459,8 +466,7 @@ def load_run(path: Path) -> tuple[Config, Saved]:
     Raises:
       RecordError: there is no run, or it has not finished.
     """
-    config = from_mapping(Config, open_run(path, "machine_translation").config)
-    saved = output_of(path, MODEL)
+    config, saved = finished_run(path, "machine_translation", Config)
     vocabularies = Vocabularies.load(path)
     model = make_model(config, vocabularies)
     params = checkpoint.restore(saved, jax.eval_shape(model.init, jax.random.key(0)))
@@ -520,7 +526,7 @@ def compare(arguments: Sequence[str]) -> None:
         """
         found = {}
         for path in runs:
-            config = from_mapping(Config, open_run(path, "machine_translation").config)
+            config = config_of(path, "machine_translation", Config)
             found[f"{config.pair}, attention {config.attention}"] = read_figures(path)
         report.draw_lengths(found, test, output)
         print(output)

@@ -26,17 +26,18 @@ Cost and figures: `experiments/results/protein_structure`.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import optax
 
 from experiments import datasets, plots
 from experiments import structure_report as report
+from experiments.command_line import MODEL
 from experiments.datasets.overlap import overlaps
-from experiments.datasets.proteins import Chain, Dropped, flip_and_cb513
+from experiments.datasets.proteins import Chain, flip_and_cb513
 from experiments.protein_commands import COMMANDS
 from experiments.protein_page import page, readme
 from experiments.protein_task import (
-    MODEL,
     STATES,
     Config,
     check,
@@ -58,8 +59,18 @@ DROPPED = "dropped.txt"
 """With CB513, which chains are not tested; in a run's folder."""
 
 
-def load_parts(config: Config, folder: Path) -> tuple[datasets.Splits[Chain], tuple[Dropped, ...]]:
-    """The chains, and those of CB513 that are not tested; which and why is printed and written, too."""
+class Loaded(NamedTuple):
+    """A data set, and which chains of its test part are like others that are trained or chosen by."""
+
+    parts: datasets.Splits[Chain]
+    related: frozenset[int]
+    """Places in the test part of chains with a relative in the other parts."""
+    dropped: tuple[Chain, ...]
+    """Chains that were taken out of the test part, since they have one."""
+
+
+def load(config: Config, folder: Path) -> Loaded:
+    """Load a data set; which chains of CB513 are not tested, and why, is printed and written, too."""
     if config.dataset == "flip":
         parts, dropped = flip_and_cb513(config.data_dir)
         lines = [
@@ -69,15 +80,22 @@ def load_parts(config: Config, folder: Path) -> tuple[datasets.Splits[Chain], tu
         (folder / DROPPED).write_text("".join(lines), "utf-8")
         print(f"{len(dropped)} chains of CB513 are dropped, being like others that are trained or chosen by:")
         print("".join(lines), end="", flush=True)
-    else:
-        parts, dropped = datasets.load(f"protein-{config.dataset}", config.data_dir), ()
-    return datasets.Splits(*(part[: config.limit or None] for part in parts)), dropped
+        return Loaded(_limited(parts, config.limit), frozenset(), tuple(each.chain for each in dropped))
+    parts = _limited(datasets.load(f"protein-{config.dataset}", config.data_dir), config.limit)
+    known = [chain.sequence for chain in (*parts.train, *parts.valid)]
+    related = overlaps([chain.sequence for chain in parts.test], known)
+    return Loaded(parts, frozenset(each.test for each in related), ())
+
+
+def _limited(parts: datasets.Splits[Chain], limit: int) -> datasets.Splits[Chain]:
+    return datasets.Splits(*(part[: limit or None] for part in parts))
 
 
 def run(config: Config, run: Run) -> None:
     """Train, test once, and write the model, tables, pictures and the summary."""
     check(config)
-    parts, dropped = load_parts(config, run.path)
+    loaded = load(config, run.path)
+    parts = loaded.parts
     states, model = STATES[config.dataset], make_model(config)
     train_set, valid_set = (
         make_batches(config, parts.train, config.buckets),
@@ -93,40 +111,37 @@ def run(config: Config, run: Run) -> None:
     figures |= {"best_step": float(fit.best.step), "steps": float(fit.state.step)}
     valid = train.evaluate(task.evaluate, params, valid_set.once())
     figures |= {f"valid_{name}": value for name, value in valid.items()}
-    chains = (*parts.test, *(each.chain for each in dropped))
-    whole = predict_chains(config, model, params, chains)
+    whole = predict_chains(config, model, params, (*parts.test, *loaded.dropped))
     tested = whole.of(range(len(parts.test)))
     scores = report.score(tested)
     figures |= {f"test_{name}": value for name, value in report.figures(scores).items()}
-    figures |= {f"test_{name}": value for name, value in beside(tested, whole, parts).items()}
+    figures |= {f"test_{name}": value for name, value in beside(tested, whole, loaded).items()}
     report.write(tested, scores, run.path)
     plots.learning_curves(run, f"q{len(states)}", run.path / "learning_curves.png", ylabel="share right")
     run.finish(figures)
     print((run.path / report.TABLES).read_text("utf-8"))
 
 
-def beside(tested: Predictions, whole: Predictions, parts: datasets.Splits[Chain]) -> dict[str, float]:
+def beside(tested: Predictions, whole: Predictions, loaded: Loaded) -> dict[str, float]:
     """What is to be known beside the figures of a test set.
 
     Its size; its loss; what the commonest state of the training set reaches; how many chains have a relative
-    in the training or the validation set (`overlaps`), and what is right of the others; how many chains were
+    in the training or the validation set, and what is right of the others; how many chains were
     dropped, and what is right when they are counted, too.
     """
-    chains = tested.chains
-    known = [chain.sequence for chain in (*parts.train, *parts.valid)]
-    related = {each.test for each in overlaps([chain.sequence for chain in chains], known)}
+    chains, related = tested.chains, loaded.related
     others = [place for place in range(len(chains)) if place not in related]
     found = {
         "nll": report.negative_log_likelihood(tested),
         "chains": float(len(chains)),
         "residues": float(sum(chain.valid.sum() for chain in chains)),
-        "dropped_chains": float(len(whole.chains) - len(chains)),
+        "dropped_chains": float(len(loaded.dropped)),
         "related_chains": float(len(related)),
     }
-    kinds = {"majority": report.majority(parts.train, chains, tested.states)}
+    kinds = {"majority": report.majority(loaded.parts.train, chains, tested.states)}
     if related and others:
         kinds["unrelated"] = tested.of(others)
-    if found["dropped_chains"]:
+    if loaded.dropped:
         kinds["whole"] = whole
     for kind, each in kinds.items():
         scores = report.figures(report.score(each))

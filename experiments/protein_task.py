@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments import recipes, residues
-from experiments.command_line import CommonConfig, check_numbers, from_mapping, open_run, output_of
+from experiments.command_line import CommonConfig, check_numbers, finished_run
 from experiments.datasets.proteins import STATES3, STATES8, Chain
 from experiments.protein_model import Architecture, StructureModel
 from experiments.recipes import Recipe
@@ -171,10 +171,6 @@ def predict_chains(config: Config, model: Functional, params: Params, chains: Se
     return Predictions(chains, found, STATES[config.dataset])
 
 
-MODEL = "model.safetensors"
-"""The best parameters, in a run's folder."""
-
-
 class Saved(NamedTuple):
     """A model that has been trained."""
 
@@ -189,7 +185,7 @@ def load_run(path: Path) -> Saved:
     Raises:
       RecordError: there is no run, or it has no model: it has not finished.
     """
-    config = from_mapping(Config, open_run(path, "protein_structure").config)
+    config, saved = finished_run(path, "protein_structure", Config)
     model = make_model(config)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
-    return Saved(config, model, checkpoint.restore(output_of(path, MODEL), shapes))
+    return Saved(config, model, checkpoint.restore(saved, shapes))

@@ -48,7 +48,7 @@ from experiments import (
     recipes,
     side_by_side,
 )
-from experiments.command_line import CommonConfig, check_numbers, from_mapping, open_run, output_of
+from experiments.command_line import MODEL, CommonConfig, check_numbers, finished_run
 from experiments.datasets.babi import TASKS, Question
 from experiments.question_pictures import Answered
 from experiments.question_readers import Architecture, AttentiveReader, SequenceReader
@@ -262,8 +262,8 @@ def limited(questions: Sequence[Question], limit: int) -> tuple[Question, ...]:
     return tuple(each for task in TASKS for each in [each for each in questions if each.task == task][:limit])
 
 
-MODEL, WORDS, ANSWERS = "model.safetensors", "words.json", "answers.json"
-"""Files in a run's folder: the best parameters of all readers; words and answers, in order."""
+WORDS, ANSWERS = "words.json", "answers.json"
+"""Files in a run's folder: words and answers, in order."""
 
 
 def save_language(folder: Path, language: Language) -> None:
@@ -287,8 +287,7 @@ def load_run(path: Path) -> Saved:
     Raises:
       RecordError: there is no run, or it has no model: it has not finished.
     """
-    config = from_mapping(Config, open_run(path, "question_answering").config)
-    saved = output_of(path, MODEL)
+    config, saved = finished_run(path, "question_answering", Config)
     language = Language(Vocabulary.load(path / WORDS), Vocabulary.load(path / ANSWERS))
     model = make_model(config, language)
     readers = len(TASKS) if config.readers == "single" else 1

@@ -12,6 +12,7 @@ from experiments import __main__ as program
 from experiments import command_line, datasets, protein_page, protein_task, residues
 from experiments import protein_structure as structure
 from experiments import structure_report as report
+from experiments.datasets.overlap import overlaps
 from experiments.datasets.proteins import AMINO_ACIDS, STATES3, STATES8, Chain
 from experiments.pages import RESULTS
 from experiments.protein_model import Architecture, StructureModel
@@ -374,7 +375,9 @@ def test_what_stands_beside_the_figures_of_a_test_set():
     parts = datasets.Splits((chains[0]._replace(states="E" * 60), chains[1]), (), tuple(chains[:3]))
     right = np.tile(np.eye(3)[0] * 0.98 + 0.01, (60, 1))
     whole = Predictions(chains, [right] * 4, STATES3)
-    found = structure.beside(whole.of(range(3)), whole, parts)
+    known = [each.sequence for each in parts.train]
+    related = frozenset(each.test for each in overlaps(sequences[:3], known))
+    found = structure.beside(whole.of(range(3)), whole, structure.Loaded(parts, related, (chains[3],)))
     counts = {name: found[name] for name in ("chains", "residues", "related_chains", "dropped_chains")}
     assert counts == {"chains": 3, "residues": 180, "related_chains": 2, "dropped_chains": 1}
     assert found["majority_q3"] == pytest.approx(1 / 3)

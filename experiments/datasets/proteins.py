@@ -10,10 +10,10 @@ Chains / residues whose label counts:
 `nr25` are chains of the structure database of ProMod3 (Studer et al. 2021, doi:10.1371/journal.pcbi.1008667),
 culled at 25 per cent identity. Licence: Apache-2.0. The split is none that is published: the chains are
 others than those of `cb6133`, only as many, so that its figures do not compare with those of the literature.
-Nor are all strangers to each other: 56 chains of test and 36 of valid have a relative in train by
-`overlap.py`, of 30 to 68 per cent, and none was taken out. Every residue is resolved and standard. Each has a
-profile that sums to 1 but for rounding to 1/255; that of 82 chains without known relatives says for certain
-what stands there.
+Nor are all strangers to each other: some chains of test have a relative in train or valid by `overlap.py`,
+and none was taken out; every run says how many, and what is right of the others. Every residue is resolved
+and standard. Each has a profile that sums to 1 but for rounding to 1/255; that of 82 chains without known
+relatives says for certain what stands there.
 
 `flip` are the chains of NetSurfP-2.0 (Klausen et al. 2019, doi:10.1002/prot.25674) in the split of FLIP
 (Dallago et al. 2021). Licence: AFL-3.0, says FLIP. Labels of residues that are not resolved (6 per cent; the
