@@ -84,6 +84,9 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
     if config.resume is not None:
         run = open_run(config.resume, name)
         _check_resume(experiment, config, run)
+        if run.finished:
+            print(f"{run.path} has finished: its summary stays as it is.")
+            return run
     else:
         command = shlex.join(["python", "-m", "experiments", name, *arguments])
         run = Run.create(config.runs, name, dataclasses.asdict(config), config.seed, command)

@@ -72,6 +72,8 @@ __all__ = ["BENCHMARK", "COMMANDS", "Config", "preset", "run"]
 def run(config: Config, run: Run) -> None:
     """Train, test once, and write the model, its vocabulary, generated text, pictures and the summary."""
     corpus = load_corpus(config.dataset, config.data_dir, config.limit)
+    if config.model == "kneser_ney":
+        run.mark_tested()
     figures = count(config, corpus) if config.model == "kneser_ney" else learn(config, corpus, run)
     run.finish(figures)
     print("  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
@@ -102,11 +104,13 @@ def learn(config: Config, corpus: Corpus, run: Run) -> dict[str, float]:
 
     params = fit.best.params
     checkpoint.save(run.path / MODEL, params)
+    run.mark_tested()
     figures = {"parameters": float(optax.tree.size(params))}
-    for name, tokens in (("valid", corpus.valid), ("test", corpus.test)):
-        windows = evaluation_windows(tokens, corpus.vocabulary, rows=1, window=EVALUATION_WINDOW)
-        metrics = train.evaluate_sequence(task.evaluate, params, initial_state(model, 1), windows)
-        figures |= {f"{name}_{metric}": value for metric, value in metrics.items()}
+    for suffix, each in (("", params), ("_last", train.evaluated(fit.state))):
+        for name, tokens in (("valid", corpus.valid), ("test", corpus.test)):
+            windows = evaluation_windows(tokens, corpus.vocabulary, rows=1, window=EVALUATION_WINDOW)
+            metrics = train.evaluate_sequence(task.evaluate, each, initial_state(model, 1), windows)
+            figures |= {f"{name}_{metric}{suffix}": value for metric, value in metrics.items()}
     figures |= {"best_step": float(fit.best.step), "steps": float(fit.state.step)}
 
     write_samples(config, model, params, corpus.vocabulary, run)

@@ -382,6 +382,7 @@ def run(config: Config, run: Run) -> None:
 
     saved = saved._replace(params=fit.best.params)
     checkpoint.save(run.path / MODEL, saved.params)
+    run.mark_tested()
     figures = {"parameters": float(optax.tree.size(saved.params))}
     metrics = train.evaluate(task.evaluate, saved.params, task.valid())
     figures |= {f"valid_{name}": value for name, value in metrics.items()}

@@ -14,7 +14,7 @@ ones (`lstmjax.nade`). A frame of zeros stands before each sequence, so that the
 Loss. The negative log-likelihood in nats of a frame, summed over its 88 keys, given all true frames before
 it; summed over all predicted frames of all sequences, each up to its own length, and divided by their number.
 ``test_nll`` predicts the frames 2..T of a sequence, as Bai et al. do; ``test_nll_all_frames`` predicts the
-first one too.
+first one too, and ``test_nll_by_sequence`` is the mean over sequences of each one's mean.
 
 Recipe. Adam, Gaussian noise on the weights while training, dropout on the outputs of the LSTM, a running
 average of the parameters, readout biases that start at the log odds of each key; what was best on the
@@ -37,9 +37,9 @@ from jaxtyping import Float, Int, UInt8
 import lstmjax
 from experiments import datasets, plots, recipes, rendering
 from experiments.benchmark import Benchmark, Published
-from experiments.command_line import CommonConfig, check_numbers
+from experiments.command_line import MODEL, CommonConfig, check_numbers
 from experiments.recipes import Recipe
-from lstmjax import losses, nade, train
+from lstmjax import checkpoint, losses, nade, train
 from lstmjax.batching import Padded, SequenceBatches, chunk
 from lstmjax.metrics import Mean
 from lstmjax.nnx import Functional, Recurrent, functional
@@ -241,10 +241,17 @@ def make_task(config: Config, model: Functional, splits: datasets.Splits[np.ndar
 
 
 def evaluate_batch(model: Functional, params: Params, batch: Padded) -> train.Metrics:
-    """The metrics of whole sequences: without and with the first frame."""
+    """The metrics of whole sequences: means over frames without and with the first one, and the mean over
+    sequences of each one's mean."""
     values, mask = frame_losses(model.bind(params), batch)
     later = mask & (jnp.arange(mask.shape[1]) > 0)
-    return {"nll": Mean.of(values, later), "nll_all_frames": Mean.of(values, mask)}
+    counts = later.sum(axis=1)
+    by_sequence = jnp.where(later, values, 0).sum(axis=1) / jnp.maximum(counts, 1)
+    return {
+        "nll": Mean.of(values, later),
+        "nll_all_frames": Mean.of(values, mask),
+        "nll_by_sequence": Mean.of(by_sequence, counts > 0),
+    }
 
 
 def evaluation_batches(sequences: Sequence[np.ndarray], config: Config) -> Iterator[Padded]:
@@ -287,6 +294,8 @@ def run(config: Config, run: Run) -> None:
     fit = train.fit(task, config.train, run)
 
     params = fit.best.params
+    checkpoint.save(run.path / MODEL, params)
+    run.mark_tested()
     figures = {"parameters": float(optax.tree.size(params))}
     for name in ("valid", "test"):
         batches = evaluation_batches(with_start_frame(getattr(splits, name)), config)

@@ -107,6 +107,7 @@ def run(config: Config, run: Run) -> None:
 
     params = fit.best.params
     checkpoint.save(run.path / MODEL, params)
+    run.mark_tested()
     figures = {"parameters": float(optax.tree.size(params))}
     figures |= {"best_step": float(fit.best.step), "steps": float(fit.state.step)}
     valid = train.evaluate(task.evaluate, params, valid_set.once())

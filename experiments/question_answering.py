@@ -235,6 +235,7 @@ def run(config: Config, run: Run) -> None:
 
     params = fit.best.params
     checkpoint.save(run.path / MODEL, params)
+    run.mark_tested()
     figures = {"parameters": float(optax.tree.size(params))}
     figures |= {"best_step": float(fit.best.step), "steps": float(fit.state.step)}
     for prefix, batches in (("", test_set), ("valid_", valid_set)):

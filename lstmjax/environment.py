@@ -28,9 +28,14 @@ def device() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Name the versions of Python and of those packages that are installed."""
+    """Name the versions of Python and of all installed packages that this one can use, rivals included."""
+    try:
+        required = importlib.metadata.requires("lstmjax") or []
+    except importlib.metadata.PackageNotFoundError:
+        required = []
+    names = [re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in required if "extra == 'dev'" not in each]
     found = {"python": platform.python_version()}
-    for package in ("jax", "jaxlib", "flax", "optax", "numpy", "lstmjax"):
+    for package in dict.fromkeys(("lstmjax", "jax", "jaxlib", "flax", "optax", "numpy", *sorted(names))):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

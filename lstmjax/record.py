@@ -4,6 +4,8 @@ The folder of a run, `runs/<experiment>/<time>-<seed>/`, holds
 
 * `config.json`: experiment, command, config, seed, and when it started;
 * `metrics.jsonl`: one line for each `Run.log`, in order;
+* `sessions.json`: when each session of the run began, its commit, device and versions, and whether it
+  read the test set;
 * `summary.json`: what came out and how it came about, once the run has finished;
 * `checkpoints/`, and whatever pictures and samples the experiment puts there.
 
@@ -11,6 +13,7 @@ The folder of a run, `runs/<experiment>/<time>-<seed>/`, holds
 strict JSON; a float that is not finite is one of the strings "NaN", "Infinity", "-Infinity".
 """
 
+import dataclasses
 import itertools
 import json
 import math
@@ -18,7 +21,6 @@ import re
 import time
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path, PurePath
@@ -47,11 +49,25 @@ class Entry(NamedTuple):
     metrics: dict[str, float]
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """One process of a run: a run that is never resumed has one."""
+
+    started: str
+    """When it began, UTC."""
+    commit: str
+    device: str
+    versions: dict[str, str]
+    tested: bool
+    """Whether it read the test set."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Record:
     """A run worth keeping, as `<results>/<experiment>/<label>-seed<seed>.json` has it.
 
-    The name has no seed where the seed is 0: figures that are not of chance, such as timings.
+    The name has no seed where the seed is 0: figures that are not of chance, such as timings. Commit,
+    device and versions are those of the last session. Records made before sessions were have none.
     """
 
     experiment: str
@@ -64,6 +80,10 @@ class Record:
     seconds: float
     commit: str
     versions: dict[str, str]
+    tested_before: bool = False
+    """Whether the test set had been read before the figures were made: by an earlier session of the run, or
+    by the run whose record this one replaced."""
+    sessions: list[Session] = dataclasses.field(default_factory=list)
 
     @property
     def file(self) -> Path:
@@ -115,7 +135,7 @@ class Run:
         self.path = path
         self.experiment, self.command, self.config, self.seed, self._started = header
         self._clock_zero = time.monotonic()
-        self._commit = commit()
+        self._session_started, self._commit, self._session = _now(), commit(), -1
 
     @classmethod
     def create(
@@ -163,6 +183,40 @@ class Run:
         run._clock_zero -= max(times, default=0.0)
         return run
 
+    @property
+    def finished(self) -> bool:
+        """Whether there is a summary."""
+        return (self.path / "summary.json").is_file()
+
+    def sessions(self) -> list[Session]:
+        """The sessions that wrote something, in order.
+
+        Raises:
+          RecordError: `sessions.json` is damaged.
+        """
+        path = self.path / "sessions.json"
+        if not path.is_file():
+            return []
+        return _checked(_read(path).get("sessions"), list[Session], f"{path}: sessions")
+
+    def mark_tested(self) -> None:
+        """Note that this session reads the test set; to be called before it does."""
+        self._write_session(tested=True)
+
+    def _write_session(self, tested: bool = False) -> list[Session]:
+        """Note this session in `sessions.json` unless it is there, and return all of them."""
+        sessions = self.sessions()
+        if self._session < 0:
+            self._session = len(sessions)
+            sessions.append(Session(self._session_started, self._commit, device(), versions(), tested))
+        elif tested and not sessions[self._session].tested:
+            sessions[self._session] = dataclasses.replace(sessions[self._session], tested=True)
+        else:
+            return sessions
+        fields = {"sessions": [dataclasses.asdict(session) for session in sessions]}
+        write_atomically(self.path / "sessions.json", _json(fields, indent=2))
+        return sessions
+
     def log(self, step: int, metrics: Mapping[str, SupportsFloat], kind: str = "train") -> None:
         """Append the metrics of a step to `metrics.jsonl`, where a kill cannot reach them.
 
@@ -173,6 +227,8 @@ class Run:
         """
         fields = {"step": step, "kind": kind, "seconds": self.seconds, "metrics": dict(metrics)}
         entry = _build(Entry, _plain(fields), f"metrics of step {step}")
+        if self._session < 0:
+            self._write_session()
         with open(self.path / "metrics.jsonl", "ab+") as file:
             file.seek(max(file.tell() - 1, 0))
             if file.read(1) not in (b"", b"\n"):  # a killed session left half a line
@@ -213,16 +269,20 @@ class Run:
 
         Its commit is the one that the last session began with.
         """
+        metrics = _checked(_plain(dict(metrics)), dict[str, float], "summary: metrics")
+        sessions = self._write_session()
         summary = {
             "experiment": self.experiment,
             "command": self.command,
             "config": self.config,
             "seed": self.seed,
-            "metrics": _checked(_plain(dict(metrics)), dict[str, float], "summary: metrics"),
+            "metrics": metrics,
             "device": device(),
             "seconds": self.seconds,
             "commit": self._commit,
             "versions": versions(),
+            "tested_before": sum(session.tested for session in sessions) > 1,
+            "sessions": [dataclasses.asdict(session) for session in sessions],
             "started": self._started,
             "finished": _now(),
         }
@@ -267,9 +327,11 @@ def keep(run_path: PathLike, label: str, results_root: PathLike, *, replace: boo
     summary = {**_read(path), "label": label}
     fields = {name: value for name, value in summary.items() if name not in ("started", "finished")}
     record = _build(Record, fields, path)
-    file, data = Path(results_root) / record.file, _json(asdict(record), indent=2)
-    if file.exists() and file.read_bytes() != data and not replace:
-        raise RecordError(f"{file} is the record of another run: choose a label, or replace it")
+    file, data = Path(results_root) / record.file, _json(dataclasses.asdict(record), indent=2)
+    if file.exists() and file.read_bytes() != data:
+        if not replace:
+            raise RecordError(f"{file} is the record of another run: choose a label, or replace it")
+        data = _json(dataclasses.asdict(dataclasses.replace(record, tested_before=True)), indent=2)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, data)
     return file
@@ -355,14 +417,26 @@ def _read(path: Path) -> dict[str, Any]:
 def _build(kind: Callable[..., _T], fields: Mapping[str, Any], where: object) -> _T:
     """Make a `kind` of just its fields, each checked against its type."""
     hints = typing.get_type_hints(kind)
+    optional = () if not dataclasses.is_dataclass(kind) else _optional(kind)
     for name in {**hints, **fields}:
-        if name not in fields or name not in hints:
+        if name not in hints or (name not in fields and name not in optional):
             raise RecordError(f"{where}: field {name} is {'missing' if name in hints else 'unknown'}")
-    values = {name: _checked(fields[name], hints[name], f"{where}: field {name}") for name in hints}
+    values = {
+        name: _checked(fields[name], hints[name], f"{where}: field {name}")
+        for name in hints
+        if name in fields
+    }
     for name, pattern in _NAMES.items():
         if name in values and not re.fullmatch(pattern, values[name]):
             raise RecordError(f"{where}: field {name}, {values[name]!r}, must be {pattern}")
     return kind(**values)
+
+
+def _optional(kind: Any) -> set[str]:
+    """Names of the fields that have defaults."""
+    fields = dataclasses.fields(kind)
+    missing = dataclasses.MISSING
+    return {each.name for each in fields if (each.default, each.default_factory) != (missing, missing)}
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
@@ -370,9 +444,14 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     if typing.get_origin(hint) is dict and isinstance(value, dict):
         items = typing.get_args(hint)[1]
         return {key: _checked(item, items, f"{where}.{key}") for key, item in value.items()}
+    if typing.get_origin(hint) is list and isinstance(value, list):
+        (kind,) = typing.get_args(hint)
+        return [_checked(item, kind, f"{where}[{number}]") for number, item in enumerate(value)]
+    if hint is Session and isinstance(value, dict):
+        return _build(Session, value, where)
     if hint is float and value in ("NaN", "Infinity", "-Infinity"):
         value = float(value)
-    allowed: Any = {str: str, int: int, float: int | float, Any: object}.get(hint, ())
-    if not isinstance(value, allowed) or (isinstance(value, bool) and hint is not Any):
+    allowed: Any = {str: str, int: int, bool: bool, float: int | float, Any: object}.get(hint, ())
+    if not isinstance(value, allowed) or (isinstance(value, bool) and hint not in (Any, bool)):
         raise RecordError(f"{where}: expected {getattr(hint, '__name__', hint)}, not {value!r}")
     return float(value) if hint is float else value
