@@ -4,6 +4,7 @@ python -m experiments                                   list the experiments
 python -m experiments NAME --help                       its flags
 python -m experiments NAME [--quick] [flags]            run it
 python -m experiments record RUN --label LABEL          keep a run's figures in experiments/results
+python -m experiments models                            list the models that are kept with them
 python -m experiments pages [--check]                   build the tables of README and result pages
 """
 
@@ -12,9 +13,12 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+
+if TYPE_CHECKING:
+    from experiments.common.experiment import Experiment
 
 EXPERIMENTS = {
     "speed": "the layer against Flax, Haiku, Equinox, Keras and PyTorch, side by side",
@@ -24,7 +28,7 @@ EXPERIMENTS = {
     "protein_structure": "the secondary structure of proteins, residue by residue",
     "polyphonic_music": "the next frame of four-part chorales, folk tunes and piano music",
 }
-"""One line for each experiment; the module of the same name has the rest."""
+"""One line for each experiment; the package of the same name has the rest."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,18 +48,23 @@ def main(arguments: Sequence[str]) -> int:
     return _do(name, rest)
 
 
+def load(name: str) -> "Experiment":
+    """What the package of an experiment declares."""
+    declared: Experiment = importlib.import_module(f"experiments.{name}").EXPERIMENT
+    return declared
+
+
 def _do(name: str, arguments: Sequence[str]) -> int:
-    from experiments import command_line  # noqa: PLC0415 (keeps the list quick)
+    from experiments.common import command_line  # noqa: PLC0415 (keeps the list quick)
     from experiments.datasets import DataError  # noqa: PLC0415
 
     try:
         if name in COMMANDS:
             COMMANDS[name](arguments)
         else:
-            experiment: Any = importlib.import_module(f"experiments.{name}")
-            commands = getattr(experiment, "COMMANDS", {})
-            if arguments and arguments[0] in commands:
-                commands[arguments[0]](arguments[1:])
+            experiment = load(name)
+            if arguments and arguments[0] in experiment.commands:
+                experiment.commands[arguments[0]](arguments[1:])
             else:
                 command_line.main(name, experiment, arguments)
     except KeyboardInterrupt:
@@ -68,13 +77,14 @@ def _do(name: str, arguments: Sequence[str]) -> int:
 
 
 def _record(arguments: Sequence[str]) -> None:
-    from experiments import pages  # noqa: PLC0415
-    from lstmjax import record  # noqa: PLC0415
+    from experiments.common import models, pages  # noqa: PLC0415
+    from lstmjax.training import record  # noqa: PLC0415
 
     def keep(
         run: Annotated[Path, tyro.conf.Positional],
         label: str,
         replace: bool = False,
+        keep_model: bool = False,
     ) -> None:
         """Keep a finished run's figures as experiments/results/<experiment>/<label>-seed<N>.json.
 
@@ -82,17 +92,37 @@ def _record(arguments: Sequence[str]) -> None:
             run: the run's folder.
             label: name of the row in tables: lower case letters, digits and hyphens.
             replace: overwrite the record of another run under the same label and seed.
+            keep_model: keep its model, too, in experiments/results/<experiment>/models/<label>.
         """
         config = record.Run.open(run).config
         if config.get("quick") or config.get("limit"):
             raise record.RecordError(f"{run} was quick or limited: its figures are of no use.")
-        print(record.keep(run, label, pages.RESULTS, replace=replace))
+        path = record.keep(run, label, models.RESULTS, replace=replace)
+        print(path)
+        pages.check_commits([record.read_record(path)])
+        if keep_model:
+            about = models.keep(run, record.read_record(path)).model
+            print(f"its model: {about['bytes']:,} bytes, {about['dtype']}")
 
     tyro.cli(keep, prog="python -m experiments record", args=arguments)
 
 
+def _models(arguments: Sequence[str]) -> None:
+    from experiments.common import models  # noqa: PLC0415
+    from lstmjax.training import record  # noqa: PLC0415
+
+    def show() -> None:
+        """List the models that are kept beside their records."""
+        for each in record.load_records(models.RESULTS):
+            if each.model:
+                about = f"{each.model['dtype']}, {each.model['bytes']:,} bytes"
+                print(f"{each.experiment:<20} {each.label:<20} seed {each.seed}, {about}")
+
+    tyro.cli(show, prog="python -m experiments models", args=arguments)
+
+
 def _pages(arguments: Sequence[str]) -> None:
-    from experiments import pages  # noqa: PLC0415
+    from experiments.common import pages  # noqa: PLC0415
 
     def build(check: bool = False) -> None:
         """Build the tables of the README and the result pages from experiments/results.
@@ -100,14 +130,14 @@ def _pages(arguments: Sequence[str]) -> None:
         Args:
             check: write nothing; fail if something is not up to date.
         """
-        stale = pages.build(check=check)
+        stale = pages.build({name: load(name) for name in EXPERIMENTS}, check=check)
         if check and stale:
             sys.exit(f"not up to date: {', '.join(map(str, stale))}. Run `make pages`.")
 
     tyro.cli(build, prog="python -m experiments pages", args=arguments)
 
 
-COMMANDS = {"record": _record, "pages": _pages}
+COMMANDS = {"record": _record, "models": _models, "pages": _pages}
 
 
 if __name__ == "__main__":

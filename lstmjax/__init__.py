@@ -9,28 +9,37 @@ from lstmjax import (
     initializers,
     losses,
     metrics,
-    plots,
     regularizers,
 )
-from lstmjax.bidirectional import Bidirectional, Directions, bidirectional
-from lstmjax.catalogue import CELLS
-from lstmjax.cell import LSTM, Cell, LSTMParams, LSTMState
-from lstmjax.cells import GRU, Elman, ElmanParams, GRUParams, elman, gru
-from lstmjax.clipping import ClipGradient, TruncateGradient, clip_gradient, truncate_gradient
-from lstmjax.convolutional import ConvLSTM, ConvLSTMParams, conv_lstm
-from lstmjax.dropout import Dropout, Noisy, dropout
-from lstmjax.explain import Cost, Explanation, explain
-from lstmjax.layers import Layer, Layers, layers
-from lstmjax.minimal import LinearCell, LinearParams, LinearState, MinGRU, MinLSTM, min_gru, min_lstm
-from lstmjax.multiplicative import MultiplicativeLSTM, MultiplicativeLSTMParams, multiplicative_lstm
-from lstmjax.stepwise import Counted, RecurrentDropout, Zoneout, recurrent_dropout, zoneout
+from lstmjax.cells.catalogue import CELLS
+from lstmjax.cells.cell import Cell
+from lstmjax.cells.convolutional import ConvLSTM, ConvLSTMParams, conv_lstm
+from lstmjax.cells.elman import Elman, ElmanParams, elman
+from lstmjax.cells.general_lstm import GeneralLSTM, GeneralLSTMParams, GeneralLSTMState, LayerNorms, lstm
+from lstmjax.cells.gru import GRU, GRUParams, gru
+from lstmjax.cells.lstm import LSTM, LSTMParams, LSTMState
+from lstmjax.cells.minimal import LinearCell, LinearParams, LinearState, MinGRU, MinLSTM, min_gru, min_lstm
+from lstmjax.cells.multiplicative import MultiplicativeLSTM, MultiplicativeLSTMParams, multiplicative_lstm
+from lstmjax.cells.xlstm import MLSTM, SLSTM, MLSTMParams, MLSTMState, SLSTMParams, SLSTMState, mlstm, slstm
+from lstmjax.diagnostics import plots
+from lstmjax.sequence.bidirectional import Bidirectional, Directions, bidirectional
+from lstmjax.sequence.explain import Cost, Explanation, explain
+from lstmjax.sequence.layers import Layer, Layers, layers
+from lstmjax.sequence.streaming import Stream
+from lstmjax.sequence.truncated import truncated_bptt
+from lstmjax.sequence.unroll import unroll
 from lstmjax.store import load, save
-from lstmjax.streaming import Stream
-from lstmjax.truncated import truncated_bptt
-from lstmjax.unroll import unroll
-from lstmjax.variants import GeneralLSTM, GeneralLSTMParams, GeneralLSTMState, LayerNorms, lstm
-from lstmjax.wrappers import Highway, HighwayParams, Residual, Stack, highway, residual, stack
-from lstmjax.xlstm import MLSTM, SLSTM, MLSTMParams, MLSTMState, SLSTMParams, SLSTMState, mlstm, slstm
+from lstmjax.wrappers.dropout import Dropout, Noisy, dropout
+from lstmjax.wrappers.gradient_clipping import (
+    ClipGradient,
+    TruncateGradient,
+    clip_gradient,
+    truncate_gradient,
+)
+from lstmjax.wrappers.highway import Highway, HighwayParams, highway
+from lstmjax.wrappers.per_step_dropout import Counted, RecurrentDropout, Zoneout, recurrent_dropout, zoneout
+from lstmjax.wrappers.residual import Residual, residual
+from lstmjax.wrappers.stack import Stack, stack
 
 __version__ = "0.1.0"
 

@@ -8,9 +8,9 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.cell import Cell
-from lstmjax.formats import FORMATS, Entry, take_apart, write
-from lstmjax.layers import Layer, apply
+from lstmjax.cells.cell import Cell
+from lstmjax.convert.formats import FORMATS, Entry, take_apart, write
+from lstmjax.sequence.layers import Layer, apply
 from lstmjax.types import Params
 
 OPSET = 17

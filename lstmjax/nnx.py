@@ -12,13 +12,13 @@ from flax import nnx
 from jaxtyping import Bool, Float, Integer
 
 from lstmjax.backends import Backend
-from lstmjax.bidirectional import bidirectional
-from lstmjax.cell import Cell
-from lstmjax.formats import state_of_carry
-from lstmjax.layers import Layer, apply
-from lstmjax.remat import Remat
+from lstmjax.cells.cell import Cell
+from lstmjax.cells.general_lstm import lstm
+from lstmjax.convert.formats import state_of_carry
+from lstmjax.sequence.bidirectional import bidirectional
+from lstmjax.sequence.layers import Layer, apply
+from lstmjax.sequence.remat import Remat
 from lstmjax.types import Array, Key, Params, State
-from lstmjax.variants import lstm
 
 
 class Holder(nnx.Module):

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax import checkpoint, initializers
-from lstmjax.cell import Cell
+from lstmjax import initializers
+from lstmjax.cells.cell import Cell
 from lstmjax.checks import check_tree
-from lstmjax.layers import Layer
+from lstmjax.sequence.layers import Layer
+from lstmjax.training import checkpoint
 from lstmjax.types import Params
 
 

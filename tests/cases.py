@@ -17,8 +17,8 @@ from hypothesis.extra import numpy as npst
 from jax.typing import DTypeLike
 
 import lstmjax
-from lstmjax import native
-from lstmjax.wrappers import Wrapper
+from lstmjax.backends import native
+from lstmjax.wrappers.wrapper import Wrapper
 
 SEED = 7
 

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import optax
 
-from lstmjax import train
-from lstmjax.record import Run
+from lstmjax import training
+from lstmjax.training.record import Run
 
 
 def assert_same_bits(one, other):
@@ -16,12 +16,12 @@ def assert_same_bits(one, other):
 
 
 def assert_resumes(
-    task: train.Task | train.SequentialTask,
-    config: train.TrainConfig,
+    task: training.Task,
+    config: training.TrainConfig,
     stop_at: int,
     folder: Path,
     optimizer: optax.GradientTransformation | None = None,
-) -> train.Fit:
+) -> training.Fit:
     """Train in one go, and stopped before the batch of a step and resumed; returns what both came to."""
 
     def failing(seed, step):
@@ -30,14 +30,14 @@ def assert_resumes(
         return task.batch(seed, step)
 
     runs = [Run.create(folder, "resumed", {}, seed=config.seed, command="test") for _ in range(2)]
-    whole = train.fit(task, config, runs[0], optimizer)
+    whole = training.fit(task, config, runs[0], optimizer)
     interrupted = False
     try:
-        train.fit(dataclasses.replace(task, batch=failing), config, runs[1], optimizer)
+        training.fit(dataclasses.replace(task, batch=failing), config, runs[1], optimizer)
     except KeyboardInterrupt:
         interrupted = True
     assert interrupted == (stop_at < int(whole.state.step))
-    resumed = train.fit(task, config, Run.open(runs[1].path), optimizer)
+    resumed = training.fit(task, config, Run.open(runs[1].path), optimizer)
     assert_same_bits(whole, resumed)
     logged = [[(entry.step, entry.kind, entry.metrics) for entry in run.metrics()] for run in runs]
     assert logged[0] == logged[1]

@@ -15,115 +15,52 @@ from experiments.__main__ import EXPERIMENTS
 
 REPOSITORY = Path(__file__).parent.parent
 
-LAYERS: tuple[set[str], ...] = (
-    {"types"},
-    {"initializers", "checks"},
-    {"cell"},
-    {"variants", "multiplicative", "convolutional", "cells", "minimal", "xlstm"},
-    {"catalogue", "wrappers", "scan"},
-    {"clipping", "streaming", "recurrence", "associative"},
-    {"primitives", "dropout"},
-    {"native", "pallas", "stepwise"},
-    {"fused"},
-    {"cudnn"},
-    {"backends"},
-    {"remat"},
-    {"unroll"},
-    {"layers", "truncated", "diagnostics"},
-    {"bidirectional", "plots"},
-    {"explain"},
-    {"formats"},
-    {"nnx", "linen", "export", "convert_jax"},
-    {"convert"},
-)
-"""Modules of the library that know cells; each may import from the layers before its own."""
-
-BASE = LAYERS[:2]
-"""Modules that everything else may import."""
-
-GENERAL: tuple[set[str], ...] = (
-    {"vocabulary_loss", "attention_core", "decoding_core"},
-    {"location_attention", "beam_search"},
-    {"losses", "metrics", "nade", "regularizers", "batching", "progress", "checkpoint", "parallel"}
-    | {"streams", "attention", "averaging", "decoding"},
-    {"environment"},
-    {"record"},
-    {"train"},
-)
-"""Modules that know nothing of cells; each may import `BASE` and from the layers before its own."""
-
-JOINING = {"store"}
-"""Modules that join the two; each may import from all of both that import no Flax."""
+DOOR = {"types", "checks", "sharding", "initializers"}
+WITHOUT_CELLS = {"attention", "decoding", "losses", "metrics", "regularizers", "training"}
+OVER_TIME = {"cells", "wrappers", "backends", "sequence"}
+MAY_IMPORT: dict[str, set[str]] = {
+    **dict.fromkeys(DOOR, DOOR),
+    "cells": DOOR,
+    "wrappers": {*DOOR, "cells"},
+    "backends": {*DOOR, "cells", "wrappers"},
+    "sequence": {*DOOR, "cells", "wrappers", "backends"},
+    "diagnostics": {*DOOR, *OVER_TIME},
+    "convert": {*DOOR, *OVER_TIME},
+    "export": {*DOOR, *OVER_TIME, "convert"},
+    "nnx": {*DOOR, *OVER_TIME, "convert"},
+    "linen": {*DOOR, *OVER_TIME, "convert"},
+    "store": {*DOOR, *OVER_TIME, "training"},
+    **{room: {*DOOR, "metrics"} for room in WITHOUT_CELLS},
+}
+"""The folders and files of the library, and what each may import beside itself."""
 
 WITH_FLAX = {"nnx", "linen"}
 """The only modules of the library that may import Flax."""
 
-SHARED_BY_EXPERIMENTS = {
-    "adaptive_evaluation",
-    "asking",
-    "awd_lstm",
-    "benchmark",
-    "character_server",
-    "command_line",
-    "corpus",
-    "datasets",
-    "fasta",
-    "language_commands",
-    "language_config",
-    "language_model",
-    "language_speed",
-    "language_task",
-    "ngrams",
-    "pages",
-    "peers",
-    "plots",
-    "profiles",
-    "protein_commands",
-    "protein_model",
-    "protein_page",
-    "protein_task",
-    "question_answers",
-    "question_page",
-    "question_pictures",
-    "question_readers",
-    "questions",
-    "recipes",
-    "rendering",
-    "residues",
-    "side_by_side",
-    "speed_page",
-    "structure_metrics",
-    "structure_pictures",
-    "structure_report",
-    "subwords",
-    "tables",
-    "translation_model",
-    "translation_report",
-    "unit_pictures",
-    "vocabulary",
-}
-"""Modules beside the experiments that these may import, and that import no experiment."""
+SHARED_BY_EXPERIMENTS = {"common", "datasets"}
+"""What experiments may import of `experiments`, beside themselves; these import no experiment."""
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 
 
-def _library() -> list[str]:
-    paths = (REPOSITORY / "lstmjax").rglob("*.py")
-    return sorted(path.stem for path in paths if path.stem != "__init__")
+def _sources(package: str) -> list[Path]:
+    return sorted((REPOSITORY / package).rglob("*.py"))
 
 
-def _sources() -> list[Path]:
-    """All code that is not a test."""
-    return sorted(
-        path for folder in ("lstmjax", "experiments") for path in (REPOSITORY / folder).rglob("*.py")
-    )
+def _by_folder(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
 
 
-def _imports(path: Path) -> Iterator[str]:
-    """Full names of all that a file imports, anywhere in it; of ``from a import b`` both a and a.b."""
-    package = path.relative_to(REPOSITORY).with_suffix("").parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text())):
+def _room(path: Path) -> str:
+    """The folder within a package that a file lies in, or its own name at the package's door."""
+    return path.relative_to(REPOSITORY).with_suffix("").parts[1]
+
+
+def _imports(path: Path, anywhere: bool = True) -> Iterator[str]:
+    """Full names of all that a file imports, also in functions; of ``from a import b`` both a and a.b."""
+    package, tree = path.relative_to(REPOSITORY).with_suffix("").parts[:-1], ast.parse(path.read_text())
+    for node in ast.walk(tree) if anywhere else tree.body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -133,8 +70,8 @@ def _imports(path: Path) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def _modules_within(package: str, path: Path) -> set[str]:
-    """First parts of names below a package that a file imports, if they are modules."""
+def _rooms_imported(package: str, path: Path) -> set[str]:
+    """The folders and files at the door of a package that a file imports from."""
     names = {name.split(".")[1] for name in _imports(path) if name.startswith(f"{package}.")}
     folder = REPOSITORY / package
     return {name for name in names if (folder / f"{name}.py").exists() or (folder / name).is_dir()}
@@ -144,59 +81,70 @@ def _packages(path: Path) -> set[str]:
     return {name.split(".")[0] for name in _imports(path)}
 
 
-def _by_folder(path: Path) -> str:
-    return str(path.relative_to(REPOSITORY))
+def test_every_room_of_the_library_is_in_the_table() -> None:
+    assert {_room(path) for path in _sources("lstmjax")} - {"__init__"} == set(MAY_IMPORT)
 
 
-def test_every_module_of_the_library_has_its_place() -> None:
-    placed = set().union(*LAYERS, *GENERAL, JOINING)
-    assert set(_library()) == placed, "LAYERS, GENERAL or JOINING must say where a module belongs"
-
-
-@pytest.mark.parametrize("module", _library())
-def test_modules_import_only_from_layers_below(module: str) -> None:
-    layers = LAYERS if module in set().union(*LAYERS) else (*BASE, *GENERAL)
-    if module in JOINING:
-        layers = (set().union(*LAYERS, *GENERAL) - WITH_FLAX, JOINING)
-    number = next(number for number, layer in enumerate(layers) if module in layer)
-    allowed = set().union(*layers[:number])
-    path = REPOSITORY / "lstmjax" / f"{module}.py"
-    assert _modules_within("lstmjax", path) <= allowed
-    assert "lstmjax" not in _imports_whole(path), "the package as a whole imports every layer"
-
-
-def _imports_whole(path: Path) -> set[str]:
-    """Packages that a file imports by ``import name``, so that everything in them is within reach."""
-    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import)]
-    return {alias.name for node in nodes for alias in node.names}
-
-
-@pytest.mark.parametrize("module", ["__init__", *_library()])
-def test_the_library_imports_no_experiment_and_flax_only_where_it_is_named_for_it(module: str) -> None:
-    packages = _packages(REPOSITORY / "lstmjax" / f"{module}.py")
+@pytest.mark.parametrize("path", _sources("lstmjax"), ids=_by_folder)
+def test_the_library_imports_as_the_table_says(path: Path) -> None:
+    room = _room(path)
+    packages = _packages(path)
     assert "experiments" not in packages
-    assert "flax" not in packages or module in WITH_FLAX
+    assert "flax" not in packages or room in WITH_FLAX
+    if room != "__init__":
+        assert _rooms_imported("lstmjax", path) <= MAY_IMPORT[room] | {room}
+        imported_whole = {
+            alias.name
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+        assert "lstmjax" not in imported_whole, "the package as a whole imports every room"
 
 
 def test_importing_the_library_imports_no_flax_module_of_its_own() -> None:
     """`lstmjax.nnx` is imported by those who want it."""
-    assert not {"nnx", "linen"} & _modules_within("lstmjax", REPOSITORY / "lstmjax" / "__init__.py")
+    assert not {"nnx", "linen"} & _rooms_imported("lstmjax", REPOSITORY / "lstmjax" / "__init__.py")
 
 
-def test_every_module_of_the_experiments_has_its_place() -> None:
-    folder = REPOSITORY / "experiments"
-    modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "__main__"}
-    packages = {path.parent.name for path in folder.glob("*/__init__.py")}
-    assert modules | packages == {*EXPERIMENTS, *SHARED_BY_EXPERIMENTS}
+def test_the_modules_of_the_library_form_no_circle() -> None:
+    """Nor do those of the experiments: within a room, too, some module comes first."""
+    for package in ("lstmjax", "experiments"):
+        paths = {".".join(_names(path)): path for path in _sources(package)}
+        edges = {name: _modules(set(_imports(path, anywhere=False)), paths) for name, path in paths.items()}
+        for name in [name for name in edges if name == package]:  # the door of the whole imports all
+            del edges[name]
+        while True:
+            first = {name for name, others in edges.items() if not (others - {name}) & set(edges)}
+            if not first:
+                break
+            edges = {name: others for name, others in edges.items() if name not in first}
+        assert not edges, f"these import each other: {sorted(edges)}"
 
 
-@pytest.mark.parametrize("path", _sources(), ids=_by_folder)
-def test_no_experiment_is_imported(path: Path) -> None:
-    """By no experiment, and by nothing that experiments share; the command line finds them by name."""
-    assert not _modules_within("experiments", path) & set(EXPERIMENTS)
+def _modules(imported: set[str], known: dict[str, Path]) -> set[str]:
+    """Those of the imported names that are modules; of ``from package import module`` only the module."""
+    there = imported & set(known)
+    return {name for name in there if not any(other.startswith(f"{name}.") for other in there)}
 
 
-@pytest.mark.parametrize("path", _sources(), ids=_by_folder)
+def _names(path: Path) -> tuple[str, ...]:
+    names = path.relative_to(REPOSITORY).with_suffix("").parts
+    return names[:-1] if names[-1] == "__init__" else names
+
+
+def test_every_folder_of_the_experiments_is_an_experiment_or_shared() -> None:
+    folders = {path.parent.name for path in (REPOSITORY / "experiments").glob("*/__init__.py")}
+    assert folders == {*EXPERIMENTS, *SHARED_BY_EXPERIMENTS}
+
+
+@pytest.mark.parametrize("path", _sources("experiments"), ids=_by_folder)
+def test_no_experiment_imports_another(path: Path) -> None:
+    """Nor does what they share import one; the command line finds them by name."""
+    assert not _rooms_imported("experiments", path) & set(EXPERIMENTS) - {_room(path)}
+
+
+@pytest.mark.parametrize("path", [*_sources("lstmjax"), *_sources("experiments")], ids=_by_folder)
 def test_nothing_is_unpickled_or_evaluated(path: Path) -> None:
     assert not _packages(path) & FORBIDDEN_MODULES
     for node in ast.walk(ast.parse(path.read_text())):
@@ -213,16 +161,18 @@ def test_nothing_is_unpickled_or_evaluated(path: Path) -> None:
 def test_the_rules_see_what_they_forbid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parsing behind the rules, on a file with every kind of import."""
     folder = tmp_path / "lstmjax"
-    folder.mkdir()
-    for name in ("cell", "unroll", "nnx", "types", "losses"):
+    for name in ("cells", "sequence", "wrappers"):
+        (folder / name).mkdir(parents=True)
+    for name in ("nnx", "types", "metrics"):
         (folder / f"{name}.py").touch()
-    path = folder / "wrappers.py"
+    path = folder / "wrappers" / "stack.py"
     path.write_text(
-        "import lstmjax.cell\nfrom lstmjax import unroll, something\nfrom . import nnx\n"
-        "from .types import Array\ndef f():\n    from lstmjax.losses import bernoulli\n    import pickle\n"
+        "import lstmjax.cells.cell\nfrom lstmjax import sequence, something\nfrom .. import nnx\n"
+        "from ..types import Array\ndef f():\n    from lstmjax.metrics import Mean\n    import pickle\n"
     )
     monkeypatch.setattr(inspect.getmodule(_imports), "REPOSITORY", tmp_path)
-    assert _modules_within("lstmjax", path) == {"cell", "unroll", "nnx", "types", "losses"}
+    assert _rooms_imported("lstmjax", path) == {"cells", "sequence", "nnx", "types", "metrics"}
+    assert _room(path) == "wrappers"
     assert "pickle" in _packages(path)
 
 
@@ -266,9 +216,9 @@ def _doctests(module: ModuleType) -> list[doctest.DocTest]:
     ]
 
 
-@pytest.mark.parametrize("name", ["__init__", *_library()])
-def test_examples_in_docstrings_run(name: str) -> None:
-    module = lstmjax if name == "__init__" else importlib.import_module(f"lstmjax.{name}")
+@pytest.mark.parametrize("path", _sources("lstmjax"), ids=_by_folder)
+def test_examples_in_docstrings_run(path: Path) -> None:
+    module = importlib.import_module(".".join(_names(path)))
     output: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     for test in _doctests(module):
@@ -278,7 +228,13 @@ def test_examples_in_docstrings_run(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("module", "example"),
-    [("unroll", "unroll"), ("cell", "Cell"), ("metrics", "Mean"), ("wrappers", "stack"), ("nnx", "LSTM")],
+    [
+        ("sequence.unroll", "unroll"),
+        ("cells.cell", "Cell"),
+        ("metrics", "Mean"),
+        ("wrappers.stack", "stack"),
+        ("nnx", "LSTM"),
+    ],
 )
 def test_examples_are_found(module: str, example: str) -> None:
     found = _doctests(importlib.import_module(f"lstmjax.{module}"))

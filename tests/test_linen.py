@@ -12,8 +12,8 @@ from flax import linen as nn
 from flax import serialization
 
 import lstmjax
-from lstmjax.layers import apply
 from lstmjax.linen import LSTM, Bidirectional, LSTMCell, Recurrent
+from lstmjax.sequence.layers import apply
 
 pytestmark = pytest.mark.usefixtures("exact")
 

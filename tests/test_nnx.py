@@ -11,8 +11,8 @@ from cases import CELLS, assert_close, assert_equal
 from flax import nnx
 
 import lstmjax
-from lstmjax.layers import apply
 from lstmjax.nnx import LSTM, Bidirectional, Functional, LSTMCell, Recurrent, functional
+from lstmjax.sequence.layers import apply
 
 pytestmark = pytest.mark.usefixtures("exact")
 

@@ -23,6 +23,10 @@ class Splits(NamedTuple, Generic[Item]):
     valid: tuple[Item, ...]
     test: tuple[Item, ...]
 
+    def limited(self, limit: int) -> "Splits[Item]":
+        """The first ``limit`` items of each part; all of them if it is 0."""
+        return Splits(*(part[: limit or None] for part in self))
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -74,6 +78,12 @@ def _proteins(name: str, data_dir: str | Path | None) -> Splits[Any]:
     return proteins.load(name, data_dir)
 
 
+def _cb6133(data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import cb6133  # noqa: PLC0415
+
+    return cb6133.load(data_dir)
+
+
 _ROLLS = "http://www-ens.iro.umontreal.ca/~boulanni/icml2012"
 _RESEARCH = "research use, as published with the paper"
 _ENCODINGS = "music in the public domain; encodings by permission, see music21's corpus/license.txt"
@@ -105,7 +115,7 @@ DATASETS: dict[str, Dataset] = {
     "babi-10k": Dataset("bAbI v1.2, 10,000 questions a task", "CC BY 3.0", _BABI, partial(_babi, "10k")),
     "protein-nr25": Dataset("Chains of promod3", "Apache-2.0", _PROMOD3, partial(_proteins, "nr25")),
     "protein-flip": Dataset("NetSurfP-2.0, CB513", "AFL-3.0, CC0", _FLIP, partial(_proteins, "flip")),
-    "protein-cb6133": Dataset("CullPDB, CB513", "not stated", _ICML2014, partial(_proteins, "cb6133")),
+    "protein-cb6133": Dataset("CullPDB, CB513", "not stated", _ICML2014, _cb6133),
 }
 
 

@@ -33,8 +33,8 @@ from typing import IO, cast
 import numpy as np
 
 from experiments.datasets import Splits
+from experiments.datasets.chains import AMINO_ACIDS, Chain
 from experiments.datasets.files import VARIABLE, DataError, data_folder
-from experiments.datasets.proteins import AMINO_ACIDS, Chain
 
 TRAIN, TEST = "cullpdb+profile_6133_filtered.npy", "cb513+profile_split1.npy"
 """The files when unpacked."""

@@ -1,4 +1,4 @@
-"""Protein chains and the secondary structure of their residues: three sets, with or without profiles.
+"""Protein chains and the secondary structure of their residues: with and without profiles.
 
 Chains / residues whose label counts:
 
@@ -38,19 +38,13 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.datasets import Splits
+from experiments.datasets.chains import AMINO_ACIDS, REDUCTION, STATES3, STATES8, Chain
 from experiments.datasets.files import DataError, DataFile, data_folder, fetch, unknown_name
 from experiments.datasets.text import read
 
-STATES8 = "HGIEBTSC"
-"""Helices of 4, 3 and 5, strand, bridge, turn, bend, and coil, which other files write as blank or L."""
-STATES3 = "HEC"
-"""Helix, strand, coil."""
-REDUCTION = {"H": "H", "G": "H", "I": "H", "E": "E", "B": "E", "T": "C", "S": "C", "C": "C"}
-"""Of each of the eight states the one of the three."""
-AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
-"""The twenty standard amino acids in the order of their letters, which is that of profiles."""
-NAMES = ("nr25", "flip", "cb6133")
+NAMES = ("nr25", "flip")
 """The sets."""
+
 
 NR25 = DataFile(
     "protein",
@@ -59,12 +53,16 @@ NR25 = DataFile(
     "f8eb1caf31dc866f08d9e9e3246a9db2f1837fb83d1a5c0d907d2dbab7b034c8",
 )
 """An extract of the database in that repository, which is not published itself."""
+
+
 FLIP = DataFile(
     "protein",
     "flip_secondary_structure.zip",
     "https://github.com/J-SNACKKB/FLIP/raw/main/splits/secondary_structure/splits.zip",
     "2e9bbbfd18a055bcac7edd4e059a6bf4bb35ca3ad8f8fa4fc3106422652a4726",
 )
+
+
 CB513 = DataFile(
     "protein",
     "CB513_HHblits.csv",
@@ -72,21 +70,6 @@ CB513 = DataFile(
     "829e357259fd132e945af4ea4ffa4233f135e886b749a2fc5111b41102537afc",
 )
 """The file that https://github.com/agemagician/ProtTrans names; it may lie in its folder packed by xz."""
-
-
-class Chain(NamedTuple):
-    """A protein chain and its secondary structure."""
-
-    id: str
-    """As the file has it, or the file and the number of the row, from 0."""
-    sequence: str
-    """One-letter codes of the amino acids in upper case; X where it is unknown or not standard."""
-    states: str
-    """One letter a residue, of `STATES8` or `STATES3`; a C may stand where the state is unknown."""
-    valid: np.ndarray
-    """bool [residues]: whose state is known and counts."""
-    profile: np.ndarray | None
-    """float32 [residues, 20], how often each of `AMINO_ACIDS` stands there in related sequences; or None."""
 
 
 class Dropped(NamedTuple):
@@ -105,7 +88,7 @@ class Dropped(NamedTuple):
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Splits[Chain]:
-    """Load the chains of `name`: nr25, flip or cb6133.
+    """Load the chains of `name`: nr25 or flip.
 
     Raises:
         DataError: the name is unknown, or a file is missing, damaged or holds something else.
@@ -114,10 +97,6 @@ def load(name: str, data_dir: str | Path | None = None) -> Splits[Chain]:
         return nr25(data_dir)
     if name == "flip":
         return flip_and_cb513(data_dir)[0]
-    if name == "cb6133":
-        from experiments.datasets import cb6133  # noqa: PLC0415 (which takes Chain from here)
-
-        return cb6133.load(data_dir)
     raise unknown_name("set of proteins", name, NAMES)
 
 

@@ -1,0 +1,154 @@
+"""Models of runs, and models kept beside their records: where they lie, and how they are read.
+
+The folder ``model`` of a run holds all that it takes to use it: ``config.json``, ``parameters.safetensors``,
+and what the experiment adds, such as vocabularies. `keep` copies it to
+``experiments/results/<experiment>/models/<label>`` and puts the SHA-256 of each file into the record, so that
+commands work in a fresh clone, and on nothing but the files that were recorded.
+"""
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from experiments.common.command_line import RunConfig, from_mapping
+from lstmjax.training import checkpoint
+from lstmjax.training.record import Record, RecordError, Run, load_records, read_json, write_record
+from lstmjax.types import Key, Params
+
+RESULTS = Path(__file__).parent.parent / "results"
+"""The folder of all records."""
+
+PARAMETERS = "parameters.safetensors"
+
+LARGEST = 6 * 2**20
+"""Bytes of a kept model; one that is larger is kept in bfloat16."""
+
+Config = TypeVar("Config", bound=RunConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Which model a command uses."""
+
+    run: Path | None = None
+    """Folder of a finished run, whose model is used."""
+    model: str | None = None
+    """Label of a kept model; `python -m experiments models` lists them."""
+
+    def folder(self, experiment: str, default: str) -> Path:
+        """The folder of the model.
+
+        Raises:
+          RecordError: there is none, both are given, or a kept file is not what was recorded.
+        """
+        if self.run is not None and self.model is not None:
+            raise RecordError("give --run or --model, not both.")
+        if self.run is not None:
+            return of_run(self.run, experiment)
+        return kept(experiment, self.model or default)
+
+
+Chosen = Annotated[Source, tyro.conf.OmitArgPrefixes]
+"""The flags ``--run`` and ``--model`` of a command."""
+
+
+def folder_in(run: Path) -> Path:
+    """The folder of a run's model, made if need be."""
+    folder = run / "model"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def of_run(run: Path, experiment: str) -> Path:
+    """The folder of the model of a finished run.
+
+    Raises:
+      RecordError: there is no run of the experiment, or it has no model.
+    """
+    found = Run.open(run)
+    if found.experiment != experiment:
+        raise RecordError(f"{run} is a run of {found.experiment}, not of {experiment}.")
+    if not (run / "model" / PARAMETERS).is_file():
+        raise RecordError(f"{run} has no {PARAMETERS}: it has not finished, or trains no model.")
+    return run / "model"
+
+
+def kept(experiment: str, label: str) -> Path:
+    """The folder of a kept model, each file of which is as it was recorded.
+
+    Raises:
+      RecordError: there is none of this label, or a file is missing or damaged.
+    """
+    records = {record.label: record for record in load_records(RESULTS, experiment) if record.model}
+    if label not in records:
+        known = ", ".join(sorted(records)) or "none"
+        raise RecordError(f"no model of {experiment} is kept under the label {label}; there are {known}.")
+    folder = RESULTS / experiment / "models" / label
+    for name, digest in records[label].model["sha256"].items():
+        if not (folder / name).is_file() or _digest(folder / name) != digest:
+            raise RecordError(f"{folder / name} is missing or damaged: restore it from the repository.")
+    return folder
+
+
+def config_of(folder: Path, kind: type[Config]) -> Config:
+    """The config of the run that a model is of; fields that are new since have their defaults.
+
+    Raises:
+      ConfigError: it has fields that are unknown.
+    """
+    return from_mapping(kind, read_json(folder / "config.json")["config"], allow_missing=True)
+
+
+def save_params(folder: Path, params: Params) -> None:
+    """Write the parameters of a model."""
+    checkpoint.save(folder / PARAMETERS, params)
+
+
+def load_params(folder: Path, init: Callable[[Key], Params]) -> Params:
+    """Read the parameters of a model back, whatever their dtype when kept."""
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    dtype = checkpoint.metadata(folder / PARAMETERS).get("dtype")
+    like = shapes if dtype is None else jax.tree.map(lambda leaf: _as(leaf, dtype), shapes)
+    params = checkpoint.restore(folder / PARAMETERS, like)
+    return jax.tree.map(lambda leaf, shape: jnp.asarray(leaf, shape.dtype), params, shapes)
+
+
+def _as(leaf: Any, dtype: str) -> Any:
+    is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
+    return jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(dtype)) if is_float else leaf
+
+
+def keep(run: Path, record: Record) -> Record:
+    """Keep the model of a run beside its record, in bfloat16 if it is large, and note that in the record.
+
+    Raises:
+      RecordError: the run has no model.
+    """
+    source = of_run(run, record.experiment)
+    folder = RESULTS / record.experiment / "models" / record.label
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder)
+    dtype = "float32"
+    if sum(file.stat().st_size for file in folder.iterdir()) > LARGEST:
+        dtype = "bfloat16"
+        checkpoint.recast(source / PARAMETERS, folder / PARAMETERS, dtype)
+    files = sorted(folder.iterdir())
+    about = {
+        "dtype": dtype,
+        "bytes": sum(file.stat().st_size for file in files),
+        "sha256": {file.name: _digest(file) for file in files},
+    }
+    record = dataclasses.replace(record, model=about)
+    write_record(RESULTS, record)
+    return record
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

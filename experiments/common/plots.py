@@ -1,0 +1,28 @@
+"""Pictures that every experiment makes of its run."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from lstmjax.training.record import Run
+
+
+def learning_curves(run: Run, metric: str, path: Path, ylabel: str) -> None:
+    """Draw a metric over the training steps: of the training batches, and of the validation set.
+
+    Args:
+      run: the run, with what it logged.
+      metric: name of the metric.
+      path: the picture to write.
+      ylabel: what the metric is and its unit.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for kind, title, style in (("train", "training (with noise)", "-"), ("valid", "validation", "o-")):
+        entries = [entry for entry in run.metrics(kind) if metric in entry.metrics]
+        steps = [entry.step for entry in entries]
+        axes.plot(steps, [entry.metrics[metric] for entry in entries], style, markersize=3, label=title)
+    axes.set(xlabel="training step", ylabel=ylabel, title=f"{run.experiment}, seed {run.seed}")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,102 @@
+"""What an experiment is compared with: the figures of the papers, kept beside the code that answers them."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+
+from experiments.common.experiment import Page
+from experiments.common.tables import Row, by_label, commands, mean_of, minutes, table
+from lstmjax.training.record import Record
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A figure from the literature."""
+
+    group: str
+    """The benchmark it belongs to, such as a data set."""
+    model: str
+    """The model, in the paper's words."""
+    value: float
+    """The figure, of the benchmark's metric."""
+    source: str
+    """The paper."""
+    label: str = ""
+    """The label of our records that answer this figure, which then stand beside it in the README."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """How the records of an experiment are put into tables."""
+
+    title: str
+    """Name of the experiment."""
+    metric: str
+    """The metric of the records that is compared."""
+    unit: str
+    """What it is measured in."""
+    group_by: str
+    """The config value that tells groups apart."""
+    groups: dict[str, str]
+    """The groups in order, and their titles."""
+    published: tuple[Published, ...]
+    """Figures of the papers."""
+    note: str = ""
+    """What a reader of the figures must know."""
+    details: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Metrics of the records that stand in a second table, and their titles."""
+
+    @property
+    def page(self) -> Page:
+        """The tables of the records."""
+        return Page(self._page, self._rows)
+
+    def _page(self, records: Sequence[Record]) -> str:
+        parts = [f"# {self.title}", self.note]
+        parts.append(
+            f"Figures are `{self.metric}`, {self.unit}: mean ± sample standard deviation over seeds."
+        )
+        for group, title in self.groups.items():
+            own = [record for record in records if record.config[self.group_by] == group]
+            comparison = _comparison(self, group, own)
+            parts += [f"## {title}", comparison, _details(self, own), commands(own)] if comparison else []
+        parts.append("Built by `make pages` from the records in this folder.")
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+    def _rows(self, records: Sequence[Record]) -> list[Row]:
+        rows = []
+        for published in self.published:
+            chosen = [record for record in records if record.label == published.label]
+            if published.label and chosen:
+                paper = f"{published.value:g} ({published.source})"
+                data, ours = self.groups[published.group], mean_of(chosen, self.metric)
+                rows.append(Row(data, published.label, self.unit, paper, ours, chosen))
+        return rows
+
+
+def _comparison(about: Benchmark, group: str, records: Sequence[Record]) -> str:
+    rows = [["model", about.metric, "validation", "seeds", "parameters", "minutes (median)", "device"]]
+    for label, chosen in by_label(records).items():
+        valid = mean_of(chosen, re.sub(r"test\d*", "valid", about.metric))
+        parameters = f"{chosen[0].metrics['parameters']:,.0f}"
+        figures = [mean_of(chosen, about.metric), valid, _seeds(chosen), parameters, minutes(chosen)]
+        rows.append([f"**{label}**", *figures, chosen[0].device])
+    rows += [
+        [f"{published.model}, {published.source}", f"{published.value:.2f}", *[""] * 5]
+        for published in about.published
+        if published.group == group
+    ]
+    return table(rows) if len(rows) > 1 else ""
+
+
+def _details(about: Benchmark, records: Sequence[Record]) -> str:
+    if not about.details or not records:
+        return ""
+    rows = [["model", *about.details.values()]]
+    for label, chosen in by_label(records).items():
+        rows.append([f"**{label}**", *(mean_of(chosen, metric, digits=1) for metric in about.details)])
+    return table(rows)
+
+
+def _seeds(records: Sequence[Record]) -> str:
+    return ", ".join(str(record.seed) for record in records)

@@ -1,0 +1,59 @@
+"""Tables in Markdown, and what stands around them on pages of results."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from lstmjax.training.record import Record, summarize
+
+
+class Row(NamedTuple):
+    """A row of the README's table of results: a figure of ours beside that of a paper."""
+
+    data: str
+    label: str
+    unit: str
+    paper: str
+    ours: str
+    records: Sequence[Record]
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its head."""
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
+
+
+def by_label(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records under their labels, in the order that labels first come in."""
+    labels = dict.fromkeys(record.label for record in records)
+    return {label: [record for record in records if record.label == label] for label in labels}
+
+
+def titled(label: str, meanings: Mapping[str, str]) -> str:
+    """A label for a table, and what it stands for if that is known."""
+    return f"**{label}**: {meanings[label]}" if label in meanings else f"**{label}**"
+
+
+def commands(records: Sequence[Record]) -> str:
+    """The command of each label, as a block of shell; nothing where there is no record."""
+    lines = [f"{chosen[0].command}   # {label}" for label, chosen in by_label(records).items()]
+    return "\n".join(["```sh", *lines, "```"]) if lines else ""
+
+
+def mean_of(records: Sequence[Record], metric: str, digits: int = 3, scale: float = 1.0) -> str:
+    """The mean of a metric of the records of one label, times ``scale``, ± the sample standard deviation.
+
+    Empty where no record has the metric.
+    """
+    (summary,) = summarize(records).values()
+    statistic = summary.metrics.get(metric)
+    if statistic is None:
+        return ""
+    spread = f" ± {scale * statistic.deviation:.{digits}f}" if statistic.seeds > 1 else ""
+    return f"{scale * statistic.mean:.{digits}f}{spread}"
+
+
+def minutes(records: Sequence[Record]) -> str:
+    """The median of how long the runs took."""
+    return f"{statistics.median(record.seconds for record in records) / 60:.1f}"

@@ -1,0 +1,190 @@
+"""What `python -m experiments language_modeling` does beside training: with saved runs, and for speed."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+import tyro
+from jaxtyping import Int
+
+from experiments.common import models
+from experiments.datasets.text import EOS
+from experiments.language_modeling import adaptive_evaluation, rival
+from experiments.language_modeling.config import Config, preset
+from experiments.language_modeling.data import Corpus, line_end, load_corpus, written
+from experiments.language_modeling.model import initial_state, stream, window_loss
+from experiments.language_modeling.task import (
+    NAME,
+    Saved,
+    architecture,
+    load_model,
+    make_model,
+    make_optimizer,
+    make_task,
+)
+from lstmjax import training
+from lstmjax.training import parallel
+from lstmjax.training.streams import TokenStream, Window
+
+
+def generate(arguments: Sequence[str]) -> None:
+    """``generate --prompt TEXT``: write what a saved model goes on with, as it comes."""
+
+    def write(
+        source: models.Chosen,
+        prompt: str = "",
+        tokens: int = 300,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int = 1,
+    ) -> None:
+        """Write the text that a model goes on with.
+
+        Args:
+            source: by default the kept model of Shakespeare's characters.
+            prompt: how the text begins; by default at the beginning of a line.
+            tokens: how many words or characters are added.
+            temperature: 1 is the model itself, less takes likely tokens more often, 0 always the likeliest.
+            top_p: draw from the fewest likeliest tokens that have this probability.
+            seed: another seed gives another text.
+        """
+        _, vocabulary, model, params = load_model(source.folder(NAME, default="shakespeare-char"))
+        pieces = prompt.split() if EOS in vocabulary.tokens else list(prompt)
+        numbers = vocabulary.encode([line_end(vocabulary), *pieces]).tolist()
+        print("".join(written(vocabulary, number) for number in numbers[1:]), end="", flush=True)
+        following = stream(model, params, numbers, jax.random.key(seed), temperature, top_p)
+        for token in itertools.islice(following, tokens):
+            print(written(vocabulary, token), end="", flush=True)
+        print()
+
+    tyro.cli(write, prog="python -m experiments language_modeling generate", args=arguments)
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """``evaluate``: test a saved model, plain and with what adapts it to the text."""
+
+    def write(
+        source: models.Chosen,
+        cache: int = 0,
+        dynamic: float = 0.0,
+        decay: float = 0.02,
+        data_dir: Path | None = None,
+    ) -> None:
+        """Print the test perplexity of a model; with a cache or dynamic evaluation also that.
+
+        Args:
+            source: by default the kept model of the Penn Treebank.
+            cache: how many of the last words a neural cache holds, such as 500; what it is mixed in with is
+                chosen on the validation set. 0 for none.
+            dynamic: the learning rate of dynamic evaluation, such as 1e-4; 0 for none.
+            decay: of dynamic evaluation, back to the parameters that it began with.
+            data_dir: folder of the data sets.
+        """
+        parallel.keep_memory()
+        saved = load_model(source.folder(NAME, default="ptb-small"))
+        corpus = load_corpus(saved.config.dataset, data_dir)
+        start = corpus.vocabulary.encode([line_end(corpus.vocabulary)])
+        texts = [np.concatenate([start, tokens]) for tokens in (corpus.valid, corpus.test)]
+        valid, test = (adaptive_evaluation.read(saved.model, saved.params, text) for text in texts)
+        print(f"test_perplexity          {adaptive_evaluation.perplexity(test.probabilities):.3f}")
+        if cache:
+            best = adaptive_evaluation.choose(valid, cache, CACHE_THETAS, CACHE_WEIGHTS)
+            found = adaptive_evaluation.cache_probabilities(test, cache, best.theta)
+            mixed = adaptive_evaluation.mix(test.probabilities, found, best.weight)
+            chosen = f"theta {best.theta:g}, weight {best.weight:g}"
+            print(f"with a cache of {cache:<8} {adaptive_evaluation.perplexity(mixed):.3f}  ({chosen})")
+        if dynamic:
+            figure = _evaluate_dynamically(saved, corpus, texts[1], dynamic, decay)
+            print(f"with dynamic evaluation  {figure:.3f}")
+
+    tyro.cli(write, prog="python -m experiments language_modeling evaluate", args=arguments)
+
+
+CACHE_THETAS, CACHE_WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8), (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
+"""What a neural cache's settings are chosen among."""
+
+SEGMENT = 20
+"""Words after which dynamic evaluation takes a step."""
+
+
+def _evaluate_dynamically(
+    saved: Saved, corpus: Corpus, tokens: Int[np.ndarray, " tokens"], rate: float, decay: float
+) -> float:
+    loss = functools.partial(window_loss, saved.model)
+    rows = saved.config.batch_size
+    windows = TokenStream(corpus.train, rows, SEGMENT)
+    batches = (windows.at(0, step) for step in range(windows.steps_per_epoch))
+    squares = adaptive_evaluation.mean_squares(loss, saved.params, initial_state(saved.model, rows), batches)
+    text = TokenStream(tokens, 1, SEGMENT).once()
+    return adaptive_evaluation.evaluate_dynamically(
+        loss, saved.params, initial_state(saved.model, 1), text, squares, rate, decay
+    )
+
+
+def speed(arguments: Sequence[str]) -> None:
+    """``speed --size small``: words per second in training, beside the same model with ``torch.nn.LSTM``."""
+
+    def measure(
+        size: Literal["small", "medium", "large"] = "small",
+        dataset: Literal["ptb", "wikitext2", "shakespeare"] = "ptb",
+        rounds: int = 5,
+        steps: int = 20,
+        data_dir: Path | None = None,
+    ) -> None:
+        """Measure training steps of this library and of PyTorch, taking turns.
+
+        Args:
+            size: the model and its recipe.
+            dataset: the text.
+            rounds: how often each has its turn; the median counts.
+            steps: training steps of a turn.
+            data_dir: folder of the data sets.
+        """
+        parallel.keep_memory()
+        config = preset(Config(dataset=dataset, size=size))
+        corpus = load_corpus(dataset, data_dir)
+        numbers = architecture(config, len(corpus.vocabulary))
+        windows = TokenStream(corpus.train, config.batch_size, config.window)
+        ours = training_step(config, corpus)
+        torchs = rival.torch_step(
+            rival.torch_model(numbers),
+            config.batch_size,
+            config.train.learning_rate,
+            config.train.clip_norm,
+        )
+        names = {"lstmjax": ours, "torch.nn.LSTM": torchs}
+        found = rival.words_per_second(names, lambda step: windows.at(0, step), rounds, steps)
+        medians = {name: float(np.median(each)) for name, each in found.items()}
+        for name, median in medians.items():
+            print(
+                f"{name:<14} {median:8.0f} words/s  (from {min(found[name]):.0f} to {max(found[name]):.0f})"
+            )
+        print(f"ratio          {medians['lstmjax'] / medians['torch.nn.LSTM']:8.2f}")
+
+    tyro.cli(measure, prog="python -m experiments language_modeling speed", args=arguments)
+
+
+def training_step(config: Config, corpus: Corpus) -> rival.Step:
+    """The step of `training.fit`, as a function of the window alone."""
+    task = make_task(config, make_model(config, corpus.vocabulary), corpus)
+    settings = dataclasses.replace(config.train, steps=1)
+    optimizer = make_optimizer(config, steps_per_epoch=2**30)
+    step, states = (
+        training.make_step(task, settings, optimizer),
+        [training.init_state(task, settings, optimizer)],
+    )
+
+    def run(window: Window) -> float:
+        states[0], metrics = step(states[0], window)
+        return float(metrics["loss"].compute())
+
+    return run
+
+
+COMMANDS = {"generate": generate, "evaluate": evaluate, "speed": speed}
+"""Each is given the arguments after its name."""

@@ -1,0 +1,142 @@
+"""What can be said of a language model on the command line, and the recipes of the papers as defaults."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from experiments.common import models, recipes
+from experiments.common.command_line import CommonConfig, check_numbers
+from experiments.common.recipes import Recipe
+from experiments.language_modeling.awd_lstm import AWDConfig
+from lstmjax import training
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(CommonConfig):
+    """Flags of language_modeling; defaults depend on data set and size, see `preset`."""
+
+    dataset: Literal["ptb", "wikitext2", "shakespeare"] = "ptb"
+    """Penn Treebank or WikiText-2 in words, or Shakespeare in characters."""
+    size: Literal["small", "medium", "large", "awd"] = "small"
+    """The sizes of Zaremba et al., with the recipe of each, of which Shakespeare has one for all; or the
+    AWD-LSTM of Merity et al., with its own."""
+    model: Literal["lstm", "gru", "rnn", "kneser_ney"] = "lstm"
+    """The recurrent cell; or n-grams under modified Kneser-Ney smoothing, counted and not trained."""
+    hidden: int = 200
+    """Size of the embedding and of each hidden state; for both ends of awd see `awd.embedding`."""
+    layers: int = 2
+    """Number of recurrent layers."""
+    dropout: float = 0.0
+    """Rate at which inputs of each layer, and outputs of the last, are dropped; of awd only the latter."""
+    init_scale: float = 0.1
+    """All parameters start uniform in plus and minus this; 0 leaves each layer its own start. In awd layers
+    always have theirs."""
+    batch_size: int = 20
+    """Rows that the text is cut into for training."""
+    window: int = 20
+    """Steps that gradients go back; in awd most of the time, since windows are drawn around it."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Plain stochastic gradient descent, or Adam with the schedule of the training config."""
+    decay: float = 0.5
+    """Factor of SGD's learning rate for each epoch after the first `decay_after`."""
+    decay_after: int = 4
+    """Epochs at the full learning rate."""
+    epochs: int = 13
+    """Passes over the training set, with an evaluation after each; 0 lets train.steps and
+    train.evaluate_every say."""
+    limit: int = 0
+    """Use only so many tokens of each split; 0 for all. Figures are then of no use."""
+    samples: int = 3
+    """Number of texts to generate."""
+    sample_tokens: int = 300
+    """Length of each."""
+    temperature: float = 1.0
+    """Of the generated texts: 1 is the model itself, less takes likely tokens more often."""
+    top_p: float = 1.0
+    """Of the generated texts: draw from the fewest likeliest tokens that have this probability."""
+    finetune: Path | None = None
+    """Folder of a finished run with train.nonmonotone: go on from its best parameters, with its config where
+    no flag says otherwise, and with the mean of the parameters from the start (train.mean_from_start)."""
+    awd: AWDConfig = dataclasses.field(default_factory=AWDConfig)
+    """Of size awd alone."""
+
+    def __post_init__(self) -> None:
+        check_numbers(
+            self,
+            positive=("hidden", "layers", "batch_size", "window", "sample_tokens"),
+            not_negative=("init_scale", "decay_after", "epochs", "limit", "samples", "temperature"),
+            rates=("dropout",),
+        )
+        for name in ("decay", "top_p"):
+            if not 0 < getattr(self, name) <= 1:
+                raise training.ConfigError(f"{name} must lie in (0, 1], got {getattr(self, name)}.")
+
+
+TRAIN = training.TrainConfig(steps=0, learning_rate=1.0, clip_norm=5.0, log_every=100, checkpoint_every=1000)
+"""With steps of 0, the epochs say how many there are."""
+
+RECIPES = (
+    Recipe(
+        {"size": "medium"},
+        {"hidden": 650, "window": 35, "dropout": 0.5, "init_scale": 0.05}
+        | {"decay": 0.8, "decay_after": 6, "epochs": 39},
+        {},
+    ),
+    Recipe(
+        {"size": "large"},
+        {"hidden": 1500, "window": 35, "dropout": 0.65, "init_scale": 0.04}
+        | {"decay": 1 / 1.15, "decay_after": 14, "epochs": 55},
+        {"clip_norm": 10.0},
+    ),
+    Recipe(
+        {"dataset": "shakespeare"},
+        {"hidden": 256, "batch_size": 32, "window": 64, "dropout": 0.1, "init_scale": 0.0}
+        | {"optimizer": "adam", "epochs": 6, "sample_tokens": 600, "temperature": 0.8},
+        {"learning_rate": 3e-3, "schedule": "cosine", "clip_norm": 64.0, "averaging": 0.995},
+    ),
+    Recipe(
+        {"size": "awd"},
+        {"hidden": 1150, "layers": 3, "window": 70, "dropout": 0.4, "init_scale": 0.1, "batch_size": 20}
+        | {"optimizer": "sgd", "decay": 1.0, "epochs": 500},
+        {"learning_rate": 30.0, "clip_norm": 0.25, "averaging": 0.0, "nonmonotone": 5},
+    ),
+    Recipe(
+        {"size": "awd", "dataset": "wikitext2"},
+        {"batch_size": 80, "epochs": 750, "awd": AWDConfig(input_dropout=0.65, hidden_dropout=0.2)},
+        {},
+    ),
+    Recipe(
+        {"quick": True},
+        {"hidden": 24, "window": 10, "batch_size": 20, "epochs": 0, "limit": 4000},
+        {"steps": 60, "evaluate_every": 30, "log_every": 15},
+    ),
+    Recipe({"size": "awd", "quick": True}, {"awd": AWDConfig(embedding=16)}, {"evaluate_every": 10}),
+)
+"""Small is what `Config` has."""
+
+
+def preset(config: Config) -> Config:
+    """The defaults that belong to the choices of data set, size, model and ``--quick`` in ``config``.
+
+    Or, with ``--finetune``, those of the run.
+    """
+    if config.finetune is not None:
+        return finetuning(config.finetune)
+    return recipes.take(config, TRAIN, RECIPES)
+
+
+def finetuning(path: Path) -> Config:
+    """The config of a run, to go on from its best parameters.
+
+    Raises:
+      RecordError: there is no run.
+      ConfigError: its config has no `train.nonmonotone`.
+    """
+    config = models.config_of(models.of_run(path, "language_modeling"), Config)
+    if not config.train.nonmonotone:
+        raise training.ConfigError(
+            f"{path} was trained without --train.nonmonotone: there is no fine-tuning."
+        )
+    return dataclasses.replace(
+        config, finetune=path, resume=None, train=dataclasses.replace(config.train, mean_from_start=True)
+    )

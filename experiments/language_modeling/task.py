@@ -1,0 +1,110 @@
+"""What a config of language_modeling says, made: the model, its training task, the optimizer; a saved run."""
+
+import functools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.common import models
+from experiments.common.text.vocabulary import Vocabulary
+from experiments.language_modeling.awd_lstm import AWDLanguageModel, regularized_loss
+from experiments.language_modeling.config import Config
+from experiments.language_modeling.data import Corpus, evaluation_windows
+from experiments.language_modeling.model import (
+    Architecture,
+    LanguageModel,
+    evaluate_window,
+    initial_state,
+    window_loss,
+)
+from lstmjax import training
+from lstmjax.nnx import Functional, functional
+from lstmjax.training.streams import TokenStream, VariableTokenStream, Window, WindowLengths
+from lstmjax.types import Key, Params, State
+
+
+def make_model(config: Config, vocabulary: Vocabulary) -> Functional:
+    """The model that a config says."""
+    numbers = architecture(config, len(vocabulary))
+    if config.size == "awd":
+        return functional(functools.partial(AWDLanguageModel, numbers, config.awd))
+    return functional(functools.partial(LanguageModel, numbers))
+
+
+def architecture(config: Config, vocabulary: int) -> Architecture:
+    """The numbers of the model that a config says."""
+    return Architecture(
+        vocabulary, config.hidden, config.layers, config.model, config.dropout, config.init_scale
+    )
+
+
+def training_stream(config: Config, corpus: Corpus) -> TokenStream | VariableTokenStream:
+    """The windows that are trained on."""
+    if config.size == "awd":
+        return VariableTokenStream(corpus.train, config.batch_size, WindowLengths(config.window))
+    return TokenStream(corpus.train, config.batch_size, config.window)
+
+
+def make_task(config: Config, model: Functional, corpus: Corpus) -> training.Task:
+    """The training task: windows of the stream, with the state carried from each to the next."""
+
+    def loss(params: Params, state: State, window: Window, key: Key) -> Any:
+        state, nll = window_loss(model, params, state, window, key)
+        return nll.total / config.batch_size, (state, {"nll": nll})
+
+    def rate_factor(window: Window) -> jax.Array:
+        return window.lengths[0] / jnp.float32(config.window)
+
+    is_awd = config.size == "awd"
+    return training.Task(
+        init=model.init,
+        initial_carry=functools.partial(initial_state, model, config.batch_size),
+        loss=functools.partial(regularized_loss, model, config.awd) if is_awd else loss,
+        batch=training_stream(config, corpus).at,
+        initial_evaluation_carry=functools.partial(initial_state, model, config.batch_size),
+        evaluate=functools.partial(evaluate_window, model),
+        valid=functools.partial(
+            evaluation_windows, corpus.valid, corpus.vocabulary, config.batch_size, config.window
+        ),
+        rate_factor=rate_factor if is_awd else None,
+    )
+
+
+def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
+    """SGD with the schedule of the paper, and in awd weight decay; or Adam."""
+    if config.optimizer == "adam":
+        return training.adam(config.train)
+
+    def rate(step: jax.Array) -> jax.Array:
+        epoch = step // steps_per_epoch
+        return config.train.learning_rate * config.decay ** jnp.maximum(epoch + 1 - config.decay_after, 0)
+
+    clip = optax.clip_by_global_norm(config.train.clip_norm) if config.train.clip_norm else optax.identity()
+    decay = [optax.add_decayed_weights(config.awd.weight_decay)] if config.size == "awd" else []
+    return optax.chain(clip, *decay, optax.sgd(rate))
+
+
+NAME = "language_modeling"
+
+VOCABULARY = "vocabulary.json"
+"""In a model's folder, the tokens in the order of their numbers."""
+
+
+class Saved(NamedTuple):
+    """The model of a run."""
+
+    config: Config
+    vocabulary: Vocabulary
+    model: Functional
+    params: Params
+
+
+def load_model(folder: Path) -> Saved:
+    """Read back a model, from a folder that `models.Source` gives."""
+    config = models.config_of(folder, Config)
+    vocabulary = Vocabulary.load(folder / VOCABULARY)
+    model = make_model(config, vocabulary)
+    return Saved(config, vocabulary, model, models.load_params(folder, model.init))

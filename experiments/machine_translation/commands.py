@@ -1,0 +1,83 @@
+"""The commands beside training: translate, compare."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from experiments.common import models
+from experiments.machine_translation import report
+from experiments.machine_translation.config import Config
+from experiments.machine_translation.decode import load_search, translate_all
+from experiments.machine_translation.task import load_model
+from lstmjax import training
+from lstmjax.training import parallel
+from lstmjax.training.record import Run
+
+NAME = "machine_translation"
+
+
+def translate_lines(arguments: Sequence[str]) -> None:
+    """``translate``: translate lines of standard input as they come."""
+
+    def write(
+        source: models.Chosen,
+        beams: int | None = None,
+        length_penalty: float | None = None,
+        coverage_penalty: float | None = None,
+    ) -> None:
+        """Translate each line of standard input, and write its translation at once.
+
+        Args:
+            source: by default the kept model from English into German.
+            beams: hypotheses that are kept; 1 for greedy decoding. This and the others are by default what
+                was best on the validation set.
+            length_penalty: alpha of Wu et al.: the higher, the longer translations may be.
+            coverage_penalty: beta of Wu et al.: the higher, the more of the source must have been looked at.
+        """
+        options: dict[str, Any] = {
+            "beams": beams,
+            "length_penalty": length_penalty,
+            "coverage_penalty": coverage_penalty,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        if given.get("beams", 1) < 1 or any(value < 0 for value in given.values()):
+            raise training.ConfigError("beams must be at least 1, and the penalties must not be negative.")
+        folder = source.folder(NAME, default="en-de-attention")
+        saved, search = load_model(folder), dataclasses.replace(load_search(folder), **given)
+        parallel.keep_memory()
+        for line in sys.stdin.buffer:
+            text = line.decode("utf-8", errors="replace")
+            print(*translate_all(saved, [text], search, rows=1), flush=True)
+
+    tyro.cli(write, prog="python -m experiments machine_translation translate", args=arguments)
+
+
+def compare(arguments: Sequence[str]) -> None:
+    """``compare --runs A B``: BLEU by the length of sentences, of several runs in one picture."""
+
+    def write(
+        runs: tuple[Path, ...], output: Path = Path("bleu-by-length.png"), test: str = "test2016"
+    ) -> None:
+        """Draw BLEU by the length of the source.
+
+        Args:
+            runs: folders of finished runs.
+            output: the picture to write.
+            test: the test set.
+        """
+        found = {}
+        for path in runs:
+            config = models.config_of(models.of_run(path, NAME), Config)
+            found[f"{config.pair}, attention {config.attention}"] = Run.open(path).figures()
+        report.draw_lengths(found, test, output)
+        print(output)
+
+    tyro.cli(write, prog="python -m experiments machine_translation compare", args=arguments)
+
+
+COMMANDS = {"translate": translate_lines, "compare": compare}
+"""What `python -m experiments machine_translation NAME` does beside training."""

@@ -1,0 +1,93 @@
+"""What a person wants to see of translations: figures others can compare with, tables, pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import sacrebleu
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp"
+"""How BLEU is computed, by sacrebleu on text as it is written."""
+
+LENGTHS = ((1, 8), (9, 12), (13, 16), (17, 100))
+"""Words of a source sentence, from and to, by which BLEU is told apart."""
+
+
+class Translations(NamedTuple):
+    """Sentences, what they should become, and what they became."""
+
+    sources: Sequence[str]
+    references: Sequence[str]
+    hypotheses: Sequence[str]
+
+
+def bleu(translations: Translations) -> float:
+    """BLEU of the whole set, from 0 to 100."""
+    return float(sacrebleu.corpus_bleu(list(translations.hypotheses), [list(translations.references)]).score)
+
+
+def figures(name: str, translations: Translations) -> dict[str, float]:
+    """BLEU and chrF, BLEU by the length of the source, and words found over words wanted."""
+    chrf = sacrebleu.corpus_chrf(list(translations.hypotheses), [list(translations.references)]).score
+    words, wanted = (
+        sum(len(text.split()) for text in texts)
+        for texts in (translations.hypotheses, translations.references)
+    )
+    found = {f"{name}_bleu": bleu(translations), f"{name}_chrf": float(chrf)}
+    found[f"{name}_length_ratio"] = words / max(wanted, 1)
+    lengths = np.array([len(source.split()) for source in translations.sources])
+    for shortest, longest in LENGTHS:
+        chosen = np.flatnonzero((lengths >= shortest) & (lengths <= longest)).tolist()
+        if len(chosen):
+            part = Translations(*([side[index] for index in chosen] for side in translations))
+            found[f"{name}_bleu_of_{shortest}_to_{longest}_words"] = bleu(part)
+    return found
+
+
+def write_table(translations: Translations, path: Path, count: int = 50) -> None:
+    """The first translations, beside sources and references."""
+    lines = (
+        f"source     {source}\nreference  {reference}\nours       {hypothesis}\n"
+        for source, reference, hypothesis in list(zip(*translations, strict=True))[:count]
+    )
+    path.write_text("\n".join(lines), "utf-8")
+
+
+def draw_lengths(found: dict[str, dict[str, float]], name: str, path: Path) -> None:
+    """BLEU by the length of the source.
+
+    Args:
+      found: what `figures` gave, by the name of each model.
+      name: of the test set.
+      path: the picture to write.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for model, values in found.items():
+        keys = [f"{name}_bleu_of_{shortest}_to_{longest}_words" for shortest, longest in LENGTHS]
+        places = [place for place, key in enumerate(keys) if key in values]
+        axes.plot(places, [values[keys[place]] for place in places], "o-", label=model)
+    axes.set_xticks(range(len(LENGTHS)), [f"{shortest} to {longest}" for shortest, longest in LENGTHS])
+    axes.set(xlabel="words of the source", ylabel="BLEU", title=name, ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def draw_attention(
+    weights: Float[np.ndarray, "target source"],
+    source: Sequence[str],
+    target: Sequence[str],
+    path: Path,
+) -> None:
+    """Where the decoder looked, piece by piece: a row for each piece of the translation."""
+    figure = Figure(figsize=(2 + 0.32 * len(source), 1.5 + 0.28 * len(target)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(weights, cmap="gray_r", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(source)), source, rotation=70, ha="left")
+    axes.set_yticks(range(len(target)), target)
+    axes.xaxis.tick_top()
+    figure.savefig(path, dpi=110)

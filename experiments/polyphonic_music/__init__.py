@@ -1,0 +1,53 @@
+r"""Polyphonic music: predict which of 88 keys sound in the next frame.
+
+    make run                                                        Bach chorales, with samples to hear
+    python -m experiments polyphonic_music --dataset jsb            the published benchmark
+    python -m experiments polyphonic_music --dataset jsb --head nade
+    python -m experiments polyphonic_music generate                 new chorales, by the model that is kept
+
+Papers. Boulanger-Lewandowski, Bengio and Vincent 2012 (arXiv:1206.6392) for the data, the loss and the NADE
+head; Chung et al. 2014 (arXiv:1412.3555) and Bai, Kolter and Koltun 2018 (arXiv:1803.01271) for plain LSTMs.
+
+Model. A frame x_t, 88 zeros and ones, goes into an LSTM; from its output h_t comes the distribution of
+x_{t+1}: ``--head bernoulli`` takes the keys as independent, ``--head nade`` makes each depend on all lower
+ones (`lstmjax.nade`). A frame of zeros stands before each sequence, so that the model can begin by itself.
+
+Loss. The negative log-likelihood in nats of a frame, summed over its 88 keys, given all true frames before
+it; summed over all predicted frames of all sequences, each up to its own length, and divided by their number.
+``test_nll`` predicts the frames 2..T of a sequence, as Bai et al. do; ``test_nll_all_frames`` predicts the
+first one too, and ``test_nll_by_sequence`` is the mean over sequences of each one's mean.
+
+Recipe. Adam, Gaussian noise on the weights while training, dropout on the outputs of the LSTM, a running
+average of the parameters, readout biases that start at the log odds of each key; what was best on the
+validation set is tested once. Cost and figures: `experiments/results/polyphonic_music`.
+"""
+
+from experiments import datasets
+from experiments.common.experiment import Experiment
+from experiments.common.learning import evaluate, finish, learn
+from experiments.polyphonic_music.commands import COMMANDS
+from experiments.polyphonic_music.config import Config, preset
+from experiments.polyphonic_music.page import BENCHMARK
+from experiments.polyphonic_music.report import write_samples
+from experiments.polyphonic_music.task import (
+    evaluation_batches,
+    make_model,
+    make_task,
+    with_start_frame,
+)
+from lstmjax.training.record import Run
+
+
+def run(config: Config, run: Run) -> None:
+    """Train, test once, and write pictures, generated pieces to read and to hear, and the summary."""
+    splits = datasets.load(config.dataset, config.data_dir).limited(config.limit)
+    model = make_model(config, splits)
+    task = make_task(config, model, splits)
+    learned = learn(task, config.train, run, curves={"nll": "nats per frame"})
+    parts = {"valid": splits.valid, "test": splits.test}
+    batches = {name: evaluation_batches(with_start_frame(part), config) for name, part in parts.items()}
+    write_samples(config, model, learned.params, splits.test, run.path)
+    finish(run, learned.figures | evaluate(task, learned.params, batches))
+
+
+EXPERIMENT = Experiment(__doc__, Config, run, BENCHMARK.page, preset, COMMANDS)

@@ -1,0 +1,53 @@
+"""The command beside training: generate."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from experiments.common import models
+from experiments.polyphonic_music.config import Config
+from experiments.polyphonic_music.report import write_samples
+from experiments.polyphonic_music.task import make_model
+
+
+def generate(arguments: Sequence[str]) -> None:
+    """``generate``: pieces that a saved model makes up."""
+
+    def write(
+        source: models.Chosen,
+        out: Path = Path("pieces"),
+        pieces: int = 3,
+        frames: int = 128,
+        temperature: float = 0.8,
+        seed: int = 1,
+    ) -> None:
+        """Write pieces as MIDI and WAV, and a picture of them.
+
+        Args:
+            source: by default the kept model of chorales.
+            out: the folder to write to.
+            pieces: how many.
+            frames: length of each; a frame of the chorales is an eighth note.
+            temperature: 1 is the model itself, less takes likely notes more often.
+            seed: another seed gives other pieces.
+        """
+        folder = source.folder("polyphonic_music", default="chorales-lstm-nade")
+        config = models.config_of(folder, Config)
+        config = dataclasses.replace(
+            config,
+            samples=pieces,
+            sample_frames=frames,
+            temperature=temperature,
+            train=dataclasses.replace(config.train, seed=seed),
+        )
+        model = make_model(config)
+        out.mkdir(parents=True, exist_ok=True)
+        write_samples(config, model, models.load_params(folder, model.init), (), out)
+        print(out)
+
+    tyro.cli(write, prog="python -m experiments polyphonic_music generate", args=arguments)
+
+
+COMMANDS = {"generate": generate}

@@ -1,0 +1,84 @@
+"""Flags of polyphonic_music, and the recipes for its choices."""
+
+import dataclasses
+from typing import Literal
+
+from experiments.common import recipes
+from experiments.common.command_line import CommonConfig, check_numbers
+from experiments.common.recipes import Recipe
+from lstmjax import training
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(CommonConfig):
+    """Flags of polyphonic_music; defaults depend on data set and head, see `preset`."""
+
+    dataset: Literal["chorales", "jsb", "nottingham", "muse", "piano"] = "chorales"
+    """Bach chorales of music21, or one of the Boulanger-Lewandowski sets."""
+    cell: Literal["lstm", "gru", "rnn"] = "lstm"
+    """The recurrent cell."""
+    head: Literal["auto", "bernoulli", "nade"] = "auto"
+    """Distribution of a frame: keys independent, or each dependent on the lower ones; auto is nade for
+    chorales, which are there to be listened to, and bernoulli for the benchmarks."""
+    hidden: int = 200
+    """Size of the hidden state."""
+    layers: int = 1
+    """Number of recurrent layers."""
+    nade_units: int = 100
+    """Hidden units of the NADE head."""
+    batch_size: int = 16
+    """Sequences in a batch."""
+    buckets: int = 4
+    """Number of lengths that sequences are padded to; each is compiled for."""
+    chunk_frames: int = 0
+    """Longest piece that training sequences are cut into; 0 leaves them whole."""
+    dropout: float = 0.2
+    """Rate at which outputs of each recurrent layer are dropped."""
+    weight_noise: float = 0.15
+    """Standard deviation of the Gaussian noise on all weights."""
+    limit: int = 0
+    """Use only so many sequences of each split; 0 for all. Figures are then of no use."""
+    samples: int = 3
+    """Number of pieces to generate."""
+    sample_frames: int = 128
+    """Length of each."""
+    temperature: float = 0.8
+    """Of the generated pieces: 1 is the model itself, less takes likely notes more often."""
+
+    def __post_init__(self) -> None:
+        check_numbers(
+            self,
+            positive=("hidden", "layers", "nade_units", "batch_size", "buckets", "sample_frames"),
+            not_negative=("chunk_frames", "weight_noise", "limit", "samples"),
+            rates=("dropout",),
+        )
+        if not self.temperature > 0:
+            raise training.ConfigError(f"temperature must be above 0, got {self.temperature}.")
+
+
+TRAIN = training.TrainConfig(
+    steps=5000, learning_rate=2e-3, schedule="cosine", averaging=0.99, evaluate_every=250, log_every=50
+)
+
+
+RECIPES = (
+    Recipe({"dataset": "chorales", "head": "auto"}, {"head": "nade"}),
+    Recipe({"head": "auto"}, {"head": "bernoulli"}),
+    Recipe({"head": "nade"}, {"weight_noise": 0.1}),
+    Recipe({"cell": "gru"}, {"weight_noise": 0.1}),
+    Recipe({"cell": "rnn"}, {"weight_noise": 0.05}, {"learning_rate": 1e-3}),
+    Recipe({"dataset": "nottingham"}, {"chunk_frames": 200, "weight_noise": 0.05}, {"learning_rate": 4e-3}),
+    Recipe({"dataset": "muse"}, {"chunk_frames": 200, "weight_noise": 0.05}, {"learning_rate": 4e-3}),
+    Recipe({"dataset": "piano"}, {"chunk_frames": 200, "weight_noise": 0.1}, {"learning_rate": 4e-3}),
+    Recipe(
+        {"quick": True},
+        {"hidden": 32, "nade_units": 16, "limit": 16, "buckets": 1, "sample_frames": 32, "samples": 1},
+        {"steps": 60, "evaluate_every": 30, "log_every": 15},
+    ),
+)
+"""Found on the validation sets."""
+
+
+def preset(config: Config) -> Config:
+    """The defaults that belong to the choices of data set, cell, head and ``--quick`` in ``config``."""
+    return recipes.take(config, TRAIN, RECIPES)

@@ -1,0 +1,127 @@
+"""What is done with models of protein structure: sequences of a person's own, means of several models."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from experiments import datasets
+from experiments.common import models
+from experiments.datasets.files import DataError
+from experiments.protein_structure import fasta, profiles, report, residues
+from experiments.protein_structure.metrics import Scores
+from experiments.protein_structure.pictures import draw_chain
+from experiments.protein_structure.task import STATES, load_model, predict_chains
+from lstmjax import training
+
+
+def predict(arguments: Sequence[str]) -> None:
+    """``predict FILE``: the structure of sequences in a FASTA file, as tables and pictures."""
+
+    def write(
+        source: models.Chosen,
+        file: Annotated[Path, tyro.conf.Positional],
+        alignments: Path | None = None,
+        pictures: Path | None = None,
+    ) -> None:
+        """Write the states of each residue with their probabilities to standard output.
+
+        Args:
+            source: by default a kept model: of sequences alone, or, with alignments, of profiles.
+            file: sequences in FASTA format; - for standard input.
+            alignments: for a model of profiles, a folder with <id>.a3m of each sequence, as hhblits -oa3m
+                makes them. Signs other than letters, digits, dots and hyphens are _ in the files' names.
+            pictures: a folder for a picture of each sequence.
+        """
+        default = "cb513-sequence" if alignments is None else "nr25-blstm"
+        folder = source.folder("protein_structure", default)
+        saved = load_model(folder)
+        if (saved.config.inputs == "profile") != (alignments is not None):
+            wanted = "profiles: give" if alignments is None else "sequences alone: leave out"
+            raise training.ConfigError(f"the model in {folder} looks at {wanted} --alignments.")
+        if alignments is not None and saved.config.dataset == "cb6133":
+            raise training.ConfigError(
+                f"the model in {folder} looks at scores of PSI-BLAST, which are not in an alignment: "
+                "take one of --inputs sequence, or of another data set."
+            )
+        described = list(_described(file, alignments))
+        for number, (record, features) in enumerate(described, start=1):
+            for remark in record.remarks:
+                print(f"{record.id}: {remark}", file=sys.stderr)
+            probabilities = residues.probabilities(saved.model, saved.params, features)
+            states = STATES[saved.config.dataset]
+            fasta.write_table(record, probabilities, states, sys.stdout)
+            if pictures is not None:
+                pictures.mkdir(parents=True, exist_ok=True)
+                path = pictures / f"{number:03d}-{fasta.file_name(record.id)}.png"
+                draw_chain(record.id, record.sequence, probabilities, states, path)
+                print(f"{record.id}: {path}", file=sys.stderr)
+
+    tyro.cli(write, prog="python -m experiments protein_structure predict", args=arguments)
+
+
+def _described(file: Path, alignments: Path | None) -> Iterator[tuple[fasta.Record, np.ndarray]]:
+    """The records of a file, and the features of each."""
+    for record in fasta.read(_lines(file), str(file)):
+        profile = None
+        if alignments is not None:
+            path = alignments / f"{fasta.file_name(record.id)}.a3m"
+            profile = profiles.read(_lines(path), str(path), record.sequence)
+        yield record, residues.features(record.sequence, profile)
+
+
+def _lines(file: Path) -> Iterator[str]:
+    """Those of a file, or of standard input for a hyphen."""
+    if file == Path("-"):
+        yield from sys.stdin
+        return
+    try:
+        stream = file.open(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error}.") from error
+    with stream:
+        yield from stream
+
+
+def ensemble(arguments: Sequence[str]) -> None:
+    """``ensemble --runs RUN RUN``: test the mean of the probabilities of several models."""
+
+    def test(runs: tuple[Path, ...], out: Path | None = None, data_dir: Path | None = None) -> None:
+        """Print the figures of each model, and of the mean of their probabilities, on the test set.
+
+        Args:
+            runs: folders of runs on one data set.
+            out: a folder for tables and pictures of the mean.
+            data_dir: folder of the data sets.
+        """
+        members = [load_model(models.of_run(run, "protein_structure")) for run in runs]
+        names = sorted({member.config.dataset for member in members})
+        if len(names) != 1:
+            raise training.ConfigError(f"give runs on one data set, got {', '.join(names)}.")
+        chains = datasets.load(f"protein-{names[0]}", data_dir).test
+        found = []
+        for run, member in zip(runs, members, strict=True):
+            found.append(predict_chains(*member, chains))
+            print(f"{run}: {_shares(report.score(found[-1]))}", flush=True)
+        rows = zip(*(each.probabilities for each in found), strict=True)
+        mean = found[0]._replace(probabilities=[np.mean(each, axis=0) for each in rows])
+        scores = report.score(mean)
+        print(f"mean of {len(runs)}: {_shares(scores)}")
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            report.write(mean, scores, out)
+
+    tyro.cli(test, prog="python -m experiments protein_structure ensemble", args=arguments)
+
+
+def _shares(scores: Sequence[Scores]) -> str:
+    figures = report.figures(scores)
+    chosen = [name for name in ("q8", "q3", "sov8", "sov3") if name in figures]
+    return "  ".join(f"{name} {100 * figures[name]:.2f} %" for name in chosen)
+
+
+COMMANDS = {"predict": predict, "ensemble": ensemble}
+"""What `python -m experiments protein_structure NAME` does beside training."""

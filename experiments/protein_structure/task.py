@@ -1,0 +1,104 @@
+"""The model and the training task of a config; a saved model."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.common import models
+from experiments.datasets.chains import STATES3, STATES8, Chain
+from experiments.protein_structure import residues
+from experiments.protein_structure.config import Config
+from experiments.protein_structure.model import Architecture, StructureModel
+from experiments.protein_structure.report import Predictions
+from lstmjax import training
+from lstmjax.nnx import Functional, functional
+from lstmjax.training.batching import PairBatches, Pairs
+from lstmjax.types import Key, Params
+
+STATES = {"nr25": STATES8, "flip": STATES3, "cb6133": STATES8}
+"""The states that the labels of each data set tell apart."""
+
+
+EVALUATION_BUCKETS = 2
+"""Lengths that chains are padded to when nothing is learned; each is compiled for."""
+
+
+def make_batches(config: Config, chains: Sequence[Chain], buckets: int = EVALUATION_BUCKETS) -> PairBatches:
+    """Batches of a part of the data set."""
+    with_profile, states = config.inputs == "profile", STATES[config.dataset]
+    return residues.batches(chains, with_profile, states, config.batch_residues, buckets)
+
+
+def make_model(config: Config) -> Functional:
+    """The model that a config says; the same one for the same numbers, so that it is compiled once."""
+    return _make_model(
+        Architecture(
+            features=residues.width(config.inputs == "profile"),
+            states=len(STATES[config.dataset]),
+            window=config.window,
+            embedding=config.embedding,
+            cell="rnn" if config.model == "rnn" else "lstm",
+            hidden=config.hidden,
+            layers=config.layers,
+            both_directions=config.model != "lstm",
+            dropout=config.dropout,
+        )
+    )
+
+
+@functools.cache
+def _make_model(architecture: Architecture) -> Functional:
+    return functional(functools.partial(StructureModel, architecture))
+
+
+def make_task(config: Config, model: Functional, train_set: PairBatches, valid: PairBatches) -> training.Task:
+    """The training task; what decides is how many residues of the validation set are right."""
+    states = STATES[config.dataset]
+
+    def loss(params: Params, batch: Pairs, key: Key) -> tuple[jax.Array, training.Metrics]:
+        metrics = residues.figures_of(states, *residues.logits_of(model, params, batch, key))
+        nll = metrics["nll"]
+        return jnp.divide(nll.total, jnp.maximum(nll.weight, 1)), metrics
+
+    def evaluate(params: Params, batch: Pairs) -> training.Metrics:
+        return residues.figures_of(states, *residues.logits_of(model, params, batch))
+
+    return training.Task.plain(
+        init=model.init,
+        loss=loss,
+        batch=train_set.at,
+        evaluate=evaluate,
+        valid=valid.once,
+        monitor=f"-q{len(states)}",
+    )
+
+
+def make_optimizer(config: Config, settings: training.TrainConfig) -> optax.GradientTransformation:
+    """Adam or RMSProp, with schedule and clipping."""
+    return training.optimizer(settings, {"adam": optax.adam, "rmsprop": optax.rmsprop}[config.optimizer])
+
+
+def predict_chains(config: Config, model: Functional, params: Params, chains: Sequence[Chain]) -> Predictions:
+    """What a model says of chains of its data set."""
+    found = residues.probabilities_of(model, params, make_batches(config, chains))
+    return Predictions(chains, found, STATES[config.dataset])
+
+
+class Saved(NamedTuple):
+    """A model that has been trained."""
+
+    config: Config
+    model: Functional
+    params: Params
+
+
+def load_model(folder: Path) -> Saved:
+    """Read back a model, from a folder that `models.Source` gives."""
+    config = models.config_of(folder, Config)
+    model = make_model(config)
+    return Saved(config, model, models.load_params(folder, model.init))

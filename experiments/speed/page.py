@@ -1,0 +1,132 @@
+"""Timings as tables, from the metrics of a record."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from experiments.common.experiment import Page
+from experiments.common.tables import table
+from lstmjax.training.record import Record
+
+OURS = "auto"
+NAMES = {
+    "linen": "flax.linen.RNN",
+    "nnx": "flax.nnx.RNN",
+    "haiku": "haiku.LSTM",
+    "equinox": "equinox.nn.LSTMCell",
+    "keras": "keras.layers.LSTM (JAX)",
+    "torch": "torch.nn.LSTM",
+    "scan": "ours, backend scan",
+    "fused": "ours, backend fused",
+    "cudnn": "ours, backend cudnn",
+    "pallas": "ours, backend pallas",
+    "divided": "ours, batch over XLA devices",
+}
+"""What the columns are called, in order."""
+
+
+def readme(records: Sequence[Record]) -> str:
+    """The table of geometric means, of the records on CPU."""
+    chosen = [record for record in records if record.label == "cpu-grid"]
+    return _means(chosen[0].metrics) if chosen else ""
+
+
+def page(records: Sequence[Record]) -> str:
+    """The page of all records."""
+    parts = [
+        "# Speed",
+        "Our layer (`backend='auto'`) against others with the same weights, in turns within one process; "
+        "outputs and gradients are first checked equal. Ratios are our time over theirs, the median over "
+        "rounds and half the range of its middle half: below 1 we are quicker. A shape is batch x time x "
+        "features x hidden. Memory is what XLA sets aside beside arguments and results; native code has a "
+        "copy of the recurrent weights and a few states beside it. [What was tried](../../../docs/speed.md).",
+    ]
+    for record in records:
+        parts += [
+            f"## {record.label}",
+            f"{record.device}; `{record.command}`; {record.seconds / 60:.0f} minutes.",
+        ]
+        versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
+        parts += [versions, tables(record.metrics)]
+    return "\n\n".join(parts) + "\n\nBuilt by `make pages` from the records in this folder.\n"
+
+
+def tables(metrics: Mapping[str, float]) -> str:
+    """All tables of one run."""
+    parts = {
+        "Geometric means over shapes": _means(metrics),
+        "Value and gradient, each shape": _ratios(metrics, "grad"),
+        "Forward, each shape": _ratios(metrics, "forward"),
+        "Compile time of the gradient, seconds": _plain(metrics, "compile_seconds", ".2f"),
+        "Memory that XLA sets aside for the gradient, MiB": _plain(metrics, "memory_mib", ".0f"),
+        "A streamed step, microseconds": _plain(metrics, "step_microseconds", ".0f"),
+        "Loss of a large vocabulary: value and gradient against optax over all logits": _loss(metrics),
+        "Rates": _rates(metrics),
+    }
+    return "\n\n".join(f"### {title}\n\n{part}" for title, part in parts.items() if part.count("\n") > 1)
+
+
+def _means(metrics: Mapping[str, float]) -> str:
+    rows = [["against", "value and gradient", "worst shape", "forward", "worst shape"]]
+    for name, title in NAMES.items():
+        if f"grad_ratio_{name}" in metrics:
+            keys = [f"{kind}_{what}_{name}" for kind in ("grad", "forward") for what in ("ratio", "worst")]
+            rows.append([title, *(f"{metrics[key]:.2f}" if key in metrics else "" for key in keys)])
+    return table(rows)
+
+
+def _found(metrics: Mapping[str, float], prefix: str) -> tuple[list[str], list[str]]:
+    """Shapes and contestants of the metrics ``<prefix>_<shape>_<name>``, in order."""
+    matches = [re.fullmatch(rf"{prefix}_(\d[^_]*)_(\w+)", name) for name in metrics]
+    pairs = [match.groups() for match in matches if match]
+    names = [OURS, *NAMES, "optax"]
+    return list(dict.fromkeys(shape for shape, _ in pairs)), sorted(
+        {name for _, name in pairs}, key=names.index
+    )
+
+
+def _ratios(metrics: Mapping[str, float], kind: str) -> str:
+    shapes, names = _found(metrics, f"{kind}_ratio")
+    rows = [["shape", "ours, ms", *names]]
+    for shape in shapes:
+        cells = [f"{metrics[f'{kind}_ms_{shape}_{OURS}']:.1f}"]
+        for name in names:
+            key = f"{shape}_{name}"
+            ratio, spread = metrics.get(f"{kind}_ratio_{key}"), metrics.get(f"{kind}_spread_{key}", 0.0)
+            cells.append("" if ratio is None else f"{ratio:.2f} ± {spread / 2:.2f}")
+        rows.append([shape, *cells])
+    return table(rows)
+
+
+def _plain(metrics: Mapping[str, float], prefix: str, form: str) -> str:
+    shapes, names = _found(metrics, prefix)
+    rows = [["shape", *("ours" if name == OURS else name for name in names)]]
+    for shape in shapes:
+        values = (metrics.get(f"{prefix}_{shape}_{name}") for name in names)
+        rows.append([shape, *("" if value is None else format(value, form) for value in values)])
+    return table(rows)
+
+
+def _loss(metrics: Mapping[str, float]) -> str:
+    shapes, _ = _found(metrics, "loss_ratio")
+    rows = [["positions x hidden x words", "ours, ms", "optax, ms", "ratio", "ours, MiB", "optax, MiB"]]
+    for shape in shapes:
+        keys = [f"loss_ms_{shape}_{OURS}", f"loss_ms_{shape}_optax", f"loss_ratio_{shape}_optax"]
+        keys += [f"loss_mib_{shape}_{OURS}", f"loss_mib_{shape}_optax"]
+        forms = [".0f", ".0f", ".2f", ".0f", ".0f"]
+        rows.append([shape, *(format(metrics[key], form) for key, form in zip(keys, forms, strict=True))])
+    return table(rows)
+
+
+def _rates(metrics: Mapping[str, float]) -> str:
+    said = {
+        "matmul_gflops": "a large product of matrices, GFLOP/s",
+        "grad_gflops": "our gradient at the largest hidden size, GFLOP/s",
+        "grad_utilization": "the latter over the former",
+        "compile_ratio_sixteen_times_the_length": "compile time, sixteen times the length over once",
+    }
+    return table(
+        [["what", "figure"], *([text, f"{metrics[key]:.3g}"] for key, text in said.items() if key in metrics)]
+    )
+
+
+PAGE = Page(page, readme=readme)

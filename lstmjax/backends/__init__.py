@@ -1,0 +1,181 @@
+"""Which way a cell is run over time. All ways give the same results, which the sequence contract tests.
+
+``"scan"``    scans ``cell.step`` and lets JAX differentiate it. Works for every cell.
+``"fused"``   runs stacks and pointwise wrappers layer by layer, and LSTMs with the derivative of
+              `lstmjax.fused`; else as scan.
+``"native"``  as fused, with the recurrence of float32 and float64 LSTMs in C++ where they run on a CPU.
+``"pallas"``  as fused, with the recurrence as Pallas kernels on a GPU, for LSTMs whose recurrent kernel fits
+              on chip (`lstmjax.pallas`); without a GPU in interpret mode, which is slow and for tests.
+``"cudnn"``   LSTMs in float32 without resets by cuDNN, on a GPU (`lstmjax.cudnn`).
+``"associative"``  as scan, but a `LinearCell` over all steps at once (`lstmjax.associative`).
+``"auto"``    takes what was measured to be soonest on a CPU: native; without native code, fused for LSTMs of
+              at least `FUSED_FROM` hidden units, since the sums of smaller ones stay in the processor's cache
+              within a scan. On a GPU, where nothing was measured yet, cudnn where it can, else pallas where
+              that can, else fused: they launch one kernel for a sequence, and not some for each step.
+              A `LinearCell` is run by associative, wherever it is.
+"""
+
+from typing import Any, Literal, NamedTuple, TypeGuard, get_args
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax.backends import cudnn, native, pallas
+from lstmjax.backends.associative import associative
+from lstmjax.backends.fused import fused_lstm
+from lstmjax.backends.recurrence import XLA
+from lstmjax.backends.scan import Masks, scan, select
+from lstmjax.cells.cell import Cell
+from lstmjax.cells.lstm import LSTM
+from lstmjax.cells.minimal import LinearCell
+from lstmjax.types import Params, State
+from lstmjax.wrappers.stack import Stack
+from lstmjax.wrappers.wrapper import Pointwise
+
+Way = Literal["scan", "fused", "native", "pallas", "cudnn", "associative"]
+Backend = Literal["auto", "scan", "fused", "native", "pallas", "cudnn", "associative"]
+
+FUSED_FROM = 160
+
+
+class Choice(NamedTuple):
+    """How a cell is run, and why."""
+
+    way: Way
+    reason: str
+
+
+def choose(backend: Backend, cell: Cell, *, resets: bool = False, platform: str | None = None) -> Choice:
+    """How a cell that is no stack is run.
+
+    Args:
+      backend: as for `unroll`.
+      cell: no stack.
+      resets: whether there will be resets.
+      platform: as `jax.default_backend` names it, which is the default.
+
+    Raises:
+      ValueError: there is no such backend, or one is asked for by name and cannot be had here.
+    """
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}.")
+    if backend == "scan":
+        return Choice("scan", "asked for")
+    if type(cell) is not LSTM:  # not isinstance: a subclass may have a step of its own
+        return _choose_for_other(backend, cell)
+    platform = jax.default_backend() if platform is None else platform
+    if backend == "auto":
+        return _quickest(cell, resets, platform)
+    why_not = _why_not_as_asked(backend, cell, resets, platform)
+    if why_not is not None:
+        raise ValueError(f"backend={backend!r} cannot be had: {why_not}. Use backend='auto'.")
+    return _as_asked(backend, cell, platform)
+
+
+def _as_asked(backend: Way, cell: LSTM, platform: str) -> Choice:
+    if backend == "associative":
+        return Choice("scan", "its gates see its state, so that steps cannot be taken together")
+    if backend == "native" and _no_native_dtypes(cell) is not None:
+        return Choice("fused", f"{_no_native_dtypes(cell)}")
+    if backend == "pallas" and platform != "gpu":
+        return Choice("pallas", f"asked for; in interpret mode, as the platform is {platform}")
+    return Choice(backend, "asked for")
+
+
+def _choose_for_other(backend: Backend, cell: Cell) -> Choice:
+    # A subclass may have a step of its own, of which its coefficients say nothing.
+    linear = isinstance(cell, LinearCell) and type(cell).step is LinearCell.step
+    if linear and backend == "associative":
+        return Choice("associative", "asked for")
+    if linear and backend == "auto":
+        return Choice("associative", "its steps can be taken together")
+    return Choice("scan", f"{backend} is for LSTMs" if linear else f"the only way for {type(cell).__name__}")
+
+
+def _why_not_as_asked(backend: Backend, cell: LSTM, resets: bool, platform: str) -> str | None:
+    if backend == "native":
+        return native.load()
+    if backend == "pallas":
+        return pallas.why_not(cell, platform)
+    return cudnn.why_not(cell, resets, platform) if backend == "cudnn" else None
+
+
+def _quickest(cell: LSTM, resets: bool, platform: str) -> Choice:
+    if platform == "gpu":
+        no_cudnn, no_pallas = cudnn.why_not(cell, resets, platform), pallas.why_not(cell, platform)
+        if no_cudnn is None:
+            return Choice("cudnn", "on a GPU, and it has all that is asked for")
+        if no_pallas is None:
+            return Choice("pallas", f"on a GPU; {no_cudnn}")
+        return Choice("fused", f"{no_cudnn}; {no_pallas}")
+    why_not = _no_native_dtypes(cell)
+    if why_not is None:
+        why_not = native.load() if platform == "cpu" else f"the platform is {platform}"
+    if why_not is None:
+        return Choice("native", "the quickest on CPU")
+    if cell.hidden >= FUSED_FROM:
+        return Choice("fused", why_not)
+    return Choice("scan", f"{why_not}; less than {FUSED_FROM} hidden units")
+
+
+def _no_native_dtypes(cell: LSTM) -> str | None:
+    if cell.dtype != cell.param_dtype or str(cell.dtype) not in native.DTYPES:
+        return f"native code is for {' and '.join(native.DTYPES)} throughout"
+    return None
+
+
+def is_pointwise(cell: Any) -> TypeGuard[Pointwise]:
+    """Whether a cell is a wrapper that can be run around a whole sequence."""
+    return isinstance(cell, Pointwise) and type(cell).step is Pointwise.step
+
+
+def run(
+    backend: Backend,
+    cell: Cell,
+    params: Params,
+    inputs: jax.Array,
+    state: State,
+    masks: Masks,
+    reverse: bool,
+) -> tuple[State, jax.Array]:
+    """Run a cell over time-major inputs by a backend; arguments and results are those of `scan`.
+
+    Raises:
+      ValueError: as `choose` does.
+    """
+    kind = Cell if backend == "scan" else type(cell)
+    if kind is Stack:
+        assert isinstance(cell, Stack)
+        after = []
+        for part, part_params, part_state in zip(cell.cells, params, state, strict=True):
+            new, inputs = run(backend, part, part_params, inputs, part_state, masks, reverse)
+            after.append(new)
+        return tuple(after), inputs
+    if backend != "scan" and is_pointwise(cell):
+        inner, own = cell.split(params, inputs.shape[1:-1])
+        within = cell.before(own, inputs)
+        state, outputs = run(backend, cell.cell, inner, within, state, masks, reverse)
+        outputs = cell.after(own, inputs, outputs)
+        if masks.valid is not None:
+            outputs = select(masks.valid, outputs, jnp.zeros_like(outputs))
+        return state, outputs
+    way = choose(backend, cell, resets=masks.fresh is not None).way
+    if way == "scan":
+        return scan(cell, params, inputs, state, masks, reverse)
+    if way == "associative":
+        assert isinstance(cell, LinearCell)
+        return associative(cell, params, inputs, state, masks, reverse)
+    assert isinstance(cell, LSTM)
+    if way == "fused":
+        return fused_lstm(XLA, cell, params, inputs, state, masks, reverse)
+    # The other ways are batch-major; XLA cancels the transposition with the opposite one in `unroll`.
+    masks = jax.tree.map(lambda mask: jnp.moveaxis(mask, 0, -1), masks)
+    arguments = (cell, params, jnp.moveaxis(inputs, 0, -2), state, masks, reverse)
+    if way == "cudnn":
+        state, outputs = cudnn.cudnn_lstm(*arguments)
+    elif way == "native":
+        state, outputs = fused_lstm(native.NATIVE, *arguments)
+    else:
+        compiled = jax.default_backend() == "gpu"
+        state, outputs = fused_lstm(pallas.PALLAS if compiled else pallas.INTERPRETED, *arguments)
+    return state, jnp.moveaxis(outputs, -2, 0)

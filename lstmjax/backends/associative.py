@@ -1,0 +1,52 @@
+r"""A linear cell over a sequence in a logarithmic number of steps, by an associative scan.
+
+Two steps :math:`h \mapsto a_1 h + b_1` and then :math:`h \mapsto a_2 h + b_2` are together one of the same
+form, :math:`h \mapsto a_2 a_1 h + (a_2 b_1 + b_2)`, and taking steps together in this way is associative.
+What is special about a step is in its coefficients: a boundary has :math:`a = 0`, padding :math:`a = 1` and
+:math:`b = 0`, and the initial state belongs to the first :math:`b`.
+
+Source: Blelloch 1990 (CMU-CS-90-190, section 1.4.1); Martin and Cundy 2018 (arXiv:1709.04057).
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax.backends.scan import Masks, select
+from lstmjax.cells.minimal import LinearCell, LinearParams, LinearState
+
+_Step = tuple[jax.Array, jax.Array]
+
+
+def associative(
+    cell: LinearCell,
+    params: LinearParams,
+    inputs: jax.Array,
+    state: LinearState,
+    masks: Masks,
+    reverse: bool,
+) -> tuple[LinearState, jax.Array]:
+    """Run a linear cell over time-major inputs; arguments and results are those of `lstmjax.scan.scan`."""
+    *leading, features = inputs.shape
+    coefficients = cell.coefficients(params, inputs.reshape(math.prod(leading), features))
+    decay, addend = (rows.reshape(*leading, cell.hidden) for rows in coefficients)
+    if leading[0] == 0:
+        return state, addend.astype(cell.dtype)
+    if masks.fresh is not None:
+        decay = select(masks.fresh, jnp.zeros_like(decay), decay)
+    if masks.valid is not None:
+        decay = select(masks.valid, decay, jnp.ones_like(decay))
+        addend = select(masks.valid, addend, jnp.zeros_like(addend))
+    first, last = (-1, 0) if reverse else (0, -1)
+    addend = addend.at[first].add(decay[first] * state.cell)
+    _, cells = jax.lax.associative_scan(_together, (decay, addend), reverse=reverse)
+    outputs = cells.astype(cell.dtype)
+    if masks.valid is not None:
+        outputs = select(masks.valid, outputs, jnp.zeros_like(outputs))
+    return LinearState(cells[last]), outputs
+
+
+def _together(one: _Step, other: _Step) -> _Step:
+    """The step ``one`` and then the step ``other``, as one step."""
+    return one[0] * other[0], other[0] * one[1] + other[1]

@@ -1,0 +1,79 @@
+r"""The LSTM over a sequence with its own derivative.
+
+The values are those of the scan over ``step``. The derivative is a `jax.custom_jvp`, a linear map from
+tangents to tangents: that of the gates' input, outside of any loop,
+
+.. math:: \dot z_t = \dot x_t W + x_t \dot W + h_{t-1} \dot R + \dot b
+
+and the linearized recurrence (`lstmjax.recurrence`), which adds :math:`\dot h_{t-1} R`. JAX transposes it
+into the gradient: there, the kernels' gradients are one product each after the loop, where differentiating
+the scan adds up a product in every step. JAX also maps it and differentiates it again, so every
+transformation works, and there is one derivation to check.
+"""
+
+import functools
+import math
+from typing import Any
+
+import jax
+
+from lstmjax.backends.recurrence import XLA, Recurrence
+from lstmjax.backends.scan import Masks, scan
+from lstmjax.cells.cell import matmul
+from lstmjax.cells.lstm import LSTM, LSTMParams, LSTMState
+from lstmjax.types import Array
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 6))
+def fused_lstm(
+    recurrence: Recurrence,
+    cell: LSTM,
+    params: LSTMParams,
+    inputs: jax.Array,
+    state: LSTMState,
+    masks: Masks,
+    reverse: bool,
+) -> tuple[LSTMState, jax.Array]:
+    """Run an LSTM over inputs whose time axis is where the recurrence has it.
+
+    Arguments and results are otherwise those of `lstmjax.scan.scan`.
+    """
+    if recurrence == XLA:  # the sums of a small LSTM stay in the processor's cache within the scan
+        return scan(cell, params, inputs, state, masks, reverse)
+    projected = _product(cell, inputs, params.kernel)
+    return recurrence.run(*_recurrent(cell, params), projected, state, masks, reverse)
+
+
+@fused_lstm.defjvp
+def _fused_lstm_jvp(
+    recurrence: Recurrence, cell: LSTM, reverse: bool, primals: Any, tangents: Any
+) -> tuple[Any, Any]:
+    params, inputs, state, masks = primals
+    params_dot, inputs_dot, state_dot, _ = tangents
+    product = functools.partial(_product, cell)
+    kernel, bias = _recurrent(cell, params)
+    projected = product(inputs, params.kernel)
+    after, outputs, kept = recurrence.run_keeping(kernel, bias, projected, state, masks, reverse)
+    gates_dot = (
+        product(inputs_dot, params.kernel)
+        + product(inputs, params_dot.kernel)
+        + product(kept.hidden, params_dot.recurrent_kernel)
+        + params_dot.bias.astype(cell.wide_dtype)
+    )
+    after_dot, outputs_dot = recurrence.linear(kernel, kept, masks, gates_dot, state_dot, reverse)
+    return (after, outputs), (after_dot, outputs_dot)
+
+
+def _recurrent(cell: LSTM, params: LSTMParams) -> tuple[Array, Array]:
+    """Recurrent kernel and bias as the recurrence wants them."""
+    return params.recurrent_kernel.astype(cell.dtype), params.bias.astype(cell.wide_dtype)
+
+
+def _product(cell: LSTM, inputs: Array, kernel: Array) -> jax.Array:
+    """The product of all steps at once, as one of two matrices.
+
+    XLA on CPU transposes the larger operand of its transpose in memory if there are more axes.
+    """
+    rows = inputs.reshape(math.prod(inputs.shape[:-1]), inputs.shape[-1])
+    product = matmul(rows, kernel, dtype=cell.dtype, result_dtype=cell.wide_dtype)
+    return product.reshape(*inputs.shape[:-1], kernel.shape[-1])

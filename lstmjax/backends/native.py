@@ -1,0 +1,148 @@
+"""The recurrence of an LSTM in C++ for CPUs: compiled for this machine when it is first wanted, and kept.
+
+``native.cc`` says what it does and why. It is compiled with the C++ compiler that is there (``$CXX``, else
+c++, g++ or clang++; some ten seconds) into the user's cache, under a name that changes with the source, the
+compiler, the processor and jaxlib. Where that cannot be done, `load` says why, and all runs without it.
+``LSTMJAX_NATIVE=0`` turns it off.
+"""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+
+from lstmjax.backends.primitives import Kernels, primitives, run_avals, run_keeping_avals, transposed_avals
+from lstmjax.backends.scan import Masks
+from lstmjax.sharding import vary_alike
+
+VARIABLE = "LSTMJAX_NATIVE"
+SOURCE = Path(__file__).with_name("native.cc")
+FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-w")
+DTYPES = ("float32", "float64")
+TARGETS = ("lstm_forward", "lstm_forward_keeping", "lstm_backward")
+
+_log = logging.getLogger(__name__)
+
+
+class NativeError(RuntimeError):
+    """There is no native code on this machine; the message says why."""
+
+
+@functools.cache
+def load() -> str | None:
+    """Compile the library if need be, load it, and register its functions with XLA as ``lstmjax_<target>``.
+
+    Returns:
+      None, or why there is no native code here. Only the first call of a process does anything.
+    """
+    if os.environ.get(VARIABLE) == "0":
+        return f"{VARIABLE}=0 turns it off"
+    try:
+        library = ctypes.CDLL(str(_build()))
+    except (NativeError, OSError) as error:
+        _log.warning("LSTMs run without native code, which is slower: %s", error)
+        return str(error)
+    for name in (f"{target}_{dtype}" for target in TARGETS for dtype in DTYPES):
+        handler = jax.ffi.pycapsule(getattr(library, name))
+        jax.ffi.register_ffi_target(f"lstmjax_{name}", handler, platform="cpu")
+    return None
+
+
+def folder() -> Path:
+    """Where libraries are kept: ``$XDG_CACHE_HOME/lstmjax/native``, else ``~/.cache/lstmjax/native``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "lstmjax" / "native"
+
+
+def _build() -> Path:
+    compiler = _compiler()
+    command = [compiler, *FLAGS, "-isystem", jax.ffi.include_dir(), str(SOURCE)]
+    identity = (_output([compiler, "--version"]), _processor(), jaxlib.__version__, *FLAGS)
+    digest = hashlib.sha256(SOURCE.read_bytes() + "\0".join(identity).encode()).hexdigest()
+    path = folder() / f"lstm-{digest[:16]}.so"
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _log.info("compiling %s for this processor into %s, once", SOURCE.name, path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            built = Path(scratch) / path.name
+            _output([*command, "-o", str(built)])
+            built.replace(path)  # whole or not at all, whoever else is doing the same
+    return path
+
+
+def _compiler() -> str:
+    wanted = os.environ.get("CXX")
+    for name in (wanted,) if wanted else ("c++", "g++", "clang++"):
+        found = shutil.which(name)
+        if found:
+            return found
+    raise NativeError(
+        f"there is no C++ compiler {wanted!r} ($CXX)." if wanted else "there is no C++ compiler: install g++."
+    )
+
+
+def _processor() -> str:
+    """What ``-march=native`` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+
+
+def _output(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NativeError(f"{command[0]} does not run: {error}") from error
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+        raise NativeError(f"{command[0]} failed: {lines[0] if lines else f'status {done.returncode}'}")
+    return done.stdout
+
+
+def _foreign(target: str, avals: Callable[..., Any], aliases: dict[int, int]) -> Callable[..., Any]:
+    """The function of operands and masks that calls native code.
+
+    Args:
+      target: one of `TARGETS`.
+      avals: from the abstract operands to the abstract results.
+      aliases: which operand's memory is taken for which result.
+    """
+
+    def call(*operands: jax.Array, masks: Masks, reverse: bool) -> Any:
+        none = vary_alike(jnp.zeros((0, 0), bool), like=operands)
+        given = [none if mask is None else mask for mask in masks]
+        foreign = jax.ffi.ffi_call(
+            f"lstmjax_{target}_{operands[0].dtype}",
+            avals(*(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands)),
+            input_output_aliases=aliases,
+            vmap_method="sequential",
+        )
+        return foreign(*operands, *given, reverse=reverse)
+
+    return call
+
+
+NATIVE = primitives(
+    "native",
+    Kernels(
+        run=_foreign("lstm_forward", run_avals, {}),
+        run_keeping=_foreign("lstm_forward_keeping", run_keeping_avals, {}),
+        transposed=_foreign("lstm_backward", transposed_avals, {1: 0}),
+    ),
+    platform="cpu",
+)
+"""The recurrence in C++ on CPU, once `load` has returned None."""

@@ -1,0 +1,285 @@
+"""The recurrence as JAX primitives, for platforms that have code of their own for it.
+
+What a primitive computes is written once, as the scans of `lstmjax.recurrence`: that is what is run where
+there is no such code, and what is differentiated and transposed. `primitives` makes a `Recurrence` over
+batch-major arrays from `Kernels`; `lstmjax.native` has them for CPUs, `lstmjax.pallas` for GPUs.
+
+Operands are flat: the weights, arrays of floats, and those masks that there are; the keyword ``masked`` says
+of ``valid`` and ``fresh`` whether it is there.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from lstmjax.backends import recurrence
+from lstmjax.backends.recurrence import Kept, Recurrence
+from lstmjax.backends.scan import Masks
+from lstmjax.cells.lstm import LSTMState
+from lstmjax.sharding import vary_alike
+from lstmjax.types import Array
+
+
+class Kernels(NamedTuple):
+    """Code for one platform; of arrays ``[rows, time, ...]``, with keywords ``masks`` and ``reverse``.
+
+    A function may return NotImplemented, while JAX traces, for what is to be left to the scans.
+    """
+
+    run: Callable[..., Any]
+    """``(kernel, bias, projected, hidden, cell)`` to last hidden and cell state and outputs."""
+    run_keeping: Callable[..., Any]
+    """The same, and then gates, cell state before and hidden state before of each step."""
+    transposed: Callable[..., Any]
+    """``(kernel, gates, cell, hidden_bar, cell_bar, outputs_bar)`` to cotangents of what went into the gates,
+    and of hidden and cell state before the first step."""
+
+
+def primitives(name: str, kernels: Kernels, platform: str | None) -> Recurrence:
+    """The recurrence as primitives ``lstmjax_<name>_...`` with the code of ``kernels``.
+
+    Args:
+      name: of these kernels.
+      kernels: code for the primitives that are worth it; the linearization is needed for forward mode only.
+      platform: as JAX's lowering names it: where the kernels are used; None for everywhere.
+    """
+    make = functools.partial(_primitive, name, platform)
+    run_p = make("run", _run_plain, kernels.run, run_avals, 2, 5)
+    run_keeping_p = make("run_keeping", _run_keeping_plain, kernels.run_keeping, run_keeping_avals, 2, 5)
+    linear_p = make("linear", _linear_plain, None, linear_avals, 1, 6)
+    transposed_p = make("transposed", _transposed_plain, kernels.transposed, transposed_avals, 1, 6)
+    ad.primitive_transposes[linear_p] = functools.partial(_transpose, transposed_p)
+    ad.primitive_transposes[transposed_p] = functools.partial(_transpose, linear_p)
+
+    def run(
+        kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, reverse: bool
+    ) -> tuple[LSTMState, jax.Array]:
+        operands, masked = _operands(masks, kernel, bias, projected, *state)
+        hidden, cell, outputs = run_p.bind(*operands, masked=masked, reverse=reverse)
+        return LSTMState(hidden, cell), outputs
+
+    def run_keeping(
+        kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, reverse: bool
+    ) -> tuple[LSTMState, jax.Array, Kept]:
+        operands, masked = _operands(masks, kernel, bias, projected, *state)
+        hidden, cell, outputs, *kept = run_keeping_p.bind(*operands, masked=masked, reverse=reverse)
+        return LSTMState(hidden, cell), outputs, Kept(*kept)
+
+    def linear(
+        kernel: jax.Array,
+        kept: Kept,
+        masks: Masks,
+        gates_dot: jax.Array,
+        state_dot: LSTMState,
+        reverse: bool,
+    ) -> tuple[LSTMState, jax.Array]:
+        operands, masked = _operands(masks, kernel, kept.gates, kept.cell, gates_dot, *state_dot)
+        hidden_dot, cell_dot, outputs_dot = linear_p.bind(*operands, masked=masked, reverse=reverse)
+        return LSTMState(hidden_dot, cell_dot), outputs_dot
+
+    return Recurrence(run=run, run_keeping=run_keeping, linear=linear)
+
+
+def _primitive(
+    kernels: str,
+    platform: str | None,
+    name: str,
+    plain: Callable[..., Any],
+    native: Callable[..., Any] | None,
+    avals: Callable[..., Any],
+    shared: int,
+    floats: int,
+) -> Primitive:
+    """A primitive with all rules but that of transposition.
+
+    Args:
+      kernels: the name of the kernels.
+      platform: where ``native`` is used; None for everywhere.
+      name: of the primitive.
+      plain: a JAX function of the operands and keywords; it is what is differentiated.
+      native: the same over rows by other code, one of `Kernels`.
+      avals: from the abstract operands and keywords to the abstract results.
+      shared: how many operands, the first, have no batch axes.
+      floats: how many operands there are before the masks.
+    """
+    primitive = Primitive(f"lstmjax_{kernels}_{name}")
+    primitive.multiple_results = True
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames=("masked", "reverse")))
+    primitive.def_abstract_eval(avals)
+    mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=True))
+    if native is not None:
+        over_rows = functools.partial(_over_rows, native, plain, shared, floats)
+        mlir.register_lowering(primitive, mlir.lower_fun(over_rows, multiple_results=True), platform=platform)
+
+    def batch(operands: Sequence[Any], axes: Sequence[int | None], **keywords: Any) -> Any:
+        bind = functools.partial(primitive.bind, **keywords)
+        if any(axis is not None for axis in axes[:shared]):
+            return one_after_the_other(bind, operands, axes)  # several models
+        (size,) = {x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None}
+        rest = zip(operands[shared:], axes[shared:], strict=True)
+        operands = [*operands[:shared], *(_to_front(x, axis, size) for x, axis in rest)]
+        results = bind(*operands)  # one more batch axis
+        return results, [0] * len(results)
+
+    ad.primitive_jvps[primitive] = functools.partial(jvp_of_plain, plain)
+    batching.primitive_batchers[primitive] = batch
+    return primitive
+
+
+def jvp_of_plain(
+    plain: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], **keywords: Any
+) -> Any:
+    """The rule of differentiation of a primitive: that of a function which computes the same."""
+    tangents = [ad.instantiate_zeros(tangent) for tangent in tangents]
+    return jax.jvp(functools.partial(plain, **keywords), tuple(primals), tuple(tangents))
+
+
+def one_after_the_other(bind: Callable[..., Any], operands: Sequence[Any], axes: Sequence[Any]) -> Any:
+    """The rule of `jax.vmap` of a primitive that cannot do several at once."""
+    (size,) = {x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None}
+    operands = [_to_front(x, axis, size) for x, axis in zip(operands, axes, strict=True)]
+    results = jax.lax.map(lambda each: bind(*each), operands)
+    return results, [0] * len(results)
+
+
+def _to_front(x: jax.Array, axis: int | None, size: int) -> jax.Array:
+    return jnp.broadcast_to(x, (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
+
+
+def _over_rows(
+    native: Callable[..., Any],
+    plain: Callable[..., Any],
+    shared: int,
+    floats: int,
+    *operands: jax.Array,
+    masked: tuple[bool, bool],
+    reverse: bool,
+) -> Sequence[jax.Array]:
+    """What native code over one axis of rows gives for batch axes of any rank."""
+    rank = operands[shared].ndim - 2
+    batch = operands[shared].shape[:rank]
+    rows = [x.reshape(math.prod(batch), *x.shape[rank:]) for x in operands[shared:]]
+    inputs, masks = [*operands[:shared], *rows[: floats - shared]], rows[floats - shared :]
+    results = native(*inputs, masks=_unpack(masked, masks), reverse=reverse)
+    if results is NotImplemented:
+        return plain(*operands, masked=masked, reverse=reverse)
+    return [x.reshape(*batch, *x.shape[1:]) for x in results]
+
+
+def _operands(masks: Masks, *arrays: Array) -> tuple[list[jax.Array], tuple[bool, bool]]:
+    present = [mask for mask in masks if mask is not None]
+    operands = vary_alike([*arrays, *present], like=())
+    return operands, (masks.valid is not None, masks.fresh is not None)
+
+
+def _unpack(masked: tuple[bool, bool], masks: Sequence[jax.Array]) -> Masks:
+    masks = list(masks)
+    return Masks(*(masks.pop(0) if present else None for present in masked))
+
+
+def _transpose(other: Primitive, cotangents: Sequence[Any], *operands: Any, **keywords: Any) -> Any:
+    """The linearization and its transpose are each other's transpose, linear in operands 3 to 5."""
+    kernel, gates, cell, *linear = operands[:6]
+    wanted = [ad.is_undefined_primal(x) for x in linear]
+    results = other.bind(
+        kernel, gates, cell, *map(ad.instantiate_zeros, cotangents), *operands[6:], **keywords
+    )
+    kept = [result if want else None for result, want in zip(results, wanted, strict=True)]
+    return [None] * 3 + kept + [None] * len(operands[6:])
+
+
+# What the primitives compute, and the shapes and dtypes of it.
+
+
+def _time_major(tree: Any, axis: int = -2) -> Any:
+    return jax.tree.map(lambda x: jnp.moveaxis(x, axis, 0), tree)
+
+
+def _batch_major(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2), tree)
+
+
+def _run_keeping_plain(
+    kernel: jax.Array,
+    bias: jax.Array,
+    projected: jax.Array,
+    hidden: jax.Array,
+    cell: jax.Array,
+    *masks: jax.Array,
+    masked: tuple[bool, bool],
+    reverse: bool,
+) -> tuple[jax.Array, ...]:
+    state, time_masks = LSTMState(hidden, cell), _time_major(_unpack(masked, masks), -1)
+    after, outputs, kept = recurrence.run_keeping(
+        kernel, bias, _time_major(projected), state, time_masks, reverse
+    )
+    return (*after, *_batch_major((outputs, *kept)))
+
+
+def _run_plain(*operands: jax.Array, **keywords: Any) -> tuple[jax.Array, ...]:
+    return _run_keeping_plain(*operands, **keywords)[:3]
+
+
+def run_keeping_avals(*operands: Any, **_: Any) -> Any:
+    """Shapes and dtypes of the results of ``run_keeping``."""
+    _, _, projected, hidden, cell = operands[:5]
+    shape = (*projected.shape[:-1], hidden.shape[-1])
+    outputs, cells = hidden.update(shape=shape), cell.update(shape=shape)
+    return [hidden, cell, outputs, projected, cells, outputs]
+
+
+def run_avals(*operands: Any, **keywords: Any) -> Any:
+    """Shapes and dtypes of the results of ``run``."""
+    return run_keeping_avals(*operands, **keywords)[:3]
+
+
+def _linear_plain(
+    kernel: jax.Array,
+    gates: jax.Array,
+    cell: jax.Array,
+    gates_dot: jax.Array,
+    hidden_dot: jax.Array,
+    cell_dot: jax.Array,
+    *masks: jax.Array,
+    masked: tuple[bool, bool],
+    reverse: bool,
+) -> tuple[jax.Array, ...]:
+    # The hidden states are only asked for their dtype.
+    kept = Kept(*_time_major((gates, cell, cell.astype(hidden_dot.dtype))))
+    state_dot, time_masks = LSTMState(hidden_dot, cell_dot), _time_major(_unpack(masked, masks), -1)
+    after, outputs = recurrence.linear(kernel, kept, time_masks, _time_major(gates_dot), state_dot, reverse)
+    return *jax.tree.leaves(after), _batch_major(outputs)
+
+
+def linear_avals(*operands: Any, **_: Any) -> Any:
+    """Shapes and dtypes of the results of ``linear``."""
+    _, _, cell, _, hidden_dot, cell_dot = operands[:6]
+    return [hidden_dot, cell_dot, hidden_dot.update(shape=cell.shape)]
+
+
+def _transposed_plain(
+    kernel: jax.Array,
+    gates: jax.Array,
+    cell: jax.Array,
+    hidden_bar: jax.Array,
+    cell_bar: jax.Array,
+    outputs_bar: jax.Array,
+    *masks: jax.Array,
+    **keywords: Any,
+) -> tuple[jax.Array, ...]:
+    def function(*tangents: jax.Array) -> tuple[jax.Array, ...]:
+        return _linear_plain(kernel, gates, cell, *tangents, *masks, **keywords)
+
+    return jax.linear_transpose(function, gates, hidden_bar, cell_bar)((hidden_bar, cell_bar, outputs_bar))
+
+
+def transposed_avals(*operands: Any, **_: Any) -> Any:
+    """Shapes and dtypes of the results of ``transposed``."""
+    _, gates, _, hidden_bar, cell_bar = operands[:5]
+    return [gates, hidden_bar, cell_bar]

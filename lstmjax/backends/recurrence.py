@@ -1,0 +1,123 @@
+r"""What of an LSTM depends on the step before: the recurrence, and its linearization.
+
+The recurrence takes the products :math:`x_t W` and adds :math:`h_{t-1} R + b`. Its linearization
+around a run is a linear map from the tangents of that input and of the initial state,
+
+.. math::
+    \dot c_t &= f_t \dot c_{t-1} + g_t \dot i_t + c_{t-1} \dot f_t + i_t \dot g_t \\
+    \dot h_t &= \tanh(c_t) \dot o_t + o_t (1 - \tanh^2(c_t)) \dot c_t
+
+`XLA` has both as scans over time-major arrays, which JAX differentiates and transposes itself. They are also
+what the primitives of `lstmjax.primitives` compute, which have quicker code on some platforms.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax.backends.scan import Masks, select
+from lstmjax.cells.cell import matmul
+from lstmjax.cells.lstm import LSTMState
+from lstmjax.types import Array
+
+
+class Kept(NamedTuple):
+    """What the linearization needs of each step."""
+
+    gates: Array
+    """``[..., 4 * hidden]``: input, forget, candidate and output gate."""
+    cell: Array
+    """``[..., hidden]``: cell state before the step."""
+    hidden: Array
+    """``[..., hidden]``: hidden state before the step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recurrence:
+    """One way to run the recurrence: `XLA` over ``[time, ..., size]``, others over ``[..., time, size]``."""
+
+    run: Callable[..., tuple[LSTMState, jax.Array]]
+    """``(kernel, bias, projected, state, masks, reverse)`` to the last state and outputs."""
+    run_keeping: Callable[..., tuple[LSTMState, jax.Array, Kept]]
+    """The same, and what the linearization needs."""
+    linear: Callable[..., tuple[LSTMState, jax.Array]]
+    """``(kernel, kept, masks, gates_dot, state_dot, reverse)`` to the tangents of last state and outputs."""
+
+
+def run_keeping(
+    kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, reverse: bool
+) -> tuple[LSTMState, jax.Array, Kept]:
+    """The recurrence as a scan over time-major arrays; see `Recurrence`."""
+    product = functools.partial(matmul, dtype=state.hidden.dtype, result_dtype=projected.dtype)
+
+    def step(carry: LSTMState, inputs: tuple[jax.Array, Masks]) -> Any:
+        projected_t, masks_t = inputs
+        before = _start(carry, masks_t)
+        i, f, g, o = jnp.split(projected_t + product(before.hidden, kernel) + bias, 4, axis=-1)
+        i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
+        cell = f * before.cell + i * g
+        hidden = (o * jnp.tanh(cell)).astype(before.hidden.dtype)
+        after, output = _end(LSTMState(hidden, cell), carry, masks_t)
+        kept = Kept(jnp.concatenate([i, f, g, o], axis=-1), before.cell, before.hidden)
+        return after, (output, kept)
+
+    after, (outputs, kept) = jax.lax.scan(step, state, (projected, masks), reverse=reverse)
+    return after, outputs, kept
+
+
+def run(
+    kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, reverse: bool
+) -> tuple[LSTMState, jax.Array]:
+    """The recurrence as a scan over time-major arrays; see `Recurrence`."""
+    after, outputs, _ = run_keeping(kernel, bias, projected, state, masks, reverse)
+    return after, outputs
+
+
+def linear(
+    kernel: jax.Array, kept: Kept, masks: Masks, gates_dot: jax.Array, state_dot: LSTMState, reverse: bool
+) -> tuple[LSTMState, jax.Array]:
+    """The linearization as a scan over time-major arrays; see `Recurrence`."""
+    product = functools.partial(matmul, dtype=kept.hidden.dtype, result_dtype=gates_dot.dtype)
+
+    # Without the checkpoint the slopes of the gates, which depend on no tangent, would be computed by a loop
+    # of their own beforehand and stored, at more cost than computing them where they are needed.
+    @functools.partial(jax.checkpoint, prevent_cse=False, policy=jax.checkpoint_policies.nothing_saveable)
+    def step(carry: LSTMState, inputs: tuple[jax.Array, Kept, Masks]) -> tuple[LSTMState, jax.Array]:
+        gates_dot_t, kept_t, masks_t = inputs
+        before = _start(carry, masks_t)
+        total = gates_dot_t + product(before.hidden, kernel)
+        i_dot, f_dot, g_dot, o_dot = jnp.split(total, 4, axis=-1)
+        i, f, g, o = jnp.split(kept_t.gates, 4, axis=-1)
+        squashed = jnp.tanh(f * kept_t.cell + i * g)
+        cell_dot = (
+            f * before.cell
+            + (i * (1 - i) * g) * i_dot
+            + (f * (1 - f) * kept_t.cell) * f_dot
+            + (i * (1 - g * g)) * g_dot
+        )
+        hidden_dot = (o * (1 - o) * squashed) * o_dot + (o * (1 - squashed**2)) * cell_dot
+        return _end(LSTMState(hidden_dot.astype(before.hidden.dtype), cell_dot), carry, masks_t)
+
+    return jax.lax.scan(step, state_dot, (gates_dot, kept, masks), reverse=reverse)
+
+
+def _start(carry: LSTMState, masks: Masks) -> LSTMState:
+    """The state that a step starts from, or its tangent: zero after a boundary."""
+    if masks.fresh is None:
+        return carry
+    return select(masks.fresh, jax.tree.map(jnp.zeros_like, carry), carry)
+
+
+def _end(after: LSTMState, carry: LSTMState, masks: Masks) -> tuple[LSTMState, Any]:
+    """The state after a step and the output, or their tangents: unchanged and zero where there is no step."""
+    if masks.valid is None:
+        return after, after.hidden
+    output = select(masks.valid, after.hidden, jnp.zeros_like(after.hidden))
+    return select(masks.valid, after, carry), output
+
+
+XLA = Recurrence(run=run, run_keeping=run_keeping, linear=linear)

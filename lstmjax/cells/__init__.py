@@ -1,0 +1,1 @@
+"""Cells: what one time step computes. `lstmjax.cells.catalogue` lists all of them."""

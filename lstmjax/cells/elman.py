@@ -1,0 +1,80 @@
+"""The plain recurrent cell."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from lstmjax import initializers
+from lstmjax.cells.cell import GatedCell, check_step, matmul
+from lstmjax.types import Array, DTypeLike, Key
+
+
+class ElmanParams(NamedTuple):
+    """Parameters of a plain recurrent cell."""
+
+    kernel: Array
+    """``[features, hidden]``: W."""
+    recurrent_kernel: Array
+    """``[hidden, hidden]``: R."""
+    bias: Array
+    """``[hidden]``: b."""
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Elman(GatedCell):
+    """The specification of a plain recurrent cell; made by `elman`."""
+
+    def init(self, key: Key) -> ElmanParams:
+        """Fresh parameters; the bias is zero."""
+        kernel_key, recurrent_key = jax.random.split(key)
+        return ElmanParams(
+            kernel=self.gates(self.kernel_init, kernel_key, 1, self.features),
+            recurrent_kernel=self.gates(self.recurrent_init, recurrent_key, 1, self.hidden),
+            bias=jnp.zeros((self.hidden,), self.param_dtype),
+        )
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> jax.Array:
+        """Zeros ``[*batch_shape, hidden]``."""
+        return jnp.zeros((*batch_shape, self.hidden), self.dtype)
+
+    def step(
+        self, params: ElmanParams, state: Array, inputs: Float[Array, "... features"]
+    ) -> tuple[jax.Array, Float[jax.Array, "... hidden"]]:
+        """Advance by one time step; see `Cell.step` for arguments and errors, `elman` for the equation."""
+        check_step(self, params, state, inputs)
+        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
+        total = product(inputs, params.kernel) + product(state, params.recurrent_kernel)
+        hidden = jnp.tanh(total + params.bias.astype(self.wide_dtype)).astype(self.dtype)
+        return hidden, hidden
+
+
+def elman(
+    features: int,
+    hidden: int,
+    *,
+    kernel_init: initializers.KernelInit = initializers.lecun_normal,
+    recurrent_init: initializers.KernelInit = initializers.orthogonal,
+    dtype: DTypeLike = jnp.float32,
+    param_dtype: DTypeLike | None = None,
+) -> Elman:
+    r"""A plain recurrent cell: :math:`h_t = \tanh(W x_t + R h_{t-1} + b)`.
+
+    Args:
+      features: size of an input vector, D.
+      hidden: size of the hidden state and of the outputs, H.
+      kernel_init: start of the ``[features, hidden]`` kernel.
+      recurrent_init: start of the ``[hidden, hidden]`` recurrent kernel.
+      dtype: of inputs, hidden state and outputs.
+      param_dtype: of the parameters; by default ``dtype`` or float32, whichever is wider.
+
+    Raises:
+      ValueError: a size is not a positive integer.
+      TypeError: a dtype is not one of floating point, or an option is not known.
+
+    Source: Elman 1990 (Cognitive Science 14(2)).
+    """
+    return Elman(features, hidden, kernel_init, recurrent_init, dtype, param_dtype)

@@ -1,0 +1,93 @@
+"""The standard LSTM, for which there are fast backends; `lstmjax.lstm` makes it and its variants."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from lstmjax import initializers
+from lstmjax.cells.cell import GatedCell, check_step, matmul
+from lstmjax.types import Array, Key
+
+
+class LSTMParams(NamedTuple):
+    """Parameters of an LSTM; gates lie side by side in the order input, forget, candidate, output."""
+
+    kernel: Array
+    """``[features, 4 * hidden]``: from the input to the gates, W."""
+    recurrent_kernel: Array
+    """``[hidden, 4 * hidden]``: from the hidden state to the gates, R."""
+    bias: Array
+    """``[4 * hidden]``: b."""
+
+
+class LSTMState(NamedTuple):
+    """State of an LSTM."""
+
+    hidden: Array
+    """``[..., hidden]``, of the dtype of the computation: what the cell last put out, h."""
+    cell: Array
+    """``[..., hidden]``, at least float32: the memory, c."""
+
+
+class LSTMGates(NamedTuple):
+    """Gates of an LSTM in one step, each ``[..., hidden]``, as in the equations of `lstmjax.lstm`."""
+
+    input_gate: jax.Array
+    forget_gate: jax.Array
+    candidate: jax.Array
+    output_gate: jax.Array
+
+    @classmethod
+    def of(cls, total: jax.Array) -> "LSTMGates":
+        """The gates i, f, g, o from what they sum up, side by side."""
+        i, f, g, o = jnp.split(total, 4, axis=-1)
+        return cls(jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o))
+
+    def memory(self, before: Array) -> jax.Array:
+        """The cell state after the step, from that before it."""
+        return self.forget_gate * before + self.input_gate * self.candidate
+
+    def update(self, before: LSTMState) -> LSTMState:
+        """The state after the step, from that before it, with its dtypes."""
+        cell = self.memory(before.cell)
+        return LSTMState((self.output_gate * jnp.tanh(cell)).astype(before.hidden.dtype), cell)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class LSTM(GatedCell):
+    """The usual LSTM, for which there are fast paths; made by `lstm`, where the equations are."""
+
+    forget_bias: float | initializers.GateBias = 1.0
+
+    def init(self, key: Key) -> LSTMParams:
+        """Fresh parameters: `kernel_init` and `recurrent_init` for each gate, `forget_bias`, else zeros."""
+        kernel_key, recurrent_key, bias_key = jax.random.split(key, 3)
+        bias_init = initializers.gate_bias(self.forget_bias)
+        return LSTMParams(
+            kernel=self.gates(self.kernel_init, kernel_key, 4, self.features),
+            recurrent_kernel=self.gates(self.recurrent_init, recurrent_key, 4, self.hidden),
+            bias=bias_init(bias_key, self.hidden, self.param_dtype).reshape(-1),
+        )
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> LSTMState:
+        """Zeros: hidden ``[*batch_shape, hidden]`` and cell of the same shape."""
+        shape = (*batch_shape, self.hidden)
+        return LSTMState(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.wide_dtype))
+
+    def step(
+        self, params: LSTMParams, state: LSTMState, inputs: Float[Array, "... features"]
+    ) -> tuple[LSTMState, Float[jax.Array, "... hidden"]]:
+        """Advance by one time step; see `Cell.step` for arguments and errors, `lstm` for the equations."""
+        check_step(self, params, state, inputs)
+        after = self.gates_of(params, state, inputs).update(state)
+        return after, jnp.asarray(after.hidden)
+
+    def gates_of(self, params: LSTMParams, state: LSTMState, inputs: Array) -> LSTMGates:
+        """The gates of one step, in the cell's ``wide_dtype``."""
+        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
+        total = product(inputs, params.kernel) + product(state.hidden, params.recurrent_kernel)
+        return LSTMGates.of(total + params.bias.astype(self.wide_dtype))

@@ -1,0 +1,11 @@
+"""Losses for masked sequences, in nats.
+
+Each takes logits, targets and an optional mask of valid positions, and returns one loss for each
+position, zero where the mask is false. What the logits hold at masked positions, NaN included, has no
+influence on any loss or gradient. Averages are taken by `lstmjax.metrics.Mean`, over valid positions only.
+"""
+
+from lstmjax.losses.masked import bernoulli, cross_entropy
+from lstmjax.losses.vocabulary import vocabulary_cross_entropy
+
+__all__ = ["bernoulli", "cross_entropy", "vocabulary_cross_entropy"]

@@ -1,0 +1,1 @@
+"""Cells over time: unrolling, layers, both directions, truncated backpropagation, streaming."""

@@ -1,0 +1,138 @@
+"""What running a cell will take: which way is chosen and why, floating point operations, memory."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax.backends import Backend, Choice, choose, is_pointwise
+from lstmjax.cells.cell import Cell
+from lstmjax.sequence.bidirectional import Bidirectional
+from lstmjax.sequence.layers import Layer, Layers, apply
+from lstmjax.sequence.remat import Remat, segment
+from lstmjax.types import Params
+from lstmjax.wrappers.stack import Stack
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one run takes, of the values alone or with the gradient."""
+
+    flops: int
+    """Floating point operations of the matrix products; a multiplication and an addition are two."""
+    memory: int
+    """Bytes that XLA sets aside beside arguments and results."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What `explain` returns; `str` of it is for people."""
+
+    cell: Cell | Layer
+    shape: tuple[int, ...]
+    parts: tuple[tuple[Cell, Choice], ...]
+    """The cells that it is made of, in the order in which they run, and how each is run."""
+    parameters: int
+    segment: int | None
+    """Steps between the states that the gradient keeps, with ``remat``."""
+    forward: Cost
+    gradient: Cost
+    """Of outputs and last state together with their gradient to parameters and inputs."""
+
+    def __str__(self) -> str:
+        lines = [f"{self.cell} over inputs {list(self.shape)}: {self.parameters:,} parameters"]
+        lines += [f"  {cell}: {choice.way} ({choice.reason})" for cell, choice in self.parts]
+        if self.segment is not None:
+            lines.append(f"  in segments of {self.segment} steps, computed twice for the gradient")
+        for name, cost in (("forward", self.forward), ("with gradient", self.gradient)):
+            lines.append(f"  {name}: {cost.flops / 1e9:.3g} GFLOP, {cost.memory / 2**20:.3g} MiB")
+        return "\n".join(lines)
+
+
+def explain(
+    cell: Cell | Layer,
+    shape: tuple[int, ...],
+    *,
+    lengths: bool = False,
+    resets: bool = False,
+    backend: Backend = "auto",
+    remat: Remat = None,
+) -> Explanation:
+    """Say how a cell or a layer would be run over inputs of a shape, without running it.
+
+    The memory is what XLA plans when it compiles the run, so this compiles, which takes a second or two. The
+    operations are counted here, since XLA counts a loop's body once and native code not at all: each matrix
+    among the parameters is multiplied once per step, and twice more for the gradient.
+
+    Args:
+      cell: a `Cell`, or a layer made by `bidirectional` or `layers`.
+      shape: of the inputs, ``[..., time, features]``.
+      lengths: whether there will be lengths.
+      resets: whether there will be resets.
+      backend: as for `unroll`.
+      remat: as for `unroll`.
+
+    Raises:
+      ValueError: as `unroll` does for inputs of this shape.
+
+    Example:
+      >>> import lstmjax
+      >>> explanation = explain(lstmjax.lstm(64, 128), (32, 100, 64), backend="scan")
+      >>> explanation.forward.flops == 2 * 32 * 100 * (64 + 128) * 4 * 128
+      True
+      >>> [(str(part), choice.way) for part, choice in explanation.parts]
+      [('LSTM(features=64, hidden=128)', 'scan')]
+    """
+    params = jax.eval_shape(cell.init, jax.random.key(0))
+    parts = tuple((part, choose(backend, part, resets=resets)) for part in _parts(cell))
+    steps = segment(remat, shape[-2])
+    masks: dict[str, Any] = {}
+    if lengths:
+        masks["lengths"] = jax.ShapeDtypeStruct(shape[:-2], jnp.int32)
+    if resets:
+        masks["resets"] = jax.ShapeDtypeStruct(shape[:-1], bool)
+
+    def forward(params: Params, inputs: jax.Array, masks: Any) -> Any:
+        return apply(cell, params, inputs, **masks, backend=backend, remat=remat)
+
+    def gradient(params: Params, inputs: jax.Array, masks: Any, cotangents: Any) -> Any:
+        results, pull_back = jax.vjp(lambda params, inputs: forward(params, inputs, masks), params, inputs)
+        return results, pull_back(cotangents)
+
+    inputs = jax.ShapeDtypeStruct(shape, cell.input_dtype)
+    results = jax.eval_shape(forward, params, inputs, masks)
+    flops = 2 * math.prod(shape[:-1]) * sum(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
+    return Explanation(
+        cell=cell,
+        shape=tuple(shape),
+        parts=parts,
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        segment=steps,
+        forward=Cost(flops, _memory(forward, params, inputs, masks)),
+        gradient=Cost((3 if steps is None else 4) * flops, _memory(gradient, params, inputs, masks, results)),
+    )
+
+
+def _memory(function: Any, *arguments: Any) -> int:
+    analysis: Any = jax.jit(function).lower(*arguments).compile().memory_analysis()
+    return analysis.temp_size_in_bytes
+
+
+def _parts(cell: Cell | Layer) -> Iterator[Cell]:
+    """The cells that are run by themselves, as `lstmjax.backends.run` takes a cell apart."""
+    inner: tuple[Cell | Layer, ...] = ()
+    if isinstance(cell, Bidirectional):
+        inner = (cell.forward, cell.backward)
+    elif isinstance(cell, Layers):
+        inner = cell.parts
+    elif type(cell) is Stack:
+        inner = cell.cells
+    elif is_pointwise(cell):
+        inner = (cell.cell,)
+    elif isinstance(cell, Cell):
+        yield cell
+    for part in inner:
+        yield from _parts(part)

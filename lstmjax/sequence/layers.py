@@ -1,0 +1,196 @@
+"""What a layer is, and layers one above the other.
+
+A cell is stepped; a *layer* needs whole sequences, and so has ``apply`` in the place of ``step``. Whoever can
+take either runs it by `apply` of this module.
+"""
+
+import abc
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+from jaxtyping import Bool, Float, Integer
+
+from lstmjax.backends import Backend
+from lstmjax.cells.cell import Cell
+from lstmjax.sequence.remat import Remat
+from lstmjax.sequence.unroll import unroll
+from lstmjax.types import Array, DTypeLike, Key, Params, State
+
+
+class Layer(abc.ABC):
+    """A recurrent network over whole sequences: static numbers and three pure functions.
+
+    Like cells, layers are frozen dataclasses that go through ``jax.jit`` as pytrees without leaves.
+
+    Example:
+      >>> import lstmjax
+      >>> layer = lstmjax.bidirectional(lstmjax.lstm(3, 4), lstmjax.lstm(3, 4))
+      >>> isinstance(layer, Layer), layer.output_size
+      (True, 8)
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        jax.tree_util.register_static(cls)
+
+    @property
+    @abc.abstractmethod
+    def features(self) -> int:
+        """Size of an input vector."""
+
+    @property
+    @abc.abstractmethod
+    def output_size(self) -> int:
+        """Size of an output vector."""
+
+    @property
+    @abc.abstractmethod
+    def input_dtype(self) -> DTypeLike:
+        """The dtype that inputs must have."""
+
+    @abc.abstractmethod
+    def init(self, key: Key) -> Params:
+        """Fresh parameters, a pytree of arrays."""
+
+    @abc.abstractmethod
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> State:
+        """The state before the first step, a pytree of arrays ``[*batch_shape, ...]``."""
+
+    @abc.abstractmethod
+    def apply(
+        self,
+        params: Params,
+        inputs: Float[Array, "*batch time features"],
+        state: State | None = None,
+        lengths: Integer[Array, "*batch"] | None = None,
+        resets: Bool[Array, "*batch time"] | None = None,
+        reverse: bool = False,
+        *,
+        backend: Backend = "auto",
+        remat: Remat = None,
+    ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
+        """Run over sequences; arguments, results and errors are those of `lstmjax.unroll`."""
+
+    def sample(self, key: Key, params: Params, batch_shape: tuple[int, ...] = ()) -> Params:
+        """Parameters with the noise of all cells drawn, see `lstmjax.Cell.sample`."""
+        return params
+
+
+def apply(
+    layer: Cell | Layer,
+    params: Params,
+    inputs: Float[Array, "*batch time features"],
+    state: State | None = None,
+    lengths: Integer[Array, "*batch"] | None = None,
+    resets: Bool[Array, "*batch time"] | None = None,
+    reverse: bool = False,
+    *,
+    backend: Backend = "auto",
+    remat: Remat = None,
+) -> tuple[State, Float[jax.Array, "*batch time output"]]:
+    """Run a cell (by `lstmjax.unroll`, with whose arguments, results and errors) or a layer (by its own)."""
+    run = layer.apply if isinstance(layer, Layer) else functools.partial(unroll, layer)
+    return run(params, inputs, state, lengths, resets, reverse, backend=backend, remat=remat)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers(Layer):
+    """Cells and layers one above the other; made by `layers`."""
+
+    parts: tuple[Cell | Layer, ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("layers: give at least one cell or layer.")
+        for number, (below, above) in enumerate(zip(self.parts, self.parts[1:], strict=False)):
+            if below.output_size != above.features:
+                raise ValueError(
+                    f"layers: part {number} puts out {below.output_size} features, but part {number + 1} "
+                    f"takes {above.features}."
+                )
+
+    @property
+    def features(self) -> int:
+        """Size of an input vector: that of the lowest part."""
+        return self.parts[0].features
+
+    @property
+    def output_size(self) -> int:
+        """Size of an output vector: that of the highest part."""
+        return self.parts[-1].output_size
+
+    @property
+    def input_dtype(self) -> DTypeLike:
+        """The dtype of the inputs: that of the lowest part."""
+        return self.parts[0].input_dtype
+
+    def init(self, key: Key) -> tuple[Params, ...]:
+        """Parameters of every part, lowest first."""
+        keys = jax.random.split(key, len(self.parts))
+        return tuple(part.init(k) for part, k in zip(self.parts, keys, strict=True))
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> tuple[State, ...]:
+        """States of every part, lowest first."""
+        return tuple(part.initial_state(batch_shape) for part in self.parts)
+
+    def sample(self, key: Key, params: Params, batch_shape: tuple[int, ...] = ()) -> tuple[Params, ...]:
+        """Parameters with the noise of every part drawn."""
+        keys = jax.random.split(key, len(self.parts))
+        parts = zip(self.parts, keys, params, strict=True)
+        return tuple(part.sample(k, own, batch_shape) for part, k, own in parts)
+
+    def apply(
+        self,
+        params: tuple[Params, ...],
+        inputs: Float[Array, "*batch time features"],
+        state: tuple[State, ...] | None = None,
+        lengths: Integer[Array, "*batch"] | None = None,
+        resets: Bool[Array, "*batch time"] | None = None,
+        reverse: bool = False,
+        *,
+        backend: Backend = "auto",
+        remat: Remat = None,
+    ) -> tuple[tuple[State, ...], Float[jax.Array, "*batch time output"]]:
+        """Run part after part, the outputs of each the inputs of the next.
+
+        Arguments, results and errors are those of `lstmjax.unroll`; parameters and states are tuples with
+        one entry for each part.
+        """
+        before: Any = (None,) * len(self.parts) if state is None else state
+        for name, entries in (("params", params), ("state", before)):
+            if not isinstance(entries, tuple) or len(entries) != len(self.parts):
+                raise TypeError(
+                    f"{name} of layers must be a tuple with one entry for each of their "
+                    f"{len(self.parts)} parts, got {jax.tree.structure(entries)}."
+                )
+        after = []
+        outputs: Any = inputs
+        for part, part_params, part_state in zip(self.parts, params, before, strict=True):
+            arguments = (outputs, part_state, lengths, resets, reverse)
+            new, outputs = apply(part, part_params, *arguments, backend=backend, remat=remat)
+            after.append(new)
+        return tuple(after), outputs
+
+
+def layers(*parts: Cell | Layer) -> Layers:
+    r"""Cells and layers one above the other, as one layer: :math:`x^{(l+1)}_{1:T} = y^{(l)}_{1:T}`.
+
+    Each part runs over the whole sequence before the next begins, so that parts may be bidirectional; cells
+    alone are better put into `lstmjax.stack`, which can be stepped.
+
+    Raises:
+      ValueError: there is no part, or the sizes of two neighbours differ.
+
+    Source: deep bidirectional LSTMs: Graves, Jaitly and Mohamed 2013 (ASRU).
+
+    Example:
+      >>> import lstmjax
+      >>> both = lambda features: lstmjax.bidirectional(lstmjax.lstm(features, 4), lstmjax.lstm(features, 4))
+      >>> deep = layers(both(3), both(8), lstmjax.lstm(8, 2))
+      >>> state, outputs = deep.apply(deep.init(jax.random.key(0)), jax.numpy.ones((2, 5, 3)))
+      >>> outputs.shape
+      (2, 5, 2)
+    """
+    return Layers(tuple(parts))

@@ -1,0 +1,75 @@
+"""A sequence in segments whose inner steps are computed again for the gradient: memory against time."""
+
+import math
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from lstmjax.backends import Backend, run
+from lstmjax.backends.scan import Masks
+from lstmjax.cells.cell import Cell
+from lstmjax.types import Params, State
+
+Remat = Literal["sqrt"] | int | None
+"""Steps of a segment; ``"sqrt"`` for about the square root of all; None for no segments."""
+
+
+def segment(remat: Remat, time: int) -> int | None:
+    """Steps of a segment of a sequence of ``time`` steps; None where it is one segment anyway.
+
+    Raises:
+      ValueError: ``remat`` is neither ``"sqrt"`` nor a positive integer nor None.
+    """
+    if remat == "sqrt":
+        remat = math.isqrt(max(time - 1, 0)) + 1
+    if remat is None:
+        return None
+    if not isinstance(remat, int) or isinstance(remat, bool) or remat < 1:
+        raise ValueError(f"remat must be 'sqrt', a positive number of steps or None, got {remat!r}.")
+    return remat if remat < time else None
+
+
+def run_in_segments(
+    steps: int,
+    backend: Backend,
+    cell: Cell,
+    params: Params,
+    inputs: jax.Array,
+    state: State,
+    masks: Masks,
+    reverse: bool,
+) -> tuple[State, jax.Array]:
+    """Run a cell as `lstmjax.backends.run` does, ``steps`` at a time; between the segments the gradient has
+    states, within them it runs forward again.
+
+    With segments of the root of all steps, memory beside inputs and outputs grows as that root, and time by
+    one more forward run.
+
+    Source: Chen, Xu, Zhang and Guestrin 2016 (arXiv 1604.06174); for recurrent networks: Gruslys et al. 2016
+    (arXiv 1606.03401).
+    """
+
+    @jax.checkpoint
+    def one(params: Params, state: State, part: Any) -> tuple[State, jax.Array]:
+        inputs, masks = part
+        return run(backend, cell, params, inputs, state, masks, reverse)
+
+    def step(state: State, part: Any) -> tuple[State, jax.Array]:
+        return one(params, state, part)
+
+    time = inputs.shape[0]
+    whole = time - time % steps
+
+    def fold(x: jax.Array) -> jax.Array:
+        return x[:whole].reshape(whole // steps, steps, *x.shape[1:])
+
+    head = jax.tree.map(fold, (inputs, masks))
+    tail = jax.tree.map(lambda x: x[whole:], (inputs, masks))
+    if reverse:
+        state, last = one(params, state, tail)
+        state, outputs = jax.lax.scan(step, state, head, reverse=True)
+    else:
+        state, outputs = jax.lax.scan(step, state, head)
+        state, last = one(params, state, tail)
+    return state, jnp.concatenate([outputs.reshape(whole, *outputs.shape[2:]), last])

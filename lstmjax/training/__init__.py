@@ -1,0 +1,33 @@
+"""Training: a small loop over pure functions, and what it needs of a host."""
+
+from lstmjax.training.config import ConfigError, TrainConfig, adam, optimizer
+from lstmjax.training.loop import (
+    Best,
+    Fit,
+    TrainingError,
+    TrainState,
+    evaluate,
+    evaluated,
+    fit,
+    init_state,
+    make_step,
+)
+from lstmjax.training.task import Metrics, Task
+
+__all__ = [
+    "Best",
+    "ConfigError",
+    "Fit",
+    "Metrics",
+    "Task",
+    "TrainConfig",
+    "TrainState",
+    "TrainingError",
+    "adam",
+    "evaluate",
+    "evaluated",
+    "fit",
+    "init_state",
+    "make_step",
+    "optimizer",
+]

@@ -1,0 +1,81 @@
+"""What is learned: a task for the training loop."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+
+from lstmjax.metrics import Mean
+from lstmjax.types import Key, Params
+
+Batch = Any
+Carry = Any
+Metrics = Mapping[str, Mean]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is learned, as pure functions.
+
+    Each batch begins with the carry that the one before it left, a pytree of arrays such as the state of a
+    recurrent network. No gradient goes through it: backpropagation through time is truncated there. Where
+    batches are independent the carry is empty, and `Task.plain` makes the task.
+
+    Source: Williams and Peng 1990 (Neural Computation 2(4)); Mikolov et al. 2010 (Interspeech).
+    """
+
+    init: Callable[[Key], Params]
+    """Fresh parameters: a pytree of arrays."""
+    loss: Callable[[Params, Carry, Batch, Key], tuple[jax.Array, tuple[Carry, Metrics]]]
+    """The training loss of a batch, a scalar; the next carry, and metrics. The key is that of the step."""
+    batch: Callable[[int, int], Batch]
+    """The training batch of ``(seed, step)``: a pytree of NumPy arrays."""
+    evaluate: Callable[[Params, Carry, Batch], tuple[Carry, Metrics]]
+    """The next carry, and metrics of a batch, nothing random in it."""
+    valid: Callable[[], Iterable[Batch]]
+    """Batches of the validation set in order; where there is none, the last parameters are the best."""
+    initial_carry: Callable[[], Carry] = tuple
+    """The carry before the first training batch."""
+    initial_evaluation_carry: Callable[[], Carry] = tuple
+    """The carry before the first batch of an evaluation."""
+    monitor: str = "nll"
+    """The validation figure that decides on the best parameters: to be minimised, or, with a minus before its
+    name, maximised (``"-accuracy"``)."""
+    examine: Callable[[Params], Mapping[str, float]] | None = None
+    """Further validation figures, such as the BLEU of decoded text, which are no sums over batches."""
+    rate_factor: Callable[[Batch], jax.Array] | None = None
+    """What the learning rate of a batch is multiplied by; None for 1."""
+
+    @classmethod
+    def plain(
+        cls,
+        *,
+        init: Callable[[Key], Params],
+        loss: Callable[[Params, Batch, Key], tuple[jax.Array, Metrics]],
+        batch: Callable[[int, int], Batch],
+        evaluate: Callable[[Params, Batch], Metrics],
+        valid: Callable[[], Iterable[Batch]],
+        monitor: str = "nll",
+        examine: Callable[[Params], Mapping[str, float]] | None = None,
+    ) -> "Task":
+        """A task whose batches are independent: no function has a carry."""
+
+        def loss_with_carry(params: Params, carry: Carry, batch: Batch, key: Key) -> Any:
+            value, metrics = loss(params, batch, key)
+            return value, (carry, metrics)
+
+        return cls(
+            init, loss_with_carry, batch, WithoutCarry(evaluate), valid, tuple, tuple, monitor, examine
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class WithoutCarry:
+    """`Task.evaluate` of independent batches; equal ones share a compilation."""
+
+    function: Callable[[Params, Batch], Metrics]
+
+    def __call__(self, params: Params, carry: Carry, batch: Batch) -> tuple[Carry, Metrics]:
+        """The carry as it was, and the metrics."""
+        return carry, self.function(params, batch)

@@ -1,0 +1,1 @@
+"""Wrappers: a cell around a cell."""

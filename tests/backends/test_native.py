@@ -1,0 +1,146 @@
+"""The native code: built, kept, refused with a reason, and right where the contract does not look."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lstmjax
+from lstmjax.backends import native
+
+has_compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
+needs_native = pytest.mark.skipif(native.load() is not None, reason=f"no native code: {native.load()}")
+
+RUN = """
+import jax, lstmjax
+from lstmjax import backends, native
+cell = lstmjax.lstm(3, 4)
+outputs = lstmjax.unroll(cell, cell.init(jax.random.key(0)), jax.numpy.ones((2, 7, 3)))[1]
+print(backends.choose("auto", cell).way, float(outputs.sum()))
+"""
+
+
+def run(**variables):
+    environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
+    return subprocess.run(
+        [sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, check=True
+    )
+
+
+@pytest.mark.skipif(not has_compiler, reason="no compiler")
+def test_it_can_be_had_where_there_is_a_compiler():
+    assert native.load() is None
+
+
+@needs_native
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 5, 7), (2, 4, 16, 16), (13, 9, 33, 65), (8, 6, 200, 200), (3, 5, 7, 300)]
+)
+@pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
+def test_values_and_gradients_for_sizes_that_fill_no_tile_and_for_all_divisions_of_the_work(shape, masked):
+    batch, time, features, hidden = shape
+    rng = np.random.default_rng(0)
+    cell = lstmjax.lstm(features, hidden)
+    params = cell.init(jax.random.key(0))
+    inputs = jnp.asarray(rng.normal(size=(batch, time, features)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(batch, time, hidden)), jnp.float32)
+    masks = {}
+    if masked:
+        masks["lengths"] = jnp.asarray(rng.integers(0, time + 1, batch))
+        masks["resets"] = jnp.asarray(rng.random((batch, time)) < 0.3)
+    for reverse in (False, True):
+
+        def loss(params, inputs, backend, reverse=reverse):
+            state, outputs = lstmjax.unroll(cell, params, inputs, reverse=reverse, backend=backend, **masks)
+            return (outputs * weights).sum() + (state.cell * state.hidden).sum()
+
+        gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)), static_argnums=2)
+        ours, theirs = gradient(params, inputs, "native"), gradient(params, inputs, "scan")
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5 * float(jnp.abs(b).max()))
+
+
+@needs_native
+def test_gates_saturate_without_overflow_and_nan_stays_nan():
+    cell = lstmjax.lstm(1, 1)
+    params = jax.tree.map(jnp.ones_like, cell.init(jax.random.key(0)))
+    inputs = jnp.array([-1e30, -200.0, -20.0, -1e-6, 0.0, 1e-6, 20.0, 200.0, 1e30, jnp.nan])[:, None, None]
+    ours, theirs = (lstmjax.unroll(cell, params, inputs, backend=name)[1] for name in ("native", "scan"))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+    assert bool(jnp.isnan(ours[-1]).all())
+
+
+@needs_native
+def test_results_do_not_depend_on_the_number_of_threads():
+    code = (
+        "import jax, lstmjax, numpy as np; cell = lstmjax.lstm(40, 300); p = cell.init(jax.random.key(0));"
+        "x = jax.random.normal(jax.random.key(1), (16, 9, 40));"
+        "g = jax.grad(lambda p: lstmjax.unroll(cell, p, x, backend='native')[1].sum())(p);"
+        "print(np.asarray(g.recurrent_kernel).tobytes().hex()[:4000])"
+    )
+    outputs = set()
+    for cores in ("0", "0,1"):
+        command = ["taskset", "-c", cores, sys.executable, "-c", code]
+        if shutil.which("taskset") is None or (os.cpu_count() or 1) < 2:
+            pytest.skip("needs taskset and two cores")
+        outputs.add(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert len(outputs) == 1
+
+
+@needs_native
+def test_several_models_side_by_side_by_vmap():
+    cell = lstmjax.lstm(3, 4)
+    params = jax.vmap(cell.init)(jax.random.split(jax.random.key(0), 3))
+    inputs = jax.random.normal(jax.random.key(1), (3, 2, 5, 3))
+
+    def gradient(backend):
+        def loss(params, inputs):
+            return (lstmjax.unroll(cell, params, inputs, backend=backend)[1] ** 2).sum()
+
+        return jax.vmap(jax.grad(loss))(params, inputs)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        *map(gradient, ("native", "scan")),
+    )
+
+
+def test_it_can_be_turned_off():
+    assert run(LSTMJAX_NATIVE=0).stdout.startswith("scan")
+
+
+def test_without_a_compiler_everything_runs_and_says_so(tmp_path):
+    done = run(CXX="no-such-compiler", XDG_CACHE_HOME=tmp_path)
+    assert done.stdout.startswith("scan")
+    assert "no C++ compiler 'no-such-compiler' ($CXX)" in done.stderr
+
+
+def test_a_compiler_that_fails_is_named_with_its_first_error(tmp_path):
+    compiler = tmp_path / "broken"
+    compiler.write_text("#!/bin/sh\necho 'fatal error: no such header' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    done = run(CXX=compiler, XDG_CACHE_HOME=tmp_path)
+    assert done.stdout.startswith("scan")
+    assert "fatal error: no such header" in done.stderr
+
+
+@pytest.mark.skipif(not has_compiler, reason="no compiler")
+def test_it_is_compiled_once_and_kept(tmp_path):
+    first = run(XDG_CACHE_HOME=tmp_path)
+    (library,) = (tmp_path / "lstmjax" / "native").iterdir()
+    changed = library.stat().st_mtime_ns
+    assert run(XDG_CACHE_HOME=tmp_path).stdout == first.stdout
+    assert first.stdout.startswith("native")
+    assert library.stat().st_mtime_ns == changed
+
+
+def test_asking_for_it_where_it_cannot_be_had_is_an_error(monkeypatch, unchecked):
+    monkeypatch.setattr(native, "load", lambda: "there is no compiler")
+    cell = lstmjax.lstm(3, 5)
+    with pytest.raises(ValueError, match="backend='native' cannot be had: there is no compiler"):
+        lstmjax.unroll(cell, cell.init(jax.random.key(0)), jnp.ones((2, 7, 3)), backend="native")

@@ -1,0 +1,98 @@
+"""The command line: the list, presets, flags that win, suggestions, resume."""
+
+import dataclasses
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments import __main__ as program
+from experiments import polyphonic_music
+from experiments.common import command_line
+from lstmjax.training import TrainConfig
+
+
+def parse(*arguments):
+    return command_line.parse(polyphonic_music, arguments, "music")
+
+
+def test_the_list_has_a_line_for_each_experiment(capsys):
+    assert program.main([]) == 0
+    printed = capsys.readouterr().out
+    for name, summary in program.EXPERIMENTS.items():
+        assert any(line.split(None, 1) == [name, summary] for line in printed.splitlines())
+
+
+@pytest.mark.parametrize("name", program.EXPERIMENTS)
+def test_every_experiment_is_a_module_that_says_what_it_is(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        program.main([name, "--help"])
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    trains = issubclass(importlib.import_module(f"experiments.{name}").Config, command_line.CommonConfig)
+    for flag in ("--quick", "--resume", *(("--train.steps", "--train.seed") if trains else ())):
+        assert flag in printed
+
+
+def test_an_unknown_experiment_is_answered_with_the_closest(capsys):
+    assert program.main(["polyphonic_musik"]) == 2
+    assert "Did you mean polyphonic_music?" in capsys.readouterr().err
+
+
+def test_an_unknown_flag_is_refused_with_a_suggestion(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse("--train.stepz", "3")
+    assert stop.value.code == 2
+    assert "--train.steps" in capsys.readouterr().err
+
+
+def test_presets_follow_the_choices_and_flags_win():
+    assert parse().head == "nade"
+    assert parse("--dataset", "jsb").head == "bernoulli"
+    assert parse("--dataset", "jsb", "--head", "nade").head == "nade"
+    assert parse("--quick").train.steps < parse().train.steps
+    assert parse("--quick", "--train.steps", "7", "--hidden", "9").train.steps == 7
+    assert parse("--quick", "--hidden", "9").hidden == 9
+    assert parse("--dataset", "nottingham").chunk_frames > 0
+    assert parse("--dataset", "nottingham", "--chunk-frames", "0").chunk_frames == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--train.log-every", "0"], "train.log_every must be at least 1 step, got 0"),
+        (["--hidden", "0"], "hidden must be at least 1, got 0"),
+        (["--dropout", "1"], "dropout must lie in [0, 1), got 1"),
+        (["--dataset", "bach"], "bach"),
+    ],
+)
+def test_bad_settings_are_named(flags, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        program.main(["polyphonic_music", *flags])
+    assert stop.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_cannot_be_had_is_told_in_one_line(capsys, tmp_path):
+    assert program.main(["polyphonic_music", "--resume", str(tmp_path)]) == 1
+    assert f"{tmp_path} is no run folder" in capsys.readouterr().err
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "JSB_Chorales.mat").write_bytes(b"damaged")
+    arguments = ["--dataset", "jsb", "--data-dir", str(tmp_path), "--runs", str(tmp_path)]
+    assert program.main(["polyphonic_music", *arguments]) == 1
+    assert "JSB_Chorales.mat" in capsys.readouterr().err
+
+
+def test_a_recorded_config_comes_back_equal():
+    config = parse("--dataset", "muse", "--runs", "/somewhere", "--train.seed", "5")
+    recorded = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    assert command_line.from_mapping(polyphonic_music.Config, recorded) == config
+    assert isinstance(config.runs, Path)
+
+
+def test_a_config_of_another_version_is_refused_by_name():
+    recorded = dataclasses.asdict(TrainConfig()) | {"momentum": 0.9}
+    del recorded["warmup"]
+    with pytest.raises(ValueError, match=r"missing \['warmup'\], unknown \['momentum'\]"):
+        command_line.from_mapping(TrainConfig, recorded)

@@ -1,0 +1,151 @@
+"""The timing experiment, and guards against losing speed: by ratio, and by what is compiled."""
+
+import importlib.util
+import math
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments.common.command_line import main
+from experiments.speed import EXPERIMENT, Config, page, peers
+from experiments.speed.measurements import _bind, check_equal, compare, means, take_turns, value_and_gradient
+from experiments.speed.peers import Layer
+from lstmjax.backends import native
+from lstmjax.training import ConfigError
+from lstmjax.training.record import Run, keep, load_records
+
+needs_native = pytest.mark.skipif(native.load() is not None, reason=f"no native code: {native.load()}")
+GUARDED = (Layer(20, 35, 200, 200), Layer(16, 64, 128, 128), Layer(64, 50, 64, 64), Layer(1, 300, 64, 64))
+
+
+@pytest.mark.parametrize("variant", [{}, {"depth": 2}, {"bidirectional": True}], ids=str)
+@pytest.mark.parametrize("name", [*peers.JAX_PEERS, "torch"])
+def test_every_peer_computes_what_we_do(name, variant, monkeypatch):
+    package = {"linen": "flax", "nnx": "flax"}.get(name, name)
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    layer = Layer(3, 5, 4, 6, **variant)
+    keys = jax.random.split(jax.random.key(0), 3)
+    params, inputs = layer.init(keys[0]), jax.random.normal(keys[1], (3, 5, 4))
+    weights = jax.random.normal(keys[2], (3, 5, layer.output_size))
+    ours = peers.ours(layer, "scan")
+    if name == "torch":
+        torch = peers.Torch(layer, params, inputs, weights)
+        expected = value_and_gradient(ours)(ours.convert(params), inputs, weights)[1][1]
+        assert jnp.allclose(torch.gradient().numpy(), expected, atol=1e-5)
+    else:
+        check_equal({"scan": ours, name: peers.JAX_PEERS[name](layer)}, params, inputs, weights)
+
+
+def test_unequal_layers_are_not_timed():
+    layer = Layer(3, 5, 4, 6)
+    ours = peers.ours(layer, "scan")
+    wrong = ours._replace(apply=lambda params, inputs: 1.01 * ours.apply(params, inputs))
+    arrays = jnp.ones((3, 5, 4)), jnp.ones((3, 5, 6))
+    with pytest.raises(AssertionError, match="wrong"):
+        check_equal({"scan": ours, "wrong": wrong}, layer.init(jax.random.key(0)), *arrays)
+
+
+def test_turns_are_fair():
+    order = []
+    functions = {name: lambda name=name: order.append(name) for name in "abc"}
+    seconds = take_turns(functions, rounds=4, warm_up=1)
+    rounds = [tuple(order[i : i + 3]) for i in range(3, 15, 3)]
+    assert all(sorted(each) == ["a", "b", "c"] for each in rounds)
+    assert len(set(rounds)) > 1
+    assert [len(times) for times in seconds.values()] == [4, 4, 4]
+
+
+def test_means_are_geometric_and_best_is_the_quickest():
+    figures = {
+        f"grad_ratio_{layer}_{name}": value
+        for layer, values in {"x": (0.5, 0.25, 2.0), "y": (2.0, 0.25, 0.5)}.items()
+        for name, value in zip(("linen", "nnx", "torch"), values, strict=True)
+    }
+    found = means(figures, ["x", "y"])
+    assert found["grad_ratio_linen"] == pytest.approx(1.0)
+    assert found["grad_ratio_best_flax"] == pytest.approx(1.0)
+    assert found["grad_worst_torch"] == 2.0
+
+
+def test_the_whole_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)  # what tests run under stays as it is
+    run = main("speed", EXPERIMENT, ["--quick", "--runs", str(tmp_path / "runs"), "--rivals", "linen"])
+    keep(run.path, "cpu-grid", tmp_path / "results")
+    (record,) = load_records(tmp_path / "results")
+    assert record.file == Path("speed", "cpu-grid.json")
+    assert record.metrics["grad_ratio_linen"] > 0
+    assert record.metrics["grad_ms_4x10x16x16_auto"] > 0
+    text = page.page([record])
+    assert "flax.linen.RNN" in text
+    assert re.search(r"\| 4x10x16x16 \| \d", text)
+    assert "flax.linen.RNN" in page.readme([record])
+
+
+def test_unknown_rivals_and_resuming_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no peer \\['mxnet'\\]"):
+        Config(rivals=("mxnet",))
+    with pytest.raises(ConfigError, match="no layer \\['1x1'\\]"):
+        Config(layers=("1x1",))
+    run = Run.create(tmp_path, "speed", {}, 0, "")
+    with pytest.raises(ConfigError, match="cannot be resumed"):
+        run(Config(resume=run.path), run)
+
+
+def compiled_gradient(layer):
+    peer = peers.ours(layer, "auto")
+    params = peer.convert(layer.init(jax.random.key(0)))
+    inputs = jnp.zeros((layer.batch, layer.time, layer.features))
+    weights = jnp.zeros((layer.batch, layer.time, layer.output_size))
+    return jax.jit(value_and_gradient(peer)).lower(params, inputs, weights).compile()
+
+
+@needs_native
+@pytest.mark.parametrize("layer", GUARDED, ids=str)
+def test_the_compiled_gradient_moves_no_large_array(layer):
+    """What cost time before: copying or transposing the gradients of the gates of all steps."""
+    text = compiled_gradient(layer).as_text()
+    size = layer.batch * layer.time
+    moved = []
+    for line in text[text.index("\nENTRY") :].splitlines():
+        name = re.match(r"\s*(?:ROOT )?%([\w.-]*(?:copy|transpose)[\w.-]*) = f32\[([\d,]*)\]", line)
+        if name and product(name[2]) >= 4 * size * layer.hidden:
+            moved.append(name[1])
+    assert not moved
+    assert "while" not in text
+
+
+def product(dimensions):
+    return math.prod(map(int, filter(None, dimensions.split(","))))
+
+
+@needs_native
+@pytest.mark.parametrize("layer", GUARDED, ids=str)
+def test_the_gradient_needs_no_more_memory_than_it_did(layer):
+    """In arrays [batch, time, hidden]: gates, cell, hidden, outputs and what becomes of them."""
+    unit = layer.batch * layer.time * layer.hidden * 4
+    assert compiled_gradient(layer).memory_analysis().temp_size_in_bytes < 10.5 * unit
+
+
+@needs_native
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", GUARDED, ids=str)
+def test_the_gradient_is_quicker_than_a_scan(layer):
+    """By ratio in turns, since seconds mean nothing on a shared machine."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    params, inputs = (
+        layer.init(keys[0]),
+        jax.random.normal(keys[1], (layer.batch, layer.time, layer.features)),
+    )
+    weights = jax.random.normal(keys[2], (layer.batch, layer.time, layer.hidden))
+    functions = {}
+    for name in ("auto", "scan"):
+        peer = peers.ours(layer, name)
+        compiled = jax.jit(value_and_gradient(peer))
+        functions[name] = _bind(compiled, peer.convert(params), inputs, weights)
+    figures = compare("grad", "guard", take_turns(functions, 21))
+    assert figures["grad_ratio_guard_scan"] < 0.85
