@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from experiments.common import models, recipes
-from experiments.common.command_line import CommonConfig, check_numbers
+from experiments.common import recipes
+from experiments.common.command_line import CommonConfig, check_numbers, from_mapping, open_run
 from experiments.common.recipes import Recipe
 from experiments.language_modeling.awd_lstm import AWDConfig
 from lstmjax import training
@@ -132,7 +132,7 @@ def finetuning(path: Path) -> Config:
       RecordError: there is no run.
       ConfigError: its config has no `train.nonmonotone`.
     """
-    config = models.config_of(models.of_run(path, "language_modeling"), Config)
+    config = from_mapping(Config, open_run(path, "language_modeling").config)
     if not config.train.nonmonotone:
         raise training.ConfigError(
             f"{path} was trained without --train.nonmonotone: there is no fine-tuning."

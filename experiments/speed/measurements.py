@@ -15,7 +15,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import lstmjax
-from experiments.speed import Config, peers
+from experiments.speed import peers
+from experiments.speed.config import Config
 from experiments.speed.peers import Layer, Peer
 from lstmjax.backends import Backend
 

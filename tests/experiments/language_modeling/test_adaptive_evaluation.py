@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.language_modeling import adaptive_evaluation as adaptive
-from experiments.language_modeling.model import Architecture, LanguageModel
+from experiments.language_modeling.model import Architecture, LanguageModel, initial_state, window_loss
 from lstmjax.nnx import functional
 from lstmjax.training.streams import TokenStream
 
@@ -76,10 +76,10 @@ def test_what_is_chosen_is_the_best(reading):
 
 def dynamic(model, params, tokens, squares, rate, decay, window=4):
     loss, windows = (
-        functools.partial(model.window_loss, model),
+        functools.partial(window_loss, model),
         TokenStream(tokens, 1, window).once(),
     )
-    state = model.initial_state(model, 1)
+    state = initial_state(model, 1)
     return adaptive.evaluate_dynamically(loss, params, state, windows, squares, rate, decay)
 
 
@@ -91,11 +91,11 @@ def test_dynamic_evaluation_is_its_definition(model, params, reading):
     squares = jax.tree.map(lambda leaf: jnp.abs(leaf) * 0.01, params)
     roots = jax.tree.map(jnp.sqrt, squares)
     average = np.mean(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(roots)]))
-    now, state, total = params, model.initial_state(model, 1), 0.0
+    now, state, total = params, initial_state(model, 1), 0.0
     for window in TokenStream(TOKENS, 1, 4).once():
 
         def mean(w, state=state, window=window):
-            after, nll = model.window_loss(model, w, state, window)
+            after, nll = window_loss(model, w, state, window)
             return nll.compute(), (after, nll.total)
 
         (_, (state, nll)), slopes = jax.value_and_grad(mean, has_aux=True)(now)
@@ -110,8 +110,8 @@ def test_dynamic_evaluation_is_its_definition(model, params, reading):
 
 def test_dynamic_evaluation_learns_a_text_that_repeats_itself(model, params):
     repeated = np.tile(np.array([1, 7, 2, 5], np.int32), 30)
-    loss, windows = functools.partial(model.window_loss, model), TokenStream(repeated, 2, 4)
+    loss, windows = functools.partial(window_loss, model), TokenStream(repeated, 2, 4)
     batches = [windows.at(0, step) for step in range(5)]
-    squares = adaptive.mean_squares(loss, params, model.initial_state(model, 2), batches)
+    squares = adaptive.mean_squares(loss, params, initial_state(model, 2), batches)
     plain = dynamic(model, params, repeated, squares, 0.0, 0.0)
     assert dynamic(model, params, repeated, squares, 0.03, 0.0) < 0.7 * plain

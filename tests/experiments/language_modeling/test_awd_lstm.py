@@ -18,6 +18,7 @@ from experiments.language_modeling import EXPERIMENT, adaptive_evaluation, awd_l
 from experiments.language_modeling.awd_lstm import AWDConfig
 from experiments.language_modeling.config import Config, preset
 from experiments.language_modeling.data import Corpus
+from experiments.language_modeling.model import evaluate_window, initial_state, window_loss
 from experiments.language_modeling.task import make_model, make_optimizer, make_task
 from lstmjax import training
 from lstmjax.training.record import Run
@@ -76,10 +77,10 @@ def test_weights_of_embedding_and_softmax_are_tied(corpus):
     np.testing.assert_allclose(logits, params["embedding"] @ outputs + params["bias"], rtol=1e-5)
     window = window_of([1], time=1, first=True)
     window = window._replace(inputs=np.array([[3]], np.int32), targets=np.array([[5]], np.int32))
-    state = model.initial_state(model, 1)
+    state = initial_state(model, 1)
 
     def loss(params):
-        return model.window_loss(model, params, state, window)[1].total
+        return window_loss(model, params, state, window)[1].total
 
     gradient = np.abs(jax.grad(loss)(params)["embedding"]).sum(axis=1)
     assert (gradient > 0).all(), "every word is one that might have come"
@@ -106,19 +107,19 @@ def test_without_noise_and_penalties_the_loss_is_the_mean_of_the_window(corpus):
     for step in range(3):
         window = task.batch(1, step)
         loss, (after, metrics) = task.loss(params, task.initial_carry(), window, jax.random.key(0))
-        state, nll = model.window_loss(model, params, task.initial_carry(), window)
+        state, nll = window_loss(model, params, task.initial_carry(), window)
         assert float(loss) == pytest.approx(float(nll.compute()), rel=1e-5)
         assert float(metrics["nll"].compute()) == pytest.approx(float(loss), rel=1e-5)
         length = int(window.lengths[0])
         cut = Window(window.inputs[:, :length], window.targets[:, :length], window.lengths, window.first)
-        state, _ = model.window_loss(model, params, task.initial_carry(), cut)
+        state, _ = window_loss(model, params, task.initial_carry(), cut)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), after, state)
 
 
 def test_penalties_are_of_the_last_layers_outputs_within_their_lengths(corpus):
     config = small(dataclasses.replace(PLAIN, alpha=2.0, beta=1.5), dropout=0.5)
     model, params = start(config, corpus)
-    window, state = window_of([8, 3, 0]), model.initial_state(model, 3)
+    window, state = window_of([8, 3, 0]), initial_state(model, 3)
     key = jax.random.key(4)
     loss, (_, metrics) = awd_lstm.regularized_loss(model, config.awd, params, state, window, key)
     _, outputs = model.bind(params).outputs(window.inputs, state)
@@ -132,7 +133,7 @@ def test_penalties_are_of_the_last_layers_outputs_within_their_lengths(corpus):
 def test_padding_changes_neither_loss_nor_state_nor_gradient(corpus):
     config = small(AWDConfig(embedding=6), dropout=0.4)
     model, params = start(config, corpus)
-    window, state = window_of([5, 5], time=8), model.initial_state(model, 2)
+    window, state = window_of([5, 5], time=8), initial_state(model, 2)
     other = window._replace(inputs=window.inputs.copy(), targets=window.targets.copy())
     other.inputs[:, 5:], other.targets[:, 5:] = 0, 0
 
@@ -146,8 +147,8 @@ def test_padding_changes_neither_loss_nor_state_nor_gradient(corpus):
 def test_each_noise_is_in_its_place_and_evaluation_has_none(corpus):
     """One at a time it makes the loss depend on the key; without a key, all of them change nothing."""
     model, params = start(small(), corpus)
-    window, state = window_of([8, 8]), model.initial_state(model, 2)
-    plain = model.window_loss(model, params, state, window)
+    window, state = window_of([8, 8]), initial_state(model, 2)
+    plain = window_loss(model, params, state, window)
     rates = ("input_dropout", "hidden_dropout", "embedding_dropout", "weight_drop")
     for changes in [{rate: 0.5} for rate in rates] + [{"dropout": 0.5}]:
         dropout = changes.pop("dropout", 0.0)
@@ -158,7 +159,7 @@ def test_each_noise_is_in_its_place_and_evaluation_has_none(corpus):
             for k in range(4)
         }
         assert len(losses) > 1, changes
-        jax.tree.map(np.testing.assert_array_equal, model.window_loss(noisy, params, state, window), plain)
+        jax.tree.map(np.testing.assert_array_equal, window_loss(noisy, params, state, window), plain)
 
 
 def test_dropout_is_locked_and_words_are_dropped_whole(corpus):
@@ -223,11 +224,11 @@ def test_it_is_read_as_every_language_model_is(corpus):
     model, params = start(config, corpus)
     reading = adaptive_evaluation.read(model, params, corpus.valid, window=11)
     windows = TokenStream(corpus.valid, 1, 20)
-    loss = functools.partial(model.window_loss, model)
+    loss = functools.partial(window_loss, model)
     figures = training.evaluate_sequence(
-        functools.partial(model.evaluate_window, model),
+        functools.partial(evaluate_window, model),
         params,
-        model.initial_state(model, 1),
+        initial_state(model, 1),
         windows.once(),
     )
     assert adaptive_evaluation.perplexity(reading.probabilities) == pytest.approx(
@@ -237,7 +238,7 @@ def test_it_is_read_as_every_language_model_is(corpus):
     dynamic = adaptive_evaluation.evaluate_dynamically(
         loss,
         params,
-        model.initial_state(model, 1),
+        initial_state(model, 1),
         windows.once(),
         squares=jax.tree.map(jnp.ones_like, params),
         rate=0.0,
@@ -292,7 +293,7 @@ def _quick_run(tmp_path_factory, real_data):
 
 def test_a_run_writes_what_every_run_does_and_streams_text(quick_run, capsys):
     names = {path.name for path in quick_run.path.iterdir()}
-    assert {"model.safetensors", "vocabulary.json", "units.png", "sample-1.txt", "summary.json"} <= names
+    assert {"model", "units.png", "sample-1.txt", "summary.json"} <= names
     arguments = ["generate", "--run", str(quick_run.path), "--prompt", "the company", "--tokens", "5"]
     assert program.main(["language_modeling", *arguments]) == 0
     assert capsys.readouterr().out.startswith("the company ")

@@ -91,7 +91,7 @@ def test_training_without_noise_minimises_the_figure_that_is_reported(splits):
     config = small("bernoulli", weight_noise=0.0, dropout=0.0, batch_size=7, buckets=1)
     model, params = make_model(config, splits)
     task = make_task(config, model, splits._replace(train=splits.valid))
-    loss, _ = task.loss(params, task.batch(0, 0), jax.random.key(0))
+    loss, _ = task.loss(params, (), task.batch(0, 0), jax.random.key(0))
     assert float(loss) == pytest.approx(evaluated(config, model, params, splits)["nll_all_frames"], rel=1e-5)
 
 
@@ -104,7 +104,7 @@ def test_noise_and_dropout_act_in_training(splits):
         changed = dataclasses.replace(config, **changes)
         model, _ = make_model(changed, splits)
         loss = jax.jit(make_task(changed, model, splits).loss)
-        return {float(loss(params, batch, jax.random.key(seed))[0]) for seed in range(3)}
+        return {float(loss(params, (), batch, jax.random.key(seed))[0]) for seed in range(3)}
 
     assert len(losses()) == 1
     assert len(losses(weight_noise=0.1)) == 3
@@ -194,7 +194,7 @@ def test_an_empty_training_set_says_so(splits):
 
 
 def test_the_pages_are_up_to_date_with_the_records():
-    assert pages.build(check=True) == []
+    assert pages.build({name: program.load(name) for name in program.EXPERIMENTS}, check=True) == []
 
 
 def test_every_label_that_answers_a_paper_belongs_to_its_data_set():

@@ -15,11 +15,10 @@ from experiments.common.pages import RESULTS
 from experiments.datasets.chains import AMINO_ACIDS, STATES3, STATES8, Chain
 from experiments.datasets.overlap import overlaps
 from experiments.protein_structure import EXPERIMENT, Loaded, beside, page, report, residues
-from experiments.protein_structure.config import Config, preset
+from experiments.protein_structure.config import Config, check, preset
 from experiments.protein_structure.model import Architecture, StructureModel
 from experiments.protein_structure.report import Predictions
 from experiments.protein_structure.task import (
-    check,
     load_model,
     make_batches,
     make_model,
@@ -236,7 +235,7 @@ def test_a_batch_in_which_nothing_is_known_is_no_error():
     task = make_task(config, model, unknown, unknown)
     params = model.init(jax.random.key(0))
     value, gradients = jax.value_and_grad(
-        lambda params: task.loss(params, unknown.at(0, 0), jax.random.key(0))[0]
+        lambda params: task.loss(params, (), unknown.at(0, 0), jax.random.key(0))[0]
     )(params)
     assert value == 0
     assert all(not leaf.any() for leaf in jax.tree.leaves(gradients))
@@ -281,7 +280,7 @@ def test_a_run_writes_what_it_promises(quick_run):
         "chain-best.png",
         "chain-worst.png",
     }
-    assert names >= {"model.safetensors", "states.md", "test-predictions.txt", *pictures}
+    assert names >= {"model", "states.md", "test-predictions.txt", *pictures}
     metrics = json.loads((quick_run.path / "summary.json").read_text())["metrics"]
     config, model, params = load_model(models.of_run(quick_run.path, "protein_structure"))
     parts = datasets.load("protein-nr25", config.data_dir)

@@ -166,7 +166,8 @@ def test_the_figures_are_those_of_the_questions_one_by_one(model_name, readers, 
 
 
 def _loss_at(loss, batches, params):
-    return loss(params, batches, jax.random.key(1))
+    value, (_, metrics) = loss(params, (), batches, jax.random.key(1))
+    return value, metrics
 
 
 def test_models_side_by_side_are_each_as_if_alone(questions):
@@ -207,7 +208,7 @@ def test_facts_are_used_only_if_they_are_asked_for(questions):
         config = small(supervision=supervision)
         model, _, batches, params = made(config, questions)
         task = make_task(config, model, batches, batches)
-        _, metrics = jax.eval_shape(task.loss, params, batches.at(0, 0), jax.random.key(0))
+        _, (_, metrics) = jax.eval_shape(task.loss, params, (), batches.at(0, 0), jax.random.key(0))
         assert set(metrics) == names
     with pytest.raises(training.ConfigError, match="not for lstm"):
         small("lstm", supervision="facts")
@@ -225,7 +226,7 @@ def _quick_run(tmp_path_factory, real_data):
 
 def test_a_run_writes_what_it_promises(quick_run):
     names = {path.name for path in quick_run.path.iterdir()}
-    assert {"config.json", "metrics.jsonl", "summary.json", "checkpoints", "model.safetensors"} <= names
+    assert {"config.json", "metrics.jsonl", "summary.json", "checkpoints", "model"} <= names
     assert {"learning_curves.png", "tasks.png", "tasks.md", "attention-01.png", "wrong_answers.txt"} <= names
     metrics = json.loads((quick_run.path / "summary.json").read_text())["metrics"]
     own = [metrics[page.metric(task)] for task in TASKS]

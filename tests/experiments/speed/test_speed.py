@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import pytest
 
 from experiments.common.command_line import main
-from experiments.speed import EXPERIMENT, Config, page, peers
+from experiments.speed import EXPERIMENT, page, peers
+from experiments.speed.config import Config
 from experiments.speed.measurements import _bind, check_equal, compare, means, take_turns, value_and_gradient
 from experiments.speed.peers import Layer
 from lstmjax.backends import native
