@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CUDA   ?= cuda12
 
-.PHONY: run quick test test-slow test-gpu speed lint pages clean
+.PHONY: run quick test test-full test-slow test-gpu speed lint pages clean
 
 run: $(READY)            ## train the polyphonic music model on the Bach chorales that come with music21
 	$(BIN)/python -m experiments polyphonic_music $(ARGS)
@@ -13,8 +13,13 @@ run: $(READY)            ## train the polyphonic music model on the Bach chorale
 quick: $(READY)          ## the same, shrunk to under a minute
 	$(BIN)/python -m experiments polyphonic_music --quick $(ARGS)
 
-test: $(READY) lint      ## the tests, without those marked slow
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup $(ARGS)
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup
+
+test: $(READY) lint      ## the tests, without the full matrix and what is slow
+	$(PYTEST) -m "not slow and not full" $(ARGS)
+
+test-full: $(READY)      ## the rest of the matrix of cells, backends and dtypes
+	$(PYTEST) -m "full and not slow" $(ARGS)
 
 test-slow: $(READY)      ## all the tests that take longer than a minute
 	$(BIN)/python -m pytest -m slow $(ARGS)

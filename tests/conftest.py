@@ -32,26 +32,41 @@ hypothesis.settings.register_profile("lstmjax", deadline=None, derandomize=True,
 hypothesis.settings.load_profile("lstmjax")
 
 
+from cases import ALL  # noqa: E402 (which imports lstmjax, after the hook that checks its annotations)
+
+OTHER_CELLS = set(ALL) - {"lstm"}
+
 COSTLY = {"quick_run", "flip"}
-"""Fixtures of modules that take many seconds."""
+"""Fixtures of modules that take many seconds: tests that want the same one go to one worker."""
+
+SMOKE = "test_a_run_writes_what_it_promises"
+"""The test of each experiment's whole path."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Choose tests, and which of them are for one worker.
+    """Choose tests, those that only `make test-full` runs, and which of them are for one worker.
 
-    Kernels in interpret mode take their time: the contract runs them on the one cell that they are for. What
-    a costly fixture makes is made once: the tests of a module that want it go to one worker.
+    `make test` has the whole contract for the LSTM on each backend, every public function, and a smoke test
+    of each experiment; the matrix of the other cells, and other tests of an experiment's run, are ``full``.
+    Kernels in interpret mode take their time: the contract runs them on the one cell that they are for.
     """
 
+    def parameters(item: pytest.Item) -> dict[str, object]:
+        return getattr(getattr(item, "callspec", None), "params", {})
+
     def is_wanted(item: pytest.Item) -> bool:
-        given = getattr(getattr(item, "callspec", None), "params", {})
+        given = parameters(item)
         return given.get("way") != "pallas" or given.get("name", "lstm") == "lstm"
 
     items[:] = filter(is_wanted, items)
     for item in items:
-        if isinstance(item, pytest.Function) and COSTLY & set(item.fixturenames):
+        costly = isinstance(item, pytest.Function) and bool(COSTLY & set(item.fixturenames))
+        if costly:
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+        is_other_cell = parameters(item).get("name") in OTHER_CELLS
+        if is_other_cell or (costly and getattr(item, "originalname", "") != SMOKE):
+            item.add_marker(pytest.mark.full)
     yield
 
 

@@ -11,7 +11,7 @@ r"""Language modelling: predict the next word, or the next character.
 
 Papers. Zaremba, Sutskever and Vinyals 2014 (arXiv:1409.2329): two layers of LSTM on the Penn Treebank, with
 dropout between layers only. Merity, Keskar and Socher 2018 (arXiv:1708.02182): the AWD-LSTM, three layers and
-every kind of dropout (`experiments/awd_lstm.py`).
+every kind of dropout (`awd_lstm.py`).
 
 Model. The embedding of word x_t goes into recurrent layers; from the last one's output h_t comes the
 distribution of x_{t+1}, a softmax over the whole vocabulary.

@@ -11,7 +11,7 @@ Papers. Sutskever, Vinyals and Le 2014 (arXiv:1409.3215); Bahdanau, Cho and Beng
 Luong, Pham and Manning 2015 (arXiv:1508.04025). Data: Elliott et al. 2016 (arXiv:1605.00459).
 
 Model. Pieces of words (byte pair encoding) go through a bidirectional LSTM; an LSTM writes the translation
-piece by piece, and looks at the source in each step (`experiments.translation_model`).
+piece by piece, and looks at the source in each step (`model.py`).
 
 Loss. The cross entropy of each piece of the translation given all before it, smoothed: a part of the
 probability belongs to all pieces alike. ``valid_nll`` is without smoothing. What counts is BLEU, by sacrebleu

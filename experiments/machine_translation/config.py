@@ -107,7 +107,7 @@ RECIPES = (
         {"steps": 60, "evaluate_every": 30, "log_every": 15, "warmup": 10},
     ),
 )
-"""Defaults that belong to choices, see `experiments.recipes`."""
+"""Defaults that belong to choices, see `experiments.common.recipes`."""
 
 
 def preset(config: Config) -> Config:

@@ -13,7 +13,7 @@ Papers. Soenderby and Winther 2014 (arXiv:1412.7828) for the bidirectional LSTM;
 (arXiv:1403.1347) for the task of eight states; Zemla et al. 1999 (Proteins 34:220) for the overlap of
 segments. Data: `experiments/datasets/proteins.py`.
 
-Model. `experiments/protein_model.py` has the equations: a dense layer over a window, recurrent layers in both
+Model. `model.py` has the equations: a dense layer over a window, recurrent layers in both
 directions, a dense layer, a softmax over the states of each residue.
 
 Loss. The cross entropy of the state of each residue whose state is known. ``test_q8`` is the share of these

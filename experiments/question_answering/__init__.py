@@ -11,7 +11,7 @@ Papers. Weston et al. 2015 (arXiv:1502.05698) for the tasks and the LSTM, which 
 one sequence of words; Sukhbaatar et al. 2015 (arXiv:1503.08895) for memory networks, trained on all tasks
 jointly.
 
-Models. `experiments/question_readers.py` has the equations. The answer is one of all answers of the training
+Models. `model.py` has the equations. The answer is one of all answers of the training
 part; one that is a list (tasks 8 and 19) is a class of its own, and so right as a whole or not at all. No
 reader is told which task a question is of. Stories are cut to their last ``memory`` sentences, or sequences
 to their last ``longest`` words, which only long stories of task 3 and a few of task 5 go beyond.
@@ -21,7 +21,7 @@ under ``--supervision facts`` only: then the first hops are to look at one of th
 
 Recipe. Adam with a cosine schedule, dropout, a running average of the parameters; the parameters that make
 the fewest errors on the validation part (a tenth of the training part, `experiments/datasets/babi.py`) are
-tested once. Readers of single tasks are trained side by side in one step (`experiments/side_by_side.py`).
+tested once. Readers of single tasks are trained side by side in one step (`side_by_side.py`).
 Cost and figures: `experiments/results/question_answering`.
 """
 

@@ -27,7 +27,7 @@ def associative(
     masks: Masks,
     reverse: bool,
 ) -> tuple[LinearState, jax.Array]:
-    """Run a linear cell over time-major inputs; arguments and results are those of `lstmjax.scan.scan`."""
+    """Run a linear cell over time-major inputs; arguments and results are those of `lstmjax.backends.scan.scan`."""
     *leading, features = inputs.shape
     coefficients = cell.coefficients(params, inputs.reshape(math.prod(leading), features))
     decay, addend = (rows.reshape(*leading, cell.hidden) for rows in coefficients)

@@ -86,7 +86,7 @@ def cudnn_lstm(
 ) -> tuple[LSTMState, jax.Array]:
     """Run an LSTM over batch-major inputs ``[..., time, features]``; masks are ``[..., time]``.
 
-    Arguments and results are otherwise those of `lstmjax.scan.scan`. There are no resets, and the valid steps
+    Arguments and results are otherwise those of `lstmjax.backends.scan.scan`. There are no resets, and the valid steps
     of a row are its first ones.
 
     Args:

@@ -36,7 +36,7 @@ def fused_lstm(
 ) -> tuple[LSTMState, jax.Array]:
     """Run an LSTM over inputs whose time axis is where the recurrence has it.
 
-    Arguments and results are otherwise those of `lstmjax.scan.scan`.
+    Arguments and results are otherwise those of `lstmjax.backends.scan.scan`.
     """
     if recurrence == XLA:  # the sums of a small LSTM stay in the processor's cache within the scan
         return scan(cell, params, inputs, state, masks, reverse)

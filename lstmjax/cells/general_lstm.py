@@ -292,7 +292,7 @@ def lstm(
         :math:`c_t` in :math:`h_t`, each with a gain and a bias (Ba et al. 2016, eq. 20 to 22).
       projection: size of hidden state and outputs, which are :math:`h_t = P (o_t \odot \tanh(c_t))`
         (Sak et al. 2014).
-      candidate_activation: in place of the tanh in :math:`g_t`: a name of `lstmjax.variants.ACTIVATIONS`, or
+      candidate_activation: in place of the tanh in :math:`g_t`: a name of `ACTIVATIONS`, or
         any function; ``"identity"`` is Greff's NIAF.
       output_activation: in place of the tanh in :math:`h_t`; ``"identity"`` is Greff's NOAF.
       gate_activation: in place of :math:`\sigma`.

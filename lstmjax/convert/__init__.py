@@ -10,7 +10,7 @@ bias lies in 0.5..2.
 Several layers of LSTMs are a `lstmjax.stack`, a bidirectional layer is a `lstmjax.bidirectional`, several of
 those are `lstmjax.layers`. Libraries that have only single LSTMs (Flax, Equinox, Keras) give and take a list
 with one entry for each layer, and `Directions` of two for a bidirectional one. No library is imported here
-before it is needed; ``lstmjax.formats.FORMATS`` is the table of how they differ. What is not a parameter,
+before it is needed; ``lstmjax.convert.formats.FORMATS`` is the table of how they differ. What is not a parameter,
 such as dropout or the order of the axes of the data, does not come along.
 """
 
