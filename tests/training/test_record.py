@@ -249,6 +249,45 @@ def test_a_summary_says_how_it_came_about_and_becomes_a_record(run, tmp_path):
     assert (loaded.command, loaded.config, loaded.seed) == (run.command, run.config, run.seed)
 
 
+def test_every_session_of_a_run_is_recorded(run, tmp_path, monkeypatch):
+    """A session that wrote nothing is none; a second one that tests says that the test set had been read."""
+    assert run.sessions() == []
+    run.log(1, {"loss": 1.0})
+    Run.open(run.path)  # only looked at
+    second = Run.open(run.path)
+    monkeypatch.setattr(second, "_commit", "another")
+    second.mark_tested()
+    third = Run.open(run.path)
+    third.mark_tested()
+    third.finish({"test_loss": 0.5})
+    sessions = third.sessions()
+    assert [session.tested for session in sessions] == [False, True, True]
+    assert [session.commit == "another" for session in sessions] == [False, True, False]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", session.started) for session in sessions)
+    (kept,) = [record.read_record(record.keep(run.path, "lstm-8", tmp_path / "results"))]
+    assert kept.sessions == sessions
+    assert kept.tested_before
+
+
+def test_a_record_that_replaces_another_says_that_the_test_set_had_been_read(tmp_path):
+    for number in range(2):
+        run = Run.create(tmp_path, "adding", {}, seed=1, command="")
+        run.mark_tested()
+        run.finish({"test_loss": float(number)})
+        path = record.keep(run.path, "lstm", tmp_path / "results", replace=True)
+        assert record.read_record(path).tested_before == (number == 1)
+        assert record.keep(run.path, "lstm", tmp_path / "results") == path
+
+
+def test_figures_are_read_back_once_a_run_has_finished(run):
+    with pytest.raises(RecordError, match="has not finished"):
+        run.figures()
+    assert not run.finished
+    run.finish({"test_loss": math.nan})
+    assert run.finished
+    np.testing.assert_equal(Run.open(run.path).figures(), {"test_loss": math.nan})
+
+
 def test_keep_refuses_unfinished_runs_and_bad_labels(run, tmp_path):
     with pytest.raises(RecordError, match=r"has no summary\.json"):
         record.keep(run.path, "lstm", tmp_path / "results")
@@ -299,6 +338,9 @@ def test_records_are_loaded_in_order(tmp_path):
         ("metrics", {"loss": True}),
         ("seconds", "long"),
         ("versions", {"jax": 1}),
+        ("tested_before", 1),
+        ("sessions", [{"started": "now"}]),
+        ("sessions", ["first"]),
         ("label", "A B"),
     ],
 )

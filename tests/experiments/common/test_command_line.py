@@ -1,20 +1,19 @@
 """The command line: the list, presets, flags that win, suggestions, resume."""
 
 import dataclasses
-import importlib
 import json
 from pathlib import Path
 
 import pytest
 
 from experiments import __main__ as program
-from experiments import polyphonic_music
 from experiments.common import command_line
+from experiments.polyphonic_music import EXPERIMENT
 from lstmjax.training import TrainConfig
 
 
 def parse(*arguments):
-    return command_line.parse(polyphonic_music, arguments, "music")
+    return command_line.parse(EXPERIMENT, arguments, "music")
 
 
 def test_the_list_has_a_line_for_each_experiment(capsys):
@@ -30,7 +29,7 @@ def test_every_experiment_is_a_module_that_says_what_it_is(name, capsys):
         program.main([name, "--help"])
     assert stop.value.code == 0
     printed = capsys.readouterr().out
-    trains = issubclass(importlib.import_module(f"experiments.{name}").Config, command_line.CommonConfig)
+    trains = issubclass(program.load(name).config, command_line.CommonConfig)
     for flag in ("--quick", "--resume", *(("--train.steps", "--train.seed") if trains else ())):
         assert flag in printed
 
@@ -87,7 +86,7 @@ def test_what_cannot_be_had_is_told_in_one_line(capsys, tmp_path):
 def test_a_recorded_config_comes_back_equal():
     config = parse("--dataset", "muse", "--runs", "/somewhere", "--train.seed", "5")
     recorded = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    assert command_line.from_mapping(polyphonic_music.Config, recorded) == config
+    assert command_line.from_mapping(EXPERIMENT.config, recorded) == config
     assert isinstance(config.runs, Path)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import math
+import shutil
 
 import jax
 import numpy as np
@@ -159,11 +160,31 @@ def test_a_run_writes_what_it_promises(quick_run):
     assert len(sound) / rate == pytest.approx(expected_seconds, rel=0.01)
 
 
-def test_a_finished_run_that_is_resumed_has_the_same_figures(quick_run):
-    before = json.loads((quick_run.path / "summary.json").read_text())["metrics"]
+def test_a_finished_run_that_is_resumed_is_not_tested_again(quick_run):
+    files = [quick_run.path / name for name in ("summary.json", "sessions.json", "metrics.jsonl")]
+    before = [file.read_bytes() for file in files]
     again = command_line.main("polyphonic_music", EXPERIMENT, ["--resume", str(quick_run.path)])
     assert again.path == quick_run.path
-    assert json.loads((quick_run.path / "summary.json").read_text())["metrics"] == before
+    assert [file.read_bytes() for file in files] == before
+    assert [session.tested for session in quick_run.sessions()] == [True]
+
+
+def test_a_run_killed_after_it_read_the_test_set_says_so_when_it_goes_on(quick_run, tmp_path):
+    killed = tmp_path / "killed"
+    shutil.copytree(quick_run.path, killed)
+    (killed / "summary.json").unlink()
+    again = command_line.main("polyphonic_music", EXPERIMENT, ["--resume", str(killed)])
+    summary = json.loads((killed / "summary.json").read_text())
+    assert summary["tested_before"]
+    assert len(summary["sessions"]) == 2
+    assert again.figures() == quick_run.figures()
+
+
+def test_pieces_are_generated_by_the_model_of_a_run(quick_run, tmp_path):
+    arguments = ["generate", "--run", str(quick_run.path), "--out", str(tmp_path), "--pieces", "2"]
+    assert program.main(["polyphonic_music", *arguments, "--frames", "8"]) == 0
+    names = {"sample-1.mid", "sample-1.wav", "sample-2.mid", "sample-2.wav", "piano_rolls.png"}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 def test_a_run_is_not_resumed_as_another(quick_run):
