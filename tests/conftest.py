@@ -34,6 +34,8 @@ hypothesis.settings.load_profile("lstmjax")
 
 from cases import ALL  # noqa: E402 (which imports lstmjax, after the hook that checks its annotations)
 
+from experiments.__main__ import EXPERIMENTS  # noqa: E402
+
 OTHER_CELLS = set(ALL) - {"lstm"}
 
 COSTLY = {"quick_run", "flip"}
@@ -48,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Choose tests, those that only `make test-full` runs, and which of them are for one worker.
 
     `make test` has the whole contract for the LSTM on each backend, every public function, and a smoke test
-    of each experiment; the matrix of the other cells, and other tests of an experiment's run, are ``full``.
+    of each experiment; the matrix of the other cells, and the other tests of the experiments, are ``full``.
     Kernels in interpret mode take their time: the contract runs them on the one cell that they are for.
     """
 
@@ -61,12 +63,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 
     items[:] = filter(is_wanted, items)
     for item in items:
-        costly = isinstance(item, pytest.Function) and bool(COSTLY & set(item.fixturenames))
-        if costly:
-            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
-        is_other_cell = parameters(item).get("name") in OTHER_CELLS
-        if is_other_cell or (costly and getattr(item, "originalname", "") != SMOKE):
+        is_of_experiment = item.path.parent.name in EXPERIMENTS
+        is_smoke_test = getattr(item, "originalname", "") == SMOKE
+        if parameters(item).get("name") in OTHER_CELLS or (is_of_experiment and not is_smoke_test):
             item.add_marker(pytest.mark.full)
+        if isinstance(item, pytest.Function) and COSTLY & set(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
     yield
 
 

@@ -18,7 +18,8 @@ needs_native = pytest.mark.skipif(native.load() is not None, reason=f"no native 
 
 RUN = """
 import jax, lstmjax
-from lstmjax import backends, native
+from lstmjax import backends
+from lstmjax.backends import native
 cell = lstmjax.lstm(3, 4)
 outputs = lstmjax.unroll(cell, cell.init(jax.random.key(0)), jax.numpy.ones((2, 7, 3)))[1]
 print(backends.choose("auto", cell).way, float(outputs.sum()))

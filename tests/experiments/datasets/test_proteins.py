@@ -356,5 +356,5 @@ def test_the_reduction_takes_each_of_eight_states_to_one_of_three():
 
 
 def test_an_unknown_set_is_answered_with_those_there_are():
-    with pytest.raises(DataError, match=r"'nr2'.*mean 'nr25'.*Known: cb6133, flip, nr25"):
+    with pytest.raises(DataError, match=r"'nr2'.*mean 'nr25'.*Known: flip, nr25"):
         proteins.load("nr2")

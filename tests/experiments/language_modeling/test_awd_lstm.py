@@ -18,7 +18,7 @@ from experiments.language_modeling import EXPERIMENT, adaptive_evaluation, awd_l
 from experiments.language_modeling.awd_lstm import AWDConfig
 from experiments.language_modeling.config import Config, preset
 from experiments.language_modeling.data import Corpus
-from experiments.language_modeling.model import evaluate_window, initial_state, window_loss
+from experiments.language_modeling.model import initial_state, window_loss
 from experiments.language_modeling.task import make_model, make_optimizer, make_task
 from lstmjax import training
 from lstmjax.training.record import Run
@@ -225,11 +225,8 @@ def test_it_is_read_as_every_language_model_is(corpus):
     reading = adaptive_evaluation.read(model, params, corpus.valid, window=11)
     windows = TokenStream(corpus.valid, 1, 20)
     loss = functools.partial(window_loss, model)
-    figures = training.evaluate_sequence(
-        functools.partial(evaluate_window, model),
-        params,
-        initial_state(model, 1),
-        windows.once(),
+    figures = training.evaluate(
+        make_task(config, model, corpus), params, windows.once(), initial_state(model, 1)
     )
     assert adaptive_evaluation.perplexity(reading.probabilities) == pytest.approx(
         figures["perplexity"], rel=1e-4
