@@ -1,12 +1,12 @@
 """Training: a small loop over pure functions, and what it needs of a host."""
 
 from lstmjax.training.config import ConfigError, TrainConfig, adam, optimizer
+from lstmjax.training.evaluation import evaluate
 from lstmjax.training.loop import (
     Best,
     Fit,
     TrainingError,
     TrainState,
-    evaluate,
     evaluated,
     fit,
     init_state,

@@ -9,12 +9,11 @@ stopped.
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from lstmjax.metrics import Mean
@@ -22,6 +21,7 @@ from lstmjax.training import config as configs
 from lstmjax.training.averaging import Averaging
 from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.config import TrainConfig
+from lstmjax.training.evaluation import compute, evaluate
 from lstmjax.training.progress import ProgressReport, format_figures
 from lstmjax.training.record import Run
 from lstmjax.training.task import Batch, Carry, Metrics, Task
@@ -96,37 +96,6 @@ def make_step(
         return TrainState(state.step + 1, params, average, optimizer_state, carry), metrics
 
     return step
-
-
-def evaluate(
-    task: Task, params: Params, batches: Iterable[Batch], carry: Carry | None = None
-) -> dict[str, float]:
-    """Metrics over batches in order; sums are accumulated in float64 and divided once. Empty without batches.
-
-    The first batch begins with ``carry``, by default the task's initial one.
-    """
-
-    def each() -> Iterator[Metrics]:
-        following = task.initial_evaluation_carry() if carry is None else carry
-        for batch in batches:
-            following, metrics = _evaluate(task.evaluate, params, following, batch)
-            yield metrics
-
-    return _compute(each())
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _evaluate(function: Callable[..., Any], params: Params, carry: Carry, batch: Batch) -> Any:
-    return function(params, carry, batch)
-
-
-def _compute(metrics: Iterable[Metrics]) -> dict[str, float]:
-    totals: dict[str, Mean] = {}
-    for each in metrics:
-        for name, metric in jax.tree.map(np.float64, jax.device_get(dict(each))).items():
-            totals[name] = totals[name].merge(metric) if name in totals else metric
-    with jax.enable_x64(True):  # in float32, 950 of 1000 is less than 0.95
-        return {name: float(metric.compute()) for name, metric in totals.items()}
 
 
 def fit(
@@ -211,7 +180,7 @@ def _log(step: int, recent: list[Metrics], report: ProgressReport, run: Run | No
     Raises:
       TrainingError: loss or gradient are not finite.
     """
-    figures = _compute(recent)
+    figures = compute(recent)
     for name, quantity in (("loss", "loss"), ("gradient_norm", "norm of the gradient")):
         if not math.isfinite(figures[name]):
             raise TrainingError(

@@ -1,0 +1,44 @@
+"""Metrics over the batches of a data set."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from lstmjax.metrics import Mean
+from lstmjax.training.task import Batch, Carry, Metrics, Task
+from lstmjax.types import Params
+
+
+def evaluate(
+    task: Task, params: Params, batches: Iterable[Batch], carry: Carry | None = None
+) -> dict[str, float]:
+    """Metrics over batches in order; sums are accumulated in float64 and divided once. Empty without batches.
+
+    The first batch begins with ``carry``, by default the task's initial one.
+    """
+
+    def each() -> Iterator[Metrics]:
+        following = task.initial_evaluation_carry() if carry is None else carry
+        for batch in batches:
+            following, metrics = _evaluate(task.evaluate, params, following, batch)
+            yield metrics
+
+    return compute(each())
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _evaluate(function: Callable[..., Any], params: Params, carry: Carry, batch: Batch) -> Any:
+    return function(params, carry, batch)
+
+
+def compute(metrics: Iterable[Metrics]) -> dict[str, float]:
+    """Merge the metrics of batches, and compute each."""
+    totals: dict[str, Mean] = {}
+    for each in metrics:
+        for name, metric in jax.tree.map(np.float64, jax.device_get(dict(each))).items():
+            totals[name] = totals[name].merge(metric) if name in totals else metric
+    with jax.enable_x64(True):  # in float32, 950 of 1000 is less than 0.95
+        return {name: float(metric.compute()) for name, metric in totals.items()}
