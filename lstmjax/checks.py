@@ -1,4 +1,4 @@
-"""The checks that cells, attention and their like share.
+"""Argument checks shared by cells, attention and other parts.
 
 They run while JAX traces, so they cost no run time.
 """
@@ -87,7 +87,7 @@ def describe(value: Any) -> str:
 
 
 def arguments(part: Any) -> list[str]:
-    """Arguments of the call that makes an equal dataclass; options that have their defaults are left out."""
+    """Arguments of the call that makes an equal dataclass; options with default values are left out."""
     fields = dataclasses.fields(part) if dataclasses.is_dataclass(part) else ()
     default = {field.name: field.default for field in fields if field.repr}
     if "param_dtype" in default:

@@ -1,4 +1,4 @@
-"""Cells and layers as programs that run where this library is not: StableHLO and ONNX."""
+"""Export of cells and layers as programs that run without this library: StableHLO and ONNX."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from lstmjax.sequence.layers import Layer, apply
 from lstmjax.types import Params
 
 OPSET = 17
-"""The version of ONNX's operators that models are written in; the LSTM is the same from 14 to 21."""
+"""The ONNX operator set version of exported models; the LSTM operator is the same from 14 to 21."""
 
 
 def export_stablehlo(
@@ -25,27 +25,27 @@ def export_stablehlo(
     time: int | str = "time",
     platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
 ) -> jax.export.Exported:
-    """A cell or layer over sequences as one program of StableHLO, for sequences of any number and length.
+    """A cell or layer over sequences as one StableHLO program, for any batch size and sequence length.
 
-    The program is ``call(inputs, lengths, state) -> state, outputs``, with arguments and results as those of
-    `lstmjax.unroll`, but for the state, which is a tuple of its arrays in the order of `jax.tree.leaves`; and
-    for lengths out of range, which are taken as 0 or ``time``. So ``jax.export.deserialize`` of a JAX of the
-    same or a later version (six months at least) needs nothing of this library, and other compilers can read
-    ``mlir_module()``. The loop is a plain one, since code of this library is not at hand where it runs.
+    The program is ``call(inputs, lengths, state) -> state, outputs``, with the arguments and results of
+    `lstmjax.unroll`, except that the state is a tuple of its arrays in the order of `jax.tree.leaves`, and
+    that lengths out of range are clipped to 0 or ``time``. ``jax.export.deserialize`` in the same or a later
+    version of JAX (for at least six months) does not need this library, and other compilers can read
+    ``mlir_module()``. The backend is ``"scan"``, since this library's kernels are not available there.
 
     Args:
       cell: any cell or layer.
-      params: its parameters, which become constants of the program; None to make them an argument, the first,
-        a tuple of their arrays.
-      batch_shape: sizes of the batch, or names for sizes of 1 and more that are not known yet.
+      params: its parameters, which become constants of the program; None to make them the first argument, a
+        tuple of their arrays.
+      batch_shape: sizes of the batch, or names of symbolic sizes of at least 1.
       time: number of steps, or a name as above.
-      platforms: where the program shall run.
+      platforms: the platforms that the program can run on.
 
     Returns:
-      What ``serialize()`` makes bytes of; ``serialize(vjp_order=1)`` takes the derivative with it.
+      An object whose ``serialize()`` returns bytes; ``serialize(vjp_order=1)`` includes the derivative.
 
     Raises:
-      ValueError: a shape, or a platform, is not possible; or a parameter has not the shape of the cell's.
+      ValueError: a shape or a platform is invalid, or a parameter does not have the shape of the cell's.
       TypeError: the parameters are not those of the cell.
 
     Example:
@@ -86,9 +86,9 @@ def export_stablehlo(
 
 
 def export_onnx(layer: Cell | Layer, params: Params, *, lengths: bool = False, state: bool = False) -> Any:
-    """LSTMs, with peepholes or without, as a model of ONNX, with one LSTM operator for each layer.
+    """LSTMs, with or without peepholes, as an ONNX model, with one LSTM operator per layer.
 
-    As `lstmjax.unroll`, the model takes ``inputs``, ``[batch, time, features]``, and gives ``outputs``,
+    Like `lstmjax.unroll`, the model takes ``inputs``, ``[batch, time, features]``, and returns ``outputs``,
     ``[batch, time, output_size]``.
 
     Args:
@@ -96,15 +96,15 @@ def export_onnx(layer: Cell | Layer, params: Params, *, lengths: bool = False, s
         float64 throughout (onnxruntime has no LSTM in float64).
       params: its parameters.
       lengths: whether the model also takes ``lengths``, int32 ``[batch]``; outputs beyond them are 0.
-      state: whether the model also takes the state before the first step, ``hidden.0`` and ``cell.0`` for the
-        lowest layer, and so on, each ``[directions, batch, hidden]``; and gives that after the last step as
-        ``next.hidden.0`` and so on. If not, it starts from zero.
+      state: whether the model also takes the initial state, ``hidden.0`` and ``cell.0`` for the lowest layer,
+        and so on, each ``[directions, batch, hidden]``, and returns the final state as ``next.hidden.0`` and
+        so on. If False, the initial state is zero.
 
     Returns:
       An ``onnx.ModelProto``, checked; ``onnx.save`` writes it to a file.
 
     Raises:
-      ValueError: ONNX has no such operator: other cells or dtypes, or directions of different sizes.
+      ValueError: ONNX has no operator for it: other cells or dtypes, or directions of different sizes.
       TypeError: the parameters are not those of the layer.
       ImportError: the package ``onnx`` is not installed.
     """
@@ -149,7 +149,7 @@ def export_onnx(layer: Cell | Layer, params: Params, *, lengths: bool = False, s
 
 
 def _onnx_weights(entries: Sequence[Entry]) -> dict[str, np.ndarray]:
-    """The constants of one operator, each with an axis for directions before all others."""
+    """The constants of one operator, each with a leading axis for directions."""
     arrays = [write(FORMATS["onnx"], cell, of_cell) for cell, of_cell in entries]
     weights = {
         "W": np.stack([one.kernel for one in arrays]),
@@ -157,7 +157,7 @@ def _onnx_weights(entries: Sequence[Entry]) -> dict[str, np.ndarray]:
         "B": np.stack([np.concatenate(one.biases) for one in arrays]),
     }
     peepholes = [one.peepholes for one in arrays]
-    if any(array is not None for array in peepholes):  # no peepholes are those of weight 0
+    if any(array is not None for array in peepholes):  # missing peepholes have weight 0
         none = np.zeros(3 * entries[0][0].hidden, weights["W"].dtype)
         weights["P"] = np.stack([none if array is None else array for array in peepholes])
     return weights

@@ -1,11 +1,11 @@
-"""How the parameters of recurrent cells start.
+"""Initializers for the parameters of recurrent cells.
 
 A kernel initializer is any of ``jax.nn.initializers``: ``(key, shape, dtype) -> array``. Cells call it once
-for each gate, with that gate's own shape ``(fan_in, hidden)``, so that fans and orthogonality are those of
-a gate and do not depend on how many gates are stored side by side.
+per gate, with that gate's own shape ``(fan_in, hidden)``, so that fan-in, fan-out and orthogonality are those
+of one gate and do not depend on the number of concatenated gates.
 
-The factories here are cached: equal arguments give the same function, so that two cells built alike are
-equal and share one compilation.
+The factories here are cached: equal arguments give the same function, so that two cells with equal arguments
+are equal and share one compilation.
 """
 
 import functools
@@ -23,20 +23,20 @@ GateBias = Callable[[Key, int, DTypeLike], jax.Array]
 """``(key, hidden, dtype) -> [4, hidden]``: the biases of the gates i, f, g, o."""
 
 lecun_normal: KernelInit = jax.nn.initializers.lecun_normal()
-"""Normal of variance ``1 / fan_in`` (LeCun et al. 1998): the usual start of an input kernel."""
+"""Normal with variance ``1 / fan_in`` (LeCun et al. 1998): the usual initializer of an input kernel."""
 
 
 def orthogonal(key: Key, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """Orthogonal columns (Saxe et al. 2014, arXiv:1312.6120): the usual start of a recurrent kernel.
+    """Orthogonal columns (Saxe et al. 2014, arXiv:1312.6120): the usual initializer of a recurrent kernel.
 
-    Computed in at least float32, since there is no QR decomposition of fewer bits.
+    Computed in at least float32, since there is no QR decomposition at lower precision.
     """
     return jax.nn.initializers.orthogonal()(key, shape, at_least_float32(dtype)).astype(dtype)
 
 
 @functools.cache
 def uniform(scale: float) -> KernelInit:
-    """Uniform in ``[-scale, scale)``, as Zaremba et al. 2014 (arXiv:1409.2329) and PyTorch start an LSTM."""
+    """Uniform in ``[-scale, scale)``, as in Zaremba et al. 2014 (arXiv:1409.2329) and PyTorch's LSTM."""
 
     def init(key: Key, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -scale, scale)
@@ -46,7 +46,7 @@ def uniform(scale: float) -> KernelInit:
 
 @functools.cache
 def forget_gate_bias(value: float = 1.0) -> GateBias:
-    """Zero but for the forget gate: ``value`` (Gers et al. 2000; Jozefowicz et al. 2015)."""
+    """``value`` for the forget gate, else zero (Gers et al. 2000; Jozefowicz et al. 2015)."""
 
     def init(key: Key, hidden: int, dtype: DTypeLike = jnp.float32) -> jax.Array:
         del key
@@ -56,7 +56,7 @@ def forget_gate_bias(value: float = 1.0) -> GateBias:
 
 
 def gate_bias(forget_bias: float | GateBias) -> GateBias:
-    """The option ``forget_bias`` of a cell as an initializer: itself, or `forget_gate_bias` of a number."""
+    """The option ``forget_bias`` of a cell as an initializer; a number becomes `forget_gate_bias` of it."""
     return forget_bias if callable(forget_bias) else forget_gate_bias(float(forget_bias))
 
 
@@ -64,8 +64,8 @@ def gate_bias(forget_bias: float | GateBias) -> GateBias:
 def chrono(max_time: float) -> GateBias:
     """Biases for memories of up to ``max_time`` steps (Tallec and Ollivier 2018, arXiv:1804.11188, eq. 15).
 
-    ``b_f = log u, b_i = -b_f`` with ``u`` uniform in ``[1, max_time - 1)``: the forget gates start with
-    time constants spread over the range of dependencies that the data are thought to have.
+    ``b_f = log u, b_i = -b_f`` with ``u`` uniform in ``[1, max_time - 1)``: the initial time constants of the
+    forget gates are spread over the expected range of dependencies in the data.
 
     Raises:
       ValueError: ``max_time`` is not above 2.

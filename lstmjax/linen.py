@@ -1,7 +1,7 @@
-"""The cells as Flax linen modules: thin, over the functional form, with one parameter for each array.
+"""The cells as Flax linen modules: thin wrappers of the functional API, with one parameter per array.
 
-`Recurrent`, `LSTM` and `Bidirectional` run over sequences, by the sequence contract; `LSTMCell` is a cell for
-Flax's own ``nn.RNN``.
+`Recurrent`, `LSTM` and `Bidirectional` run over sequences and keep the sequence contract; `LSTMCell` is a
+cell for Flax's own ``nn.RNN``.
 """
 
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ from lstmjax.types import Array, Key, Params, State
 
 
 def held(module: nn.Module, cell: Cell | Layer) -> Params:
-    """The parameters of a cell or layer, that a module holds one by one: ``kernel``, ``forward.kernel``, ...
+    """The parameters of a cell or layer, each stored in the module by name: ``kernel``, ``forward.kernel``...
 
-    All of them are started by one key of the stream ``params``.
+    All of them are initialized from one key of the stream ``params``.
     """
     paths, structure = jax.tree_util.tree_flatten_with_path(jax.eval_shape(cell.init, jax.random.key(0)))
     fresh = [jnp.zeros(shape.shape, shape.dtype) for _, shape in paths]
@@ -38,7 +38,7 @@ def held(module: nn.Module, cell: Cell | Layer) -> Params:
 
 
 class _Sequence(nn.Module):
-    """What the modules over sequences share: all but which cell it is that they run."""
+    """Base class of the modules over sequences; subclasses define the cell that they run."""
 
     def _cell(self, features: int) -> Cell | Layer:
         raise NotImplementedError
@@ -83,7 +83,7 @@ class Recurrent(_Sequence):
 
 
 class LSTM(_Sequence):
-    """An LSTM over sequences; the size of its inputs is that of what it is first called with.
+    """An LSTM over sequences; its input size is that of the inputs of the first call.
 
     Attributes:
       features: size of the hidden state and of the outputs, as in Flax.
@@ -128,9 +128,9 @@ class Bidirectional(_Sequence):
 
 
 class LSTMCell(nn.RNNCellBase):
-    """An LSTM in the place of ``nn.LSTMCell``: for ``nn.RNN``, with Flax's carry ``(c, h)``.
+    """A replacement for ``nn.LSTMCell``: an LSTM for ``nn.RNN``, with Flax's carry ``(c, h)``.
 
-    ``nn.RNN`` has its own way with padding (outputs are not zero there); `LSTM` keeps the sequence contract.
+    ``nn.RNN`` treats padding differently (outputs are not zero there); `LSTM` keeps the sequence contract.
 
     Attributes:
       features: size of the hidden state and of the outputs, as in Flax.
@@ -152,7 +152,7 @@ class LSTMCell(nn.RNNCellBase):
     ) -> tuple[tuple[jax.Array, jax.Array], Float[jax.Array, "... hidden"]]:
         """Advance by one time step; errors are those of `lstmjax.Cell.step`.
 
-        A ValueError too, with ``full_gate_recurrence``, whose state is more than the carry.
+        Also a ValueError with ``full_gate_recurrence``, whose state does not fit into the carry.
         """
         cell = self._cell(inputs.shape[-1])
         state, outputs = cell.step(held(self, cell), state_of_carry(cell, carry), inputs)
@@ -170,5 +170,5 @@ class LSTMCell(nn.RNNCellBase):
 
     @property
     def num_feature_axes(self) -> int:
-        """How many axes of the inputs are features: 1."""
+        """Number of feature axes of the inputs: 1."""
         return 1

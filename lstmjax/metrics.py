@@ -1,7 +1,7 @@
-"""Metrics that stay right under masks, uneven batches and sharding: they keep sums, and divide once.
+"""Metrics that are exact under masks, uneven batches and sharding: they keep sums and divide once.
 
-A metric is a pytree of sums over the valid positions it has seen. Sums of several batches, steps, devices
-or hosts add up to the same metric as one pass over everything; only ``compute`` divides.
+A metric is a pytree of sums over the valid positions seen so far. Sums of several batches, steps, devices
+or hosts add up to the same metric as one pass over all data; only ``compute`` divides.
 """
 
 from typing import NamedTuple, TypeVar
@@ -36,7 +36,7 @@ class Mean(NamedTuple):
         values: Num[Array, "*shape"] | Bool[Array, "*shape"],
         mask: Bool[Array, "*shape"] | None = None,
     ) -> MeanType:
-        """Sum and number of ``values`` where ``mask`` (of the same shape; by default everywhere) is true.
+        """Sum and count of ``values`` where ``mask`` (of the same shape; by default everywhere) is true.
 
         Booleans are counted as 0 and 1, so that the mean of ``labels == predictions`` is the accuracy.
 
@@ -57,17 +57,17 @@ class Mean(NamedTuple):
         return cls(valid.sum(), mask.sum(dtype=values.dtype))
 
     def merge(self: MeanType, other: MeanType) -> MeanType:
-        """The mean over what both have seen."""
+        """The mean over the positions of both."""
         return type(self)(self.total + other.total, self.weight + other.weight)
 
     def compute(self) -> jax.Array:
-        """The mean; NaN if nothing was seen."""
+        """The mean; NaN without valid positions."""
         return jnp.divide(self.total, self.weight)
 
 
 class Perplexity(Mean):
-    """The exponential of the mean: of losses in nats, the perplexity."""
+    """The exponential of the mean: the perplexity, for losses in nats."""
 
     def compute(self) -> jax.Array:
-        """The exponential of the mean; NaN if nothing was seen."""
+        """The exponential of the mean; NaN without valid positions."""
         return jnp.exp(super().compute())

@@ -1,7 +1,7 @@
-"""The cells as Flax NNX modules: thin, over the functional form, with one `nnx.Param` for each array.
+"""The cells as Flax NNX modules: thin wrappers of the functional API, with one `nnx.Param` per array.
 
-`Recurrent`, `LSTM` and `Bidirectional` run over sequences, by the sequence contract; `LSTMCell` is a cell for
-Flax's own ``nnx.RNN``.
+`Recurrent`, `LSTM` and `Bidirectional` run over sequences and keep the sequence contract; `LSTMCell` is a
+cell for Flax's own ``nnx.RNN``.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from lstmjax.types import Array, Key, Params, State
 
 
 class Holder(nnx.Module):
-    """A cell, a layer or an attention, and its parameters, which the stream ``params`` starts."""
+    """A cell, a layer or an attention, and its parameters, initialized from the stream ``params``."""
 
     def __init__(self, cell: Any, *, rngs: nnx.Rngs) -> None:
         self.cell = nnx.static(cell)
@@ -30,7 +30,7 @@ class Holder(nnx.Module):
 
     @property
     def values(self) -> Params:
-        """The parameters as the functional form takes them."""
+        """The parameters as the functional API takes them."""
         return jax.tree.map(
             lambda param: param[...], self.params, is_leaf=lambda leaf: isinstance(leaf, nnx.Param)
         )
@@ -41,7 +41,7 @@ class Recurrent(Holder):
 
     Args:
       cell: any `lstmjax.Cell`, or a layer of `lstmjax.bidirectional` or `lstmjax.layers`.
-      rngs: the stream ``params`` starts the parameters.
+      rngs: the stream ``params`` initializes the parameters.
 
     Example:
       >>> import lstmjax
@@ -59,7 +59,7 @@ class Recurrent(Holder):
         return self.cell.initial_state(batch_shape)
 
     def step(self, state: State, inputs: Float[Array, "... features"]) -> tuple[State, jax.Array]:
-        """Advance by one time step, as `Cell.step`; a layer cannot, and raises a TypeError."""
+        """Advance by one time step, as `Cell.step`; a layer cannot be stepped and raises a TypeError."""
         if isinstance(self.cell, Layer):
             raise TypeError("a layer needs the whole sequence and cannot be stepped.")
         return self.cell.step(self.values, state, inputs)
@@ -78,7 +78,7 @@ class Recurrent(Holder):
     ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
         """Run over sequences; arguments, results and errors are those of `lstmjax.unroll`.
 
-        With ``key``, in training, the noise of the cell is drawn (`Cell.sample`); else there is none.
+        With ``key``, in training, the noise of the cell is drawn (`Cell.sample`); without it there is none.
         """
         values = self.values
         if key is not None:
@@ -119,19 +119,19 @@ class Bidirectional(Recurrent):
 
 
 class LSTMCell(Holder, nnx.RNNCellBase):
-    """An LSTM in the place of ``nnx.LSTMCell``: for ``nnx.RNN``, with Flax's carry ``(c, h)``.
+    """A replacement for ``nnx.LSTMCell``: an LSTM for ``nnx.RNN``, with Flax's carry ``(c, h)``.
 
-    ``nnx.RNN`` has its own way with padding (outputs are not zero there); `LSTM` keeps the sequence contract.
+    ``nnx.RNN`` treats padding differently (outputs are not zero there); `LSTM` keeps the sequence contract.
 
     Args:
       features: size of an input vector, Flax's ``in_features``.
       hidden: size of the hidden state, Flax's ``hidden_features``.
-      rngs: the stream ``params`` starts the parameters.
+      rngs: the stream ``params`` initializes the parameters.
       options: those of `lstmjax.lstm`.
 
     Raises:
       ValueError: a size is not a positive integer.
-      TypeError: a dtype is not one of floating point, or an option is not known.
+      TypeError: a dtype is not floating point, or an option is unknown.
 
     Example:
       >>> layer = nnx.RNN(LSTMCell(3, 4, rngs=nnx.Rngs(0)))
@@ -147,7 +147,7 @@ class LSTMCell(Holder, nnx.RNNCellBase):
     ) -> tuple[tuple[jax.Array, jax.Array], Float[jax.Array, "... hidden"]]:
         """Advance by one time step; errors are those of `lstmjax.Cell.step`.
 
-        A ValueError too, with ``full_gate_recurrence``, whose state is more than the carry.
+        Also a ValueError with ``full_gate_recurrence``, whose state does not fit into the carry.
         """
         state, outputs = self.cell.step(self.values, state_of_carry(self.cell, carry), inputs)
         return (state.cell, state.hidden), outputs
@@ -157,8 +157,8 @@ class LSTMCell(Holder, nnx.RNNCellBase):
     ) -> tuple[jax.Array, jax.Array]:
         """Zeros ``(c, h)``, each ``[*batch, hidden]``, for inputs ``[*batch, features]``.
 
-        Or what ``carry_init(key, shape, dtype)`` makes of two keys of ``rngs``, an ``nnx.Rngs`` with a stream
-        ``carry`` or that stream.
+        With ``carry_init``, the results of ``carry_init(key, shape, dtype)`` for two keys of ``rngs``, an
+        ``nnx.Rngs`` with a stream ``carry``, or that stream.
         """
         state = self.cell.initial_state(tuple(input_shape[:-1]))
         if carry_init is None:
@@ -169,7 +169,7 @@ class LSTMCell(Holder, nnx.RNNCellBase):
 
     @property
     def num_feature_axes(self) -> int:
-        """How many axes of the inputs are features: 1."""
+        """Number of feature axes of the inputs: 1."""
         return 1
 
 
@@ -177,22 +177,22 @@ class Functional(NamedTuple):
     """An NNX model as two pure functions; made by `functional`."""
 
     init: Callable[[Key], Params]
-    """From a random key to fresh parameters, nested dicts of arrays."""
+    """Maps a random key to fresh parameters, nested dicts of arrays."""
     bind: Callable[[Params], Any]
-    """From parameters to the model, a view of them that is to be called and dropped."""
+    """Maps parameters to the model, a temporary view of them to call and discard."""
 
 
 def functional(make: Callable[..., nnx.Module]) -> Functional:
-    """Split a model once into its graph and its plain parameters.
+    """Split a model once into its graph and its parameters as plain dicts.
 
     All state of the model must be `nnx.Param`; layers that need randomness when called (`nnx.Dropout`) are
-    made without ``rngs`` and given them in the call.
+    made without ``rngs`` and receive them in the call.
 
     Args:
-      make: builds the model, when called with ``rngs=``, as NNX modules take it.
+      make: builds the model when called with ``rngs=``, as NNX modules take it.
 
     Raises:
-      ValueError: the model has state that is no parameter.
+      ValueError: the model has state other than parameters.
 
     Example:
       >>> model = functional(lambda rngs: nnx.Linear(2, 3, rngs=rngs))

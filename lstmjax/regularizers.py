@@ -1,8 +1,8 @@
-"""Regularisers that act on parameters or on outputs: pure functions, with explicit keys for what is random.
+"""Regularizers of parameters or outputs: pure functions, with explicit random keys.
 
-Those that change parameters are called at each training step, before the parameters are used, with a key of
-that step; what is run then is the plain cell, by whatever backend. (Where a cell draws noise of its own with
-`lstmjax.Cell.sample`, that comes after.)
+Those that change parameters are called at each training step, before the parameters are used, with a key for
+that step; the cell itself is unchanged and runs with any backend. (If a cell draws its own noise with
+`lstmjax.Cell.sample`, that comes afterwards.)
 """
 
 import jax
@@ -15,8 +15,8 @@ from lstmjax.types import Array, Key, Params, at_least_float32
 def weight_noise(key: Key, params: Params, stddev: float) -> Params:
     r"""Parameters with Gaussian noise added: :math:`w + \epsilon, \epsilon \sim N(0, \mathrm{stddev}^2)`.
 
-    Drawn afresh at each training step and left out of evaluation, it is a simple minimum description length
-    penalty on the weights.
+    Redrawn at each training step and left out in evaluation, the noise acts as a simple minimum description
+    length penalty on the weights.
 
     Args:
       key: random key of this step.
@@ -44,13 +44,13 @@ def weight_drop(
 ) -> Params:
     r"""Parameters with weights of the recurrent kernels dropped: :math:`m \odot R / (1 - \mathrm{rate})`.
 
-    The weights are the same in all steps of a sequence and in all rows, so that the cell is run as it is
-    without, by its quickest way.
+    The same weights are dropped at all steps of a sequence and in all rows, so the cell keeps its fastest
+    backend.
 
     Args:
       key: random key of this step.
       params: any pytree of arrays in named tuples or dictionaries, such as those of a stack of cells.
-      rate: how many weights are dropped, from 0 to below 1; 0 returns the parameters.
+      rate: fraction of the weights that is dropped, from 0 to below 1; 0 returns the parameters.
       names: of the arrays whose weights are dropped.
 
     Returns:
@@ -86,14 +86,14 @@ def weight_drop(
 def embedding_dropout(
     key: Key, table: Float[Array, "vocabulary features"], rate: float
 ) -> Float[jax.Array, "vocabulary features"]:
-    r"""A table of embeddings with some rows dropped: each word everywhere in the batch, or nowhere.
+    r"""An embedding table with random rows dropped: a word is dropped everywhere in the batch, or nowhere.
 
-    Rows are 0 with the rate, and multiplied by :math:`1 / (1 - \mathrm{rate})` else.
+    Rows are 0 with probability ``rate``, else multiplied by :math:`1 / (1 - \mathrm{rate})`.
 
     Args:
       key: random key of this step.
       table: ``[vocabulary, features]``.
-      rate: how many words are dropped, from 0 to below 1; 0 returns the table.
+      rate: fraction of the words that is dropped, from 0 to below 1; 0 returns the table.
 
     Raises:
       ValueError: the rate is not in ``[0, 1)``.
@@ -114,17 +114,17 @@ def activation_penalty(
 ) -> Float[jax.Array, ""]:
     r"""The mean square of the outputs, to be added to the loss with a factor: :math:`\mathrm{mean}(h_t^2)`.
 
-    Merity et al. take it of the outputs after dropout, with a factor of 2 for their language models.
+    Merity et al. apply it to the outputs after dropout, with a factor of 2 for their language models.
 
     Args:
       outputs: ``[..., time, features]``.
-      lengths: integers ``[...]``; what lies beyond a row's length, NaN included, does not count.
+      lengths: integers ``[...]``; outputs beyond a row's length, NaN included, are ignored.
 
     Returns:
-      A number of the outputs' dtype or float32, whichever is wider; 0 where nothing counts.
+      A scalar of the outputs' dtype or float32, whichever is wider; 0 without valid steps.
 
     Raises:
-      ValueError: ``lengths`` has not the shape of the batch.
+      ValueError: ``lengths`` does not have the shape of the batch.
 
     Source: Merity, McCann and Socher 2017 (arXiv:1708.01009).
 
@@ -138,19 +138,19 @@ def activation_penalty(
 def temporal_activation_penalty(
     outputs: Float[Array, "*batch time features"], lengths: Integer[Array, "*batch"] | None = None
 ) -> Float[jax.Array, ""]:
-    r"""The mean square of what outputs change from step to step: :math:`\mathrm{mean}((h_{t+1} - h_t)^2)`.
+    r"""The mean square of the changes of the outputs between steps: :math:`\mathrm{mean}((h_{t+1} - h_t)^2)`.
 
-    Merity et al. take it of the outputs before dropout, with a factor of 1 for their language models.
+    Merity et al. apply it to the outputs before dropout, with a factor of 1 for their language models.
 
     Args:
       outputs: ``[..., time, features]``.
-      lengths: integers ``[...]``; what lies beyond a row's length, NaN included, does not count.
+      lengths: integers ``[...]``; outputs beyond a row's length, NaN included, are ignored.
 
     Returns:
-      A number of the outputs' dtype or float32, whichever is wider; 0 where nothing counts.
+      A scalar of the outputs' dtype or float32, whichever is wider; 0 without valid steps.
 
     Raises:
-      ValueError: ``lengths`` has not the shape of the batch.
+      ValueError: ``lengths`` does not have the shape of the batch.
 
     Source: Merity, McCann and Socher 2017 (arXiv:1708.01009).
 
@@ -162,7 +162,7 @@ def temporal_activation_penalty(
 
 
 def _mean_square(outputs: Array, lengths: Array | None, order: int) -> jax.Array:
-    """The mean square of the differences of an order between valid steps."""
+    """The mean square of the differences of the given order between valid steps."""
     *batch_shape, time, features = outputs.shape
     if lengths is None:
         lengths = jnp.full(batch_shape, time)
@@ -183,7 +183,7 @@ def _check_rate(name: str, rate: float) -> None:
 
 
 def _drop(key: Key, values: Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
-    """Inverted dropout with a mask of a shape that is broadcast."""
+    """Inverted dropout with a mask of the given shape, which is broadcast."""
     keep = jax.random.bernoulli(key, jnp.float32(1 - rate), shape)  # the same with float64 enabled
     return jnp.where(keep, values / (1 - rate), jnp.zeros_like(values))
 

@@ -1,4 +1,4 @@
-"""Types of arrays over the axes of a mesh."""
+"""Varying types of arrays over the axes of a device mesh."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import jax
 
 
 def vary_alike(tree: Any, like: Any) -> Any:
-    """Mark ``tree`` as varying over the mesh axes (of `jax.shard_map`) that anything in either varies over.
+    """Mark ``tree`` as varying over all mesh axes (of `jax.shard_map`) over which either argument varies.
 
-    A scan wants the types of the state before and after a step to be equal, and the state after it varies
-    over all that the parameters and inputs do. Outside of ``shard_map`` this does nothing.
+    A scan requires equal types of the state before and after a step, and the state after it varies over all
+    axes of the parameters and inputs. Outside of ``shard_map`` this does nothing.
     """
     axes = frozenset[str]().union(*(varying_axes(leaf) for leaf in jax.tree.leaves((tree, like))))
 
@@ -21,6 +21,6 @@ def vary_alike(tree: Any, like: Any) -> Any:
 
 
 def varying_axes(leaf: Any) -> frozenset[str]:
-    """The mesh axes (of `jax.shard_map`) that an array varies over."""
+    """The mesh axes (of `jax.shard_map`) over which an array varies."""
     axis_type = getattr(jax.typeof(leaf), "manual_axis_type", None)
     return frozenset() if axis_type is None else axis_type.varying

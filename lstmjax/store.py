@@ -1,8 +1,8 @@
-"""A cell or layer and its parameters in one file: safetensors, with what the cell is as JSON in the header.
+"""A cell or layer and its parameters in one file: safetensors, with the cell described as JSON in the header.
 
-The file is a checkpoint (`lstmjax.checkpoint`): written whole or not at all, checked by its SHA-256 when
-read, and open to any reader of safetensors. Nothing in it is code: the header has numbers, and names of this
-library's kinds of cells.
+The file is a checkpoint (`lstmjax.training.checkpoint`): written atomically, verified by its SHA-256 when
+read, and readable by any safetensors reader. It contains no code: the header holds hyperparameters and the
+names of this library's kinds of cells.
 """
 
 import dataclasses
@@ -25,18 +25,18 @@ from lstmjax.types import Params
 def save(path: checkpoint.PathLike, cell: Cell | Layer, params: Params) -> None:
     """Write a cell or layer of this library and its parameters to one file, for `load`.
 
-    Options that start parameters, such as ``kernel_init``, are kept if they are numbers or initializers that
-    `lstmjax.initializers` has by name; any other is left at its default, since the parameters are started.
+    Initializer options, such as ``kernel_init``, are stored if they are numbers or named initializers of
+    `lstmjax.initializers`; any other is left at its default, since the parameters are already initialized.
 
     Args:
-      path: the file; its folder is made if need be, and what the file held before is there until all is
-        written.
+      path: the file; its folder is made if needed, and an existing file is replaced only when the new one is
+        complete.
       cell: any cell or layer that `lstmjax` makes.
       params: its parameters.
 
     Raises:
-      ValueError: the cell, or a cell within it, is none of this library's, or has an option that no file can
-        hold; or a parameter has not the shape that the cell makes.
+      ValueError: the cell, or a cell within it, is not one of this library's, or has an option that cannot be
+        stored; or a parameter does not have the shape that the cell makes.
       TypeError: the parameters are not those of the cell.
       OSError: the file could not be written.
 
@@ -55,17 +55,19 @@ def save(path: checkpoint.PathLike, cell: Cell | Layer, params: Params) -> None:
 
 
 def load(path: checkpoint.PathLike) -> tuple[Cell | Layer, Params]:
-    """Read the cell or layer and the parameters that `save` wrote, these bit for bit.
+    """Read the cell or layer and the parameters, bit for bit, that `save` wrote.
 
     Raises:
       ValueError: the file holds no cell, or one of a kind that this version of the library does not have; as
-        a `lstmjax.checkpoint.DamagedCheckpointError`, the file is not as it was written.
-      TypeError: parameters of 64 bits need ``jax_enable_x64``; or an option is not known.
+        a `lstmjax.training.checkpoint.DamagedCheckpointError`, the file is damaged.
+      TypeError: parameters of 64 bits need ``jax_enable_x64``; or an option is unknown.
       FileNotFoundError: there is no such file.
     """
     text = checkpoint.metadata(path).get("cell")
     if text is None:
-        raise ValueError(f"{path} holds no cell, but what lstmjax.checkpoint.save wrote: use its restore.")
+        raise ValueError(
+            f"{path} holds no cell, but what lstmjax.training.checkpoint.save wrote: use its restore."
+        )
     cell = _decode(json.loads(text), f"{path}")
     return cell, checkpoint.restore(path, jax.eval_shape(cell.init, jax.random.key(0)))
 
@@ -86,11 +88,11 @@ def _kinds() -> dict[str, type]:
 
 
 def _encode(cell: Any) -> dict[str, Any]:
-    """What makes an equal cell, as JSON has it; options that have their default values are left out."""
+    """The description of a cell as JSON values; options with default values are left out."""
     kind = type(cell).__name__
     if _kinds().get(kind) is not type(cell) or not dataclasses.is_dataclass(cell):
         raise ValueError(
-            f"save: {kind} is no cell or layer of lstmjax; save its parameters by lstmjax.checkpoint.save."
+            f"save: {kind} is no cell or layer of lstmjax; save its parameters by lstmjax.training.checkpoint.save."
         )
     encoded: dict[str, Any] = {"kind": kind}
     for field in dataclasses.fields(cell):

@@ -23,20 +23,20 @@ from jaxtyping import Key as _KeyType
 from jaxtyping import UInt32
 
 Array: TypeAlias = jax.Array | np.ndarray
-"""What a public function takes; what it returns is always a ``jax.Array``."""
+"""The arrays that public functions accept; they always return a ``jax.Array``."""
 
 Key: TypeAlias = _KeyType[jax.Array, ""] | UInt32[jax.Array, "2"]
 """A random key, of the new (``jax.random.key``) or the old (``jax.random.PRNGKey``) style."""
 
 Params: TypeAlias = Any
-"""A pytree of arrays: what a cell, a layer or a model learns."""
+"""A pytree of arrays: the parameters of a cell, a layer or a model."""
 
 State: TypeAlias = Any
 """A pytree of arrays ``[..., size]``: what a cell carries from one step to the next."""
 
 
 def at_least_float32(dtype: DTypeLike) -> np.dtype:
-    """``dtype``, or float32 if that is wider: what sums over features or over time are kept in."""
+    """``dtype``, or float32 if that is wider: the dtype of sums over features or over time."""
     return jnp.dtype(dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32)
 
 

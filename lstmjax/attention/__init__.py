@@ -1,12 +1,12 @@
-r"""Attention: one step looks at a memory of vectors, as pure functions.
+r"""Attention over a memory of vectors, one query at a time, as pure functions.
 
-A kind of attention is a frozen dataclass of static numbers, as a cell is. ``init`` makes parameters;
-``prepare`` makes a memory ready, once for each sequence; ``attend`` is called in each step of a decoder, with
-a query that is most often its hidden state:
+Like a cell, an attention mechanism is a frozen dataclass of hyperparameters. ``init`` makes parameters;
+``prepare`` prepares a memory, once per sequence; ``attend`` is called at each step of a decoder, with a query
+that is usually its hidden state:
 
 .. math:: e_j = \mathrm{score}(s, h_j), \quad a = \mathrm{softmax}(e), \quad c = \sum_j a_j h_j
 
-The softmax is over the valid part of each memory. What lies beyond a row's length, NaN included, has no
+The softmax is over the valid part of each memory. Values beyond a row's length, NaN included, have no
 influence on any value or gradient; where nothing is valid, weights and context are 0.
 """
 

@@ -1,4 +1,4 @@
-"""Attention by content: Bahdanau and Luong."""
+"""Content-based attention: Bahdanau and Luong."""
 
 import dataclasses
 from typing import Any, Literal, NamedTuple, get_args
@@ -11,7 +11,7 @@ from lstmjax.attention.core import Attention, Memory, additive_scores, masked_so
 from lstmjax.types import Array, Key, State
 
 Score = Literal["dot", "scaled_dot", "general"]
-"""How `luong` compares a query with a vector of the memory."""
+"""The score function of `luong`."""
 
 
 class AdditiveParams(NamedTuple):
@@ -26,18 +26,18 @@ class AdditiveParams(NamedTuple):
     bias: Array | None
     """``[units]``: b, of the normalized form."""
     scale: Array | None
-    """A number: g, of the normalized form."""
+    """A scalar: g, of the normalized form."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Bahdanau(Attention):
-    """Additive attention; made by `bahdanau`, where the equations are."""
+    """Additive attention; made by `bahdanau`, which has the equations."""
 
     units: int
     normalize: bool = False
 
     def init(self, key: Key) -> AdditiveParams:
-        """Fresh parameters; of the normalized form b = 0 and g = 1 / sqrt(units)."""
+        """Fresh parameters; in the normalized form, b = 0 and g = 1 / sqrt(units)."""
         keys, dtype = jax.random.split(key, 3), self.param_dtype
         return AdditiveParams(
             query_kernel=self.kernel_init(keys[0], (self.query, self.units), dtype),
@@ -64,19 +64,19 @@ class Bahdanau(Attention):
 
 
 def bahdanau(query: int, memory: int, units: int, normalize: bool = False, **options: Any) -> Bahdanau:
-    r"""Additive attention: a small network compares query s and memory h.
+    r"""Additive attention: a small network scores query s against memory h.
 
     .. math:: e_j = v \cdot \tanh(W s + U h_j)
 
-    With ``normalize`` the vector has its length as a parameter of its own, and there is a bias:
+    With ``normalize``, the norm of v is a separate parameter g, and there is a bias:
 
     .. math:: e_j = g \frac{v}{\lVert v \rVert} \cdot \tanh(W s + U h_j + b)
 
     Args:
       query: size of a query.
       memory: size of a vector of the memory.
-      units: size of what is compared.
-      normalize: the second form.
+      units: hidden size of the scoring network.
+      normalize: whether to use the second form.
       **options: ``kernel_init, dtype, param_dtype``, as cells have them.
 
     Raises:
@@ -106,7 +106,7 @@ class ProductParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Luong(Attention):
-    """Multiplicative attention; made by `luong`, where the equations are."""
+    """Multiplicative attention; made by `luong`, which has the equations."""
 
     score: Score = "general"
 
@@ -121,7 +121,7 @@ class Luong(Attention):
             )
 
     def init(self, key: Key) -> ProductParams:
-        """Fresh parameters: of the score ``general`` a kernel, else none."""
+        """Fresh parameters: a kernel for the score ``general``, else none."""
         is_general = self.score == "general"
         return ProductParams(
             self.kernel_init(key, (self.memory, self.query), self.param_dtype) if is_general else None
@@ -143,21 +143,21 @@ class Luong(Attention):
 
 
 def luong(query: int, memory: int, score: Score = "general", **options: Any) -> Luong:
-    r"""Multiplicative attention: products compare query s and memory h.
+    r"""Multiplicative attention: a product scores query s against memory h.
 
     .. math:: e_j = s \cdot h_j \;\text{(dot)}, \quad s \cdot h_j / \sqrt{d} \;\text{(scaled_dot)}, \quad
        s^\top W h_j \;\text{(general)}
 
-    with d the size of both.
+    where d is the size of both.
 
     Args:
       query: size of a query.
-      memory: size of a vector of the memory; but for ``general`` that of a query.
+      memory: size of a vector of the memory; equal to ``query`` unless the score is ``general``.
       score: one of the three.
       **options: ``kernel_init, dtype, param_dtype``, as cells have them.
 
     Raises:
-      ValueError: a size is not a positive integer, sizes differ that may not, or ``score`` is unknown.
+      ValueError: a size is not a positive integer, sizes differ that must be equal, or ``score`` is unknown.
       TypeError: a dtype is not floating point.
 
     Source: Luong, Pham and Manning 2015 (arXiv:1508.04025); scaled: Vaswani et al. 2017 (arXiv:1706.03762).

@@ -1,4 +1,4 @@
-"""What attention is: one step looks at a memory of vectors. The kinds are in `lstmjax.attention`."""
+"""The attention interface: one query attends to a memory of vectors. `lstmjax.attention` has the kinds."""
 
 import abc
 import dataclasses
@@ -15,35 +15,35 @@ from lstmjax.types import Array, DTypeLike, Key, Params, State, at_least_float32
 
 
 class Memory(NamedTuple):
-    """A memory that is ready to be looked at; made by `Attention.prepare`."""
+    """A memory prepared for attention; made by `Attention.prepare`."""
 
     values: Array
-    """``[..., time, features]``: what is read, h; 0 in the padding."""
+    """``[..., time, features]``: the values, h; 0 in the padding."""
     keys: Array | None
-    """``[..., time, units]``: what queries are compared with; None where it takes nothing but positions."""
+    """``[..., time, units]``: the keys that queries are scored against; None if only positions matter."""
     mask: Array
     """Booleans ``[..., time]``: true where the memory is valid."""
 
 
 class Glimpse(NamedTuple):
-    """What one look at a memory gives."""
+    """The result of attending to a memory once."""
 
     context: jax.Array
-    """``[..., features]``, of the dtype of the values: their weighted sum, c."""
+    """``[..., features]``, of the dtype of the values: the context, their weighted sum, c."""
     weights: jax.Array
-    """``[..., time]``, at least float32: a."""
+    """``[..., time]``, at least float32: the attention weights, a."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Attention(abc.ABC):
-    """One look at a memory: static numbers and four pure functions.
+    """An attention mechanism: static hyperparameters and four pure functions.
 
     Queries, values and contexts are of ``dtype``, and so are the operands of products; products are
     accumulated, and weights and states computed, in ``dtype`` or float32, whichever is wider; parameters are
-    of ``param_dtype``. To write a kind of your own, subclass it as a frozen dataclass with `init`, `keys` and
+    of ``param_dtype``. To define a new kind, subclass it as a frozen dataclass with `init`, `keys` and
     `weigh`.
 
-    For many queries that do not depend on each other there is `jax.vmap`, over whichever axis they lie along:
+    For many queries that do not depend on each other, use `jax.vmap` over their axis:
 
     Example:
       >>> import lstmjax
@@ -65,7 +65,7 @@ class Attention(abc.ABC):
     param_dtype: Any = None
 
     maker: ClassVar[str] = ""
-    """The function that makes it, for error messages; by default the name of the class in small."""
+    """The function that makes it, for error messages; by default the class name in lower case."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -80,7 +80,7 @@ class Attention(abc.ABC):
         resolve_dtypes(name, self)
 
     def __repr__(self) -> str:
-        """The call that makes an equal one; options that have their default values are left out."""
+        """The call that makes an equal attention; options with default values are left out."""
         return f"{type(self).__name__}({', '.join(arguments(self))})"
 
     @property
@@ -90,11 +90,11 @@ class Attention(abc.ABC):
 
     @abc.abstractmethod
     def init(self, key: Key) -> Params:
-        """Fresh parameters, a named tuple of arrays: kernels by ``kernel_init``, biases 0."""
+        """Fresh parameters, a named tuple of arrays: kernels from ``kernel_init``, biases 0."""
 
     @abc.abstractmethod
     def keys(self, params: Params, values: jax.Array) -> jax.Array | None:
-        """What queries are compared with, ``[..., time, units]``, of values without their padding."""
+        """The keys ``[..., time, units]`` of values whose padding is 0."""
 
     @abc.abstractmethod
     def weigh(
@@ -103,7 +103,7 @@ class Attention(abc.ABC):
         """The weights in ``wide_dtype``, 0 where the mask is false, and the next state."""
 
     def initial_state(self, memory: Memory) -> State:
-        """The state before the first look; ``()`` where nothing is carried from one to the next."""
+        """The state before the first query; ``()`` for a kind without state."""
         return ()
 
     def prepare(
@@ -112,13 +112,13 @@ class Attention(abc.ABC):
         values: Float[Array, "*batch time features"],
         lengths: Integer[Array, "*batch"] | None = None,
     ) -> Memory:
-        """Make a memory ready: mask its padding and compute its keys, once for all queries.
+        """Prepare a memory: mask its padding and compute its keys, once for all queries.
 
         Args:
           params: as `init` returns them.
           values: ``[..., time, memory]`` of ``dtype``, such as the outputs of an encoder; the batch may have
             any rank, none included.
-          lengths: integers ``[...]`` in ``0..time``: how many vectors of each row are valid; by default all.
+          lengths: integers ``[...]`` in ``0..time``: number of valid vectors of each row; by default all.
 
         Raises:
           ValueError: a shape does not fit, or a length (where it is known) is not in ``0..time``.
@@ -143,13 +143,13 @@ class Attention(abc.ABC):
     def attend(
         self, params: Params, memory: Memory, query: Float[Array, "*batch query"], state: State
     ) -> tuple[Glimpse, State]:
-        """Look at a memory once.
+        """Attend to a memory once.
 
         Args:
           params: as `init` returns them.
           memory: as `prepare` returns it.
           query: ``[..., query]`` of ``dtype``, with the batch shape of the memory.
-          state: as `initial_state` or a former call returned it.
+          state: as `initial_state` or the previous call returned it.
 
         Returns:
           A `Glimpse` with the context ``[..., memory]`` and the weights ``[..., time]``, and the next state.
@@ -199,7 +199,7 @@ def _shapes_of_params(attention: Attention) -> Params:
 
 @functools.lru_cache(maxsize=1024)
 def _shapes_of_memory(attention: Attention, shape: tuple[int, ...]) -> tuple[Memory, State]:
-    """What `Attention.prepare` and `Attention.initial_state` make of values ``[*shape, memory]``."""
+    """Shapes of `Attention.prepare` and `Attention.initial_state` for values ``[*shape, memory]``."""
 
     def make() -> tuple[Memory, State]:
         values = jnp.zeros((*shape, attention.memory), attention.dtype)
@@ -211,7 +211,7 @@ def _shapes_of_memory(attention: Attention, shape: tuple[int, ...]) -> tuple[Mem
 
 
 def masked_softmax(scores: Float[Array, "*batch time"], mask: Bool[Array, "*batch time"]) -> jax.Array:
-    """The softmax over the positions where the mask is true; 0 at others, and everywhere where none is.
+    """The softmax over the positions where the mask is true; 0 elsewhere, also if no position is valid.
 
     Example:
       >>> scores, mask = jnp.array([[0.0, 0.0, jnp.nan]] * 2), jnp.array([[True, True, False], [False] * 3])
@@ -227,7 +227,7 @@ def masked_softmax(scores: Float[Array, "*batch time"], mask: Bool[Array, "*batc
 
 
 def additive_scores(total: jax.Array, memory: Memory, vector: Array) -> jax.Array:
-    """``vector . tanh(total + keys)`` for each position, ``[..., time]``; ``total`` may have no time axis."""
+    """``vector . tanh(total + keys)`` for each position, ``[..., time]``; ``total`` may lack time."""
     assert memory.keys is not None
     if total.ndim < memory.keys.ndim:
         total = total[..., None, :]

@@ -1,4 +1,4 @@
-"""Attention that knows where it looked before: Graves' window, and location-sensitive attention."""
+"""Attention that depends on its previous weights: Graves' window, and location-sensitive attention."""
 
 import dataclasses
 import math
@@ -16,14 +16,14 @@ class WindowParams(NamedTuple):
     """Parameters of `graves_window`."""
 
     kernel: Array
-    """``[query, 3 * components]``: to importance, narrowness and movement, side by side."""
+    """``[query, 3 * components]``: to importance, narrowness and movement, concatenated."""
     bias: Array
     """``[3 * components]``."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class GravesWindow(Attention):
-    """A mixture of Gaussian windows that move forward; made by `graves_window`, where the equations are."""
+    """A mixture of Gaussian windows that move forward; made by `graves_window`, which has the equations."""
 
     components: int
     stride: float = 1.0
@@ -34,13 +34,13 @@ class GravesWindow(Attention):
             raise ValueError(f"graves_window: stride must be positive, got {self.stride!r}.")
 
     def init(self, key: Key) -> WindowParams:
-        """Fresh parameters; the biases are 0, but those of the movement log(stride)."""
+        """Fresh parameters; the biases are 0, except those of the movement: log(stride)."""
         bias = jnp.zeros((3, self.components), self.param_dtype).at[2].set(math.log(self.stride))
         kernel = self.kernel_init(key, (self.query, 3 * self.components), self.param_dtype)
         return WindowParams(kernel, bias.reshape(-1))
 
     def keys(self, params: WindowParams, values: jax.Array) -> None:
-        """None: windows see positions only."""
+        """None: the windows depend on positions only."""
 
     def initial_state(self, memory: Memory) -> jax.Array:
         """Zeros ``[..., components]``: the windows start before the first position."""
@@ -49,7 +49,7 @@ class GravesWindow(Attention):
     def weigh(
         self, params: WindowParams, memory: Memory, query: Array, state: State
     ) -> tuple[Float[jax.Array, "*batch time"], State]:
-        """The sum of the windows at each position, and where they stand."""
+        """The sum of the windows at each position, and their new locations."""
         total = self.product(query, params.kernel) + params.bias.astype(self.wide_dtype)
         importance, narrowness, movement = jnp.split(jnp.exp(total), 3, axis=-1)
         kappa = state + movement
@@ -70,15 +70,16 @@ def graves_window(
        \alpha = \exp \hat\alpha, \quad \beta &= \exp \hat\beta, \quad \kappa = \kappa' + \exp \hat\kappa \\
        a_u &= \sum_k \alpha_k \exp(-\beta_k (\kappa_k - u)^2)
 
-    Weights are not normalized. The state is :math:`\kappa`, ``[..., components]``, which starts at 0; a text
-    has been read once it is beyond the last position.
+    Weights are not normalized. The state is :math:`\kappa`, ``[..., components]``, initially 0; the text has
+    been read once it is beyond the last position.
 
     Args:
       query: size of a query.
-      memory: size of a vector of the memory, most often a character, one-hot.
+      memory: size of a vector of the memory, usually a one-hot character.
       components: number of Gaussians.
-      stride: about how far they move in each step at first: the bias of the movement starts at its logarithm.
-        A pen takes some 25 points for a letter; with 1, as in the paper, it has to learn to slow down.
+      stride: approximate initial movement per step: the initial bias of the movement is its logarithm.
+        In handwriting a letter takes about 25 points; with 1, as in the paper, the window has to learn to
+        slow down.
       **options: ``kernel_init, dtype, param_dtype``, as cells have them.
 
     Raises:
@@ -117,7 +118,7 @@ class LocationParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LocationSensitive(Attention):
-    """Additive attention that sees former weights; made by `location_sensitive`, where the equations are."""
+    """Additive attention with location features; made by `location_sensitive`, which has the equations."""
 
     units: int
     filters: int
@@ -146,13 +147,13 @@ class LocationSensitive(Attention):
         return self.product(values, params.memory_kernel).astype(self.dtype)
 
     def initial_state(self, memory: Memory) -> jax.Array:
-        """Zeros ``[..., time]``: nothing has been looked at."""
+        """Zeros ``[..., time]``: no previous weights."""
         return jnp.zeros(memory.mask.shape, self.wide_dtype)
 
     def weigh(
         self, params: LocationParams, memory: Memory, query: Array, state: State
     ) -> tuple[Float[jax.Array, "*batch time"], State]:
-        """The softmax of the scores, and the sum of all weights so far or these."""
+        """The softmax of the scores, and the next state: the sum of all weights so far, or these weights."""
         features = self.product(_windows(state, self.width), params.location_filters)
         total = self.product(features, params.location_kernel) + params.bias.astype(self.wide_dtype)
         total = total + self.product(query, params.query_kernel)[..., None, :]
@@ -162,7 +163,7 @@ class LocationSensitive(Attention):
 
 
 def _windows(sequence: jax.Array, width: int) -> jax.Array:
-    """What lies around each position, zeros beyond the ends: ``[..., time]`` to ``[..., time, width]``."""
+    """The window around each position, zero-padded: ``[..., time]`` to ``[..., time, width]``."""
     time, half = sequence.shape[-1], width // 2
     padded = jnp.pad(sequence, [(0, 0)] * (sequence.ndim - 1) + [(half, half)])
     return jnp.stack([padded[..., start : start + time] for start in range(width)], axis=-1)
@@ -177,21 +178,21 @@ def location_sensitive(
     cumulative: bool = True,
     **options: Any,
 ) -> LocationSensitive:
-    r"""Additive attention that also sees where it has looked, by a convolution along time.
+    r"""Additive attention that also depends on its previous weights, through a convolution over time.
 
     .. math:: f = F * p, \quad e_j = w \cdot \tanh(W s + V h_j + U f_j + b), \quad p' = p + a
 
-    with * the correlation that deep learning calls convolution, and zeros beyond the ends. The state is p,
-    ``[..., time]``, which starts at 0.
+    where * is the convolution of deep learning (a cross-correlation), with zero padding. The state is p,
+    ``[..., time]``, initially 0.
 
     Args:
       query: size of a query.
       memory: size of a vector of the memory.
-      units: size of what is compared.
+      units: hidden size of the scoring network.
       filters: number of filters.
       width: of each filter, odd.
-      cumulative: the state is the sum of all weights so far, as in Tacotron 2; else those of the step before,
-        as in the first paper.
+      cumulative: if True, the state is the sum of all weights so far, as in Tacotron 2; else the weights of
+        the previous step, as in the first paper.
       **options: ``kernel_init, dtype, param_dtype``, as cells have them.
 
     Raises:

@@ -1,18 +1,20 @@
-"""Which way a cell is run over time. All ways give the same results, which the sequence contract tests.
+"""Backends: how cells run over time. All backends give the same results; the sequence contract tests this.
 
 ``"scan"``    scans ``cell.step`` and lets JAX differentiate it. Works for every cell.
 ``"fused"``   runs stacks and pointwise wrappers layer by layer, and LSTMs with the derivative of
-              `lstmjax.fused`; else as scan.
-``"native"``  as fused, with the recurrence of float32 and float64 LSTMs in C++ where they run on a CPU.
+              `lstmjax.backends.fused`; other cells as scan.
+``"native"``  as fused, with the recurrence of float32 and float64 LSTMs in C++ on a CPU.
 ``"pallas"``  as fused, with the recurrence as Pallas kernels on a GPU, for LSTMs whose recurrent kernel fits
-              on chip (`lstmjax.pallas`); without a GPU in interpret mode, which is slow and for tests.
-``"cudnn"``   LSTMs in float32 without resets by cuDNN, on a GPU (`lstmjax.cudnn`).
-``"associative"``  as scan, but a `LinearCell` over all steps at once (`lstmjax.associative`).
-``"auto"``    takes what was measured to be soonest on a CPU: native; without native code, fused for LSTMs of
-              at least `FUSED_FROM` hidden units, since the sums of smaller ones stay in the processor's cache
-              within a scan. On a GPU, where nothing was measured yet, cudnn where it can, else pallas where
-              that can, else fused: they launch one kernel for a sequence, and not some for each step.
-              A `LinearCell` is run by associative, wherever it is.
+              on chip (`lstmjax.backends.pallas`); without a GPU in interpret mode, which is slow and meant
+              for tests.
+``"cudnn"``   runs float32 LSTMs without resets with cuDNN, on a GPU (`lstmjax.backends.cudnn`).
+``"associative"``  as scan, but a `LinearCell` over all steps in parallel (`lstmjax.backends.associative`).
+``"auto"``    selects the backend measured to be fastest on a CPU: native; without native code, fused for
+              LSTMs of at least `FUSED_FROM` hidden units and scan below, since the intermediate sums of
+              smaller LSTMs stay in the processor's cache within a scan. On a GPU, where nothing has been
+              measured yet, cudnn where it applies, else pallas where it applies, else fused: cudnn and
+              pallas launch one kernel per sequence instead of several per step. A `LinearCell` runs with
+              associative on every platform.
 """
 
 from typing import Any, Literal, NamedTuple, TypeGuard, get_args
@@ -39,29 +41,29 @@ FUSED_FROM = 160
 
 
 class Choice(NamedTuple):
-    """How a cell is run, and why."""
+    """The backend that runs a cell, and the reason for the choice."""
 
     way: Way
     reason: str
 
 
 def choose(backend: Backend, cell: Cell, *, resets: bool = False, platform: str | None = None) -> Choice:
-    """How a cell that is no stack is run.
+    """Choose the backend for a cell that is not a stack.
 
     Args:
       backend: as for `unroll`.
-      cell: no stack.
-      resets: whether there will be resets.
-      platform: as `jax.default_backend` names it, which is the default.
+      cell: any cell but a stack.
+      resets: whether the run has resets.
+      platform: as `jax.default_backend` names it; by default, its result.
 
     Raises:
-      ValueError: there is no such backend, or one is asked for by name and cannot be had here.
+      ValueError: the backend is unknown, or was requested by name and is not available here.
     """
     if backend not in get_args(Backend):
         raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}.")
     if backend == "scan":
         return Choice("scan", "asked for")
-    if type(cell) is not LSTM:  # not isinstance: a subclass may have a step of its own
+    if type(cell) is not LSTM:  # not isinstance: a subclass may override the step
         return _choose_for_other(backend, cell)
     platform = jax.default_backend() if platform is None else platform
     if backend == "auto":
@@ -83,7 +85,7 @@ def _as_asked(backend: Way, cell: LSTM, platform: str) -> Choice:
 
 
 def _choose_for_other(backend: Backend, cell: Cell) -> Choice:
-    # A subclass may have a step of its own, of which its coefficients say nothing.
+    # A subclass may override the step, which its coefficients then do not describe.
     linear = isinstance(cell, LinearCell) and type(cell).step is LinearCell.step
     if linear and backend == "associative":
         return Choice("associative", "asked for")
@@ -125,7 +127,7 @@ def _no_native_dtypes(cell: LSTM) -> str | None:
 
 
 def is_pointwise(cell: Any) -> TypeGuard[Pointwise]:
-    """Whether a cell is a wrapper that can be run around a whole sequence."""
+    """Whether a cell is a wrapper that can be applied to a whole sequence at once."""
     return isinstance(cell, Pointwise) and type(cell).step is Pointwise.step
 
 
@@ -138,7 +140,7 @@ def run(
     masks: Masks,
     reverse: bool,
 ) -> tuple[State, jax.Array]:
-    """Run a cell over time-major inputs by a backend; arguments and results are those of `scan`.
+    """Run a cell over time-major inputs with a backend; arguments and results are those of `scan`.
 
     Raises:
       ValueError: as `choose` does.
@@ -168,7 +170,7 @@ def run(
     assert isinstance(cell, LSTM)
     if way == "fused":
         return fused_lstm(XLA, cell, params, inputs, state, masks, reverse)
-    # The other ways are batch-major; XLA cancels the transposition with the opposite one in `unroll`.
+    # The other backends are batch-major; XLA cancels the transposition with the opposite one in `unroll`.
     masks = jax.tree.map(lambda mask: jnp.moveaxis(mask, 0, -1), masks)
     arguments = (cell, params, jnp.moveaxis(inputs, 0, -2), state, masks, reverse)
     if way == "cudnn":

@@ -1,9 +1,9 @@
 r"""A linear cell over a sequence in a logarithmic number of steps, by an associative scan.
 
-Two steps :math:`h \mapsto a_1 h + b_1` and then :math:`h \mapsto a_2 h + b_2` are together one of the same
-form, :math:`h \mapsto a_2 a_1 h + (a_2 b_1 + b_2)`, and taking steps together in this way is associative.
-What is special about a step is in its coefficients: a boundary has :math:`a = 0`, padding :math:`a = 1` and
-:math:`b = 0`, and the initial state belongs to the first :math:`b`.
+The composition of two steps, :math:`h \mapsto a_1 h + b_1` and then :math:`h \mapsto a_2 h + b_2`, has the
+same form, :math:`h \mapsto a_2 a_1 h + (a_2 b_1 + b_2)`, and composition is associative. Masks are encoded
+in the coefficients: a boundary has :math:`a = 0`, padding :math:`a = 1` and :math:`b = 0`, and the initial
+state is added to the first :math:`b`.
 
 Source: Blelloch 1990 (CMU-CS-90-190, section 1.4.1); Martin and Cundy 2018 (arXiv:1709.04057).
 """
@@ -27,7 +27,7 @@ def associative(
     masks: Masks,
     reverse: bool,
 ) -> tuple[LinearState, jax.Array]:
-    """Run a linear cell over time-major inputs; arguments and results are those of `lstmjax.backends.scan.scan`."""
+    """Run a linear cell over time-major inputs; arguments and results as in `lstmjax.backends.scan.scan`."""
     *leading, features = inputs.shape
     coefficients = cell.coefficients(params, inputs.reshape(math.prod(leading), features))
     decay, addend = (rows.reshape(*leading, cell.hidden) for rows in coefficients)
@@ -48,5 +48,5 @@ def associative(
 
 
 def _together(one: _Step, other: _Step) -> _Step:
-    """The step ``one`` and then the step ``other``, as one step."""
+    """The composition of two steps: ``one``, then ``other``."""
     return one[0] * other[0], other[0] * one[1] + other[1]

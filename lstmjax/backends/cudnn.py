@@ -1,9 +1,10 @@
-r"""The LSTM over a sequence by NVIDIA's cuDNN, through `jax.experimental.rnn`.
+r"""The LSTM over a sequence with NVIDIA's cuDNN, through `jax.experimental.rnn`.
 
-cuDNN has the values and the gradient, of rows of at least one step, in float32, from the first step to the
-last. Around it, here: parameters in cuDNN's order, rows of no steps, and the other direction. It has no
-resets. Forward mode and second derivatives, which it has not either, are those of `lstmjax.fused`: the run is
-a primitive whose derivative is a linear primitive, and cuDNN's gradient is the transpose of that.
+cuDNN provides the forward and the backward pass in float32, for rows of at least one step, from the first
+step to the last. This module adds the conversion to cuDNN's parameter order, rows of length 0, and the
+reverse direction. cuDNN has no resets. It lacks forward mode and second derivatives too; these are those of
+`lstmjax.backends.fused`: the run is a primitive whose derivative is a linear primitive, and cuDNN's gradient
+is the transpose of that.
 
 Source: Appleyard, Kocisky and Blunsom 2016 (arXiv 1604.01946); cuDNN's developer guide, cudnnRNNForward.
 """
@@ -27,7 +28,7 @@ from lstmjax.sharding import vary_alike
 
 
 class Library(NamedTuple):
-    """Who computes; the functions take what `jax.experimental.rnn.lstm_fwd` and ``lstm_bwd`` take."""
+    """An implementation; its functions have the arguments of ``lstm_fwd`` and ``lstm_bwd`` of JAX's `rnn`."""
 
     forward: Callable[..., Any]
     """``(x, h_0, c_0, weights, lengths, **sizes)`` to ``(y, h_n, c_n)`` and residuals, of which the last is
@@ -35,7 +36,7 @@ class Library(NamedTuple):
     backward: Callable[..., Any]
     """``(residuals, (y_bar, h_bar, c_bar), **sizes)`` to cotangents of the first four."""
     platform: str | None
-    """Where, as JAX's lowering names it; None for everywhere. Elsewhere it is computed by `lstmjax.fused`."""
+    """Where it runs, as JAX's lowering names it; None for everywhere. Elsewhere `fused_lstm` is used."""
 
 
 def _forward(*operands: Any, **sizes: Any) -> Any:
@@ -48,7 +49,7 @@ def _backward(residuals: Any, cotangents: Any, **sizes: Any) -> Any:
 
 
 def _precision() -> jax.lax.Precision:
-    """That of JAX's own products: TF32 unless the user asked for float32."""
+    """The precision of JAX's own products: TF32 unless the user requested float32."""
     exact = getattr(jax.config, "jax_default_matmul_precision", None) in ("highest", "float32")
     return jax.lax.Precision.HIGHEST if exact else jax.lax.Precision.HIGH
 
@@ -57,7 +58,7 @@ CUDNN = Library(_forward, _backward, platform="cuda")
 
 
 def why_not(cell: LSTM, resets: bool, platform: str) -> str | None:
-    """Why cuDNN cannot run a cell on a platform; None where it can.
+    """The reason why cuDNN cannot run a cell on a platform; None if it can.
 
     Example:
       >>> import lstmjax
@@ -86,8 +87,8 @@ def cudnn_lstm(
 ) -> tuple[LSTMState, jax.Array]:
     """Run an LSTM over batch-major inputs ``[..., time, features]``; masks are ``[..., time]``.
 
-    Arguments and results are otherwise those of `lstmjax.backends.scan.scan`. There are no resets, and the valid steps
-    of a row are its first ones.
+    Arguments and results are otherwise those of `lstmjax.backends.scan.scan`. There are no resets, and the
+    valid steps of a row are its first ones.
 
     Args:
       cell: an LSTM that computes in float32.
@@ -96,7 +97,7 @@ def cudnn_lstm(
       state: before the first step.
       masks: ``valid`` or None; ``fresh`` must be None.
       reverse: run from the last valid step of each row to the first.
-      library: who computes.
+      library: the implementation.
     """
     *batch, time, _ = inputs.shape
     if 0 in inputs.shape:
@@ -119,14 +120,14 @@ def cudnn_lstm(
 def pack(params: LSTMParams) -> jax.Array:
     """Parameters as one vector in cuDNN's order: kernel and recurrent kernel transposed, and two biases.
 
-    Gates are in the same order as here. The second bias is zero.
+    The order of the gates is the same. The second bias is zero.
     """
     parts = (params.kernel.T, params.recurrent_kernel.T, params.bias, jnp.zeros_like(params.bias))
     return jnp.concatenate([jnp.ravel(part).astype(jnp.float32) for part in parts])
 
 
 def unpack(weights: jax.Array, features: int, hidden: int) -> LSTMParams:
-    """The opposite of `pack`; both biases added."""
+    """The inverse of `pack`; the two biases are added."""
     wide = 4 * hidden
     ends = (wide * features, wide * (features + hidden), wide * (features + hidden + 1))
     kernel, recurrent_kernel, bias, other_bias = jnp.split(weights, ends)
@@ -136,7 +137,7 @@ def unpack(weights: jax.Array, features: int, hidden: int) -> LSTMParams:
 
 
 def _turned(sequences: Any, lengths: jax.Array | None) -> jax.Array:
-    """Each row's valid part turned around, the padding left where it is; its own inverse."""
+    """Reverse the valid part of each row and leave the padding in place; its own inverse."""
     if lengths is None:
         return jnp.flip(sequences, 1)
     t = jnp.arange(sequences.shape[1])
@@ -145,8 +146,8 @@ def _turned(sequences: Any, lengths: jax.Array | None) -> jax.Array:
     return jnp.take_along_axis(sequences, places[..., None], axis=1)
 
 
-# The primitives: the run; its linearization; the transpose of that. Operands are x, h_0, c_0, weights and
-# lengths; then, for the other two, the outputs and the library's array; then tangents or cotangents.
+# The primitives: the forward pass, its linearization, and the transpose of that. Operands are x, h_0, c_0,
+# weights and lengths; for the last two also the outputs and the library's array, then tangents or cotangents.
 
 
 def _sizes(x: Any, hidden: Any) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def _sizes(x: Any, hidden: Any) -> dict[str, Any]:
 
 
 def _plain(x: jax.Array, hidden: jax.Array, cell: jax.Array, weights: jax.Array, lengths: jax.Array) -> Any:
-    """What is computed, by `lstmjax.fused`."""
+    """The same computation with `fused_lstm`."""
     lstm = LSTM(x.shape[-1], hidden.shape[-1])
     valid = jnp.arange(x.shape[1])[:, None] < lengths
     params, state = unpack(weights, lstm.features, lstm.hidden), LSTMState(hidden, cell)

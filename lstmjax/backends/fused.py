@@ -1,14 +1,14 @@
-r"""The LSTM over a sequence with its own derivative.
+r"""The LSTM over a sequence with a custom derivative.
 
 The values are those of the scan over ``step``. The derivative is a `jax.custom_jvp`, a linear map from
-tangents to tangents: that of the gates' input, outside of any loop,
+tangents to tangents. It consists of the tangent of the gates' input, outside of any loop,
 
 .. math:: \dot z_t = \dot x_t W + x_t \dot W + h_{t-1} \dot R + \dot b
 
-and the linearized recurrence (`lstmjax.recurrence`), which adds :math:`\dot h_{t-1} R`. JAX transposes it
-into the gradient: there, the kernels' gradients are one product each after the loop, where differentiating
-the scan adds up a product in every step. JAX also maps it and differentiates it again, so every
-transformation works, and there is one derivation to check.
+and the linearized recurrence (`lstmjax.backends.recurrence`), which adds :math:`\dot h_{t-1} R`. JAX
+transposes it into the gradient, where each kernel's gradient is one product after the loop; differentiating
+the scan would instead accumulate one product per step. JAX can also vectorize it and differentiate it again,
+so every transformation works and there is only one derivation to check.
 """
 
 import functools
@@ -34,11 +34,11 @@ def fused_lstm(
     masks: Masks,
     reverse: bool,
 ) -> tuple[LSTMState, jax.Array]:
-    """Run an LSTM over inputs whose time axis is where the recurrence has it.
+    """Run an LSTM over inputs with the time axis that the recurrence expects.
 
     Arguments and results are otherwise those of `lstmjax.backends.scan.scan`.
     """
-    if recurrence == XLA:  # the sums of a small LSTM stay in the processor's cache within the scan
+    if recurrence == XLA:  # a small LSTM's pre-activations stay in the processor's cache within the scan
         return scan(cell, params, inputs, state, masks, reverse)
     projected = _product(cell, inputs, params.kernel)
     return recurrence.run(*_recurrent(cell, params), projected, state, masks, reverse)
@@ -65,14 +65,14 @@ def _fused_lstm_jvp(
 
 
 def _recurrent(cell: LSTM, params: LSTMParams) -> tuple[Array, Array]:
-    """Recurrent kernel and bias as the recurrence wants them."""
+    """Recurrent kernel and bias in the dtypes that the recurrence expects."""
     return params.recurrent_kernel.astype(cell.dtype), params.bias.astype(cell.wide_dtype)
 
 
 def _product(cell: LSTM, inputs: Array, kernel: Array) -> jax.Array:
-    """The product of all steps at once, as one of two matrices.
+    """The product for all steps at once, as a product of two matrices.
 
-    XLA on CPU transposes the larger operand of its transpose in memory if there are more axes.
+    With more axes, XLA on CPU would transpose the larger operand of its transpose in memory.
     """
     rows = inputs.reshape(math.prod(inputs.shape[:-1]), inputs.shape[-1])
     product = matmul(rows, kernel, dtype=cell.dtype, result_dtype=cell.wide_dtype)

@@ -1,14 +1,14 @@
 // The recurrence of an LSTM over whole sequences, forward and backward, as two XLA custom calls on CPU.
 //
-// What XLA does well, products of large matrices, stays with XLA: the input projection before the loop, the
-// kernels' gradients after it. Here is only what depends on the step before. Against a loop in XLA this saves
-// the calls per operation, the trips of the gates through memory, and waiting for one core: recurrent weights
-// are packed once per call for the product's inner loop, a tile of gates goes from the product's registers
-// through the nonlinearities without leaving the first-level cache, and all cores take part.
+// XLA does products of large matrices well, so they stay with XLA: the input projection before the loop, the
+// kernels' gradients after it. Only the recurrence is here. Compared with a loop in XLA this saves the calls
+// per operation and the memory traffic of the gates, and it uses all cores: recurrent weights are packed once
+// per call for the product's inner loop, and a tile of gates goes from the product's registers through the
+// nonlinearities without leaving the first-level cache.
 //
-// Arrays are float32 or float64, row-major and batch-major: [rows, time, ...]. Gates lie in the order i, f,
-// g, o. A row's step is skipped where `valid` is false, and starts from zero where `fresh` is true; either
-// may be empty. Every number is computed by the same operations in the same order for any number of threads.
+// Arrays are float32 or float64, row-major and batch-major: [rows, time, ...]. Gates have the order i, f, g,
+// o. A row's step is skipped where `valid` is false, and starts from zero where `fresh` is true; either may
+// be empty. Every value is computed by the same operations in the same order for any number of threads.
 
 #include <algorithm>
 #include <atomic>
@@ -26,7 +26,7 @@ namespace ffi = xla::ffi;
 
 namespace {
 
-// Vectors of the width of the machine, in GCC's and Clang's notation.
+// Vectors of the machine's width, as GCC and Clang vector extensions.
 
 #if defined(__AVX512F__)
 constexpr int kBytes = 64, kRows = 6;
@@ -35,7 +35,7 @@ constexpr int kBytes = 32, kRows = 3;
 #else
 constexpr int kBytes = 16, kRows = 6;
 #endif
-constexpr int kVectors = 4;  // of a tile: kRows rows by kVectors vectors of columns
+constexpr int kVectors = 4;  // a tile is kRows rows by kVectors vectors of columns
 
 template <typename T>
 constexpr int kLanes = kBytes / sizeof(T);
@@ -108,7 +108,7 @@ inline Vector<float> Sigmoid(Vector<float> x) {
   return 1.0f / (1.0f + Exp(-x));
 }
 
-// Rational minimax approximation of degree 13 over 6, exact to some units in the last place.
+// Rational minimax approximation of degree 13 over 6, accurate to a few units in the last place.
 inline Vector<float> Tanh(Vector<float> x) {
   x = Clamp(x, -7.90531110763549805f, 7.90531110763549805f);
   const Vector<float> s = x * x;
@@ -126,7 +126,7 @@ inline Vector<float> Tanh(Vector<float> x) {
   return x * p / q;
 }
 
-// In float64, which serves to check and not to hurry, the C library's.
+// In float64, which is used for checks rather than for speed, the C library's.
 inline Vector<double> Sigmoid(Vector<double> x) {
   for (int lane = 0; lane < kLanes<double>; ++lane) x[lane] = 1 / (1 + std::exp(-x[lane]));
   return x;
@@ -137,7 +137,7 @@ inline Vector<double> Tanh(Vector<double> x) {
   return x;
 }
 
-// tile = a[R, depth] b[depth, V vectors], with b packed: the V vectors of each k lie together.
+// tile = a[R, depth] b[depth, V vectors], with b packed: the V vectors of each k are contiguous.
 template <int R, int V, typename T>
 inline __attribute__((always_inline)) void Multiply(int64_t depth, const T* a, int64_t stride, const T* b,
                                                     Vector<T> (&tile)[R][V]) {
@@ -162,7 +162,7 @@ inline int64_t CeilDiv(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-// Memory that starts at a cache line, with nothing in it.
+// Uninitialized memory aligned to a cache line.
 template <typename T>
 class Buffer {
  public:
@@ -176,10 +176,10 @@ class Buffer {
   T* const data_;
 };
 
-// Work in phases, each a number of chunks; a phase begins when all chunks of the one before are done.
+// Work in phases, each a number of chunks; a phase begins when all chunks of the previous phase are done.
 //
-// Whoever comes takes chunks that nobody has taken, beginning with its own, so that caches stay warm. No
-// thread is needed but the caller's: a helper that the pool starts late, or never, is not waited for.
+// A thread takes free chunks, starting with its own, so that caches stay warm. Only the caller's thread is
+// required: a helper that the pool starts late, or never, is not waited for.
 class Phases : public std::enable_shared_from_this<Phases> {
  public:
   explicit Phases(int64_t phases, int64_t chunks)
@@ -231,7 +231,7 @@ struct Shape {
   int64_t At(int64_t step) const { return reverse ? time - 1 - step : step; }
 };
 
-// What is special about steps; see the head of this file.
+// The masks of the steps; see the head of this file.
 struct Masks {
   const bool* valid;
   const bool* fresh;
@@ -241,8 +241,8 @@ struct Masks {
   bool Fresh(int64_t row, int64_t t) const { return fresh && Valid(row, t) && fresh[row * time + t]; }
 };
 
-// How a recurrence is divided among threads: by rows, each thread through all of time with no waiting, as
-// long as the weights fit into a core's own cache; else by hidden units, all threads together step by step.
+// How a recurrence is divided among threads: by rows, with each thread running all steps without waiting, if
+// the weights fit into a core's own cache; else by hidden units, with all threads in step.
 struct Division {
   bool by_rows;
   int64_t chunks;
@@ -259,8 +259,8 @@ struct Division {
   }
 };
 
-// A recurrence, whichever direction: phase 0 packs the weights, then there is one phase for each step and a
-// last one, or a single phase where rows are divided.
+// A recurrence, in either direction: phase 0 packs the weights; then there is one phase per step and a final
+// one, or a single phase if rows are divided.
 class Recurrence : public Phases {
  public:
   Recurrence(const Shape& shape, const Masks& masks, const Division& division, int64_t panels)
@@ -273,9 +273,9 @@ class Recurrence : public Phases {
  protected:
   virtual void Pack(int64_t panel) = 0;
   virtual void Start(int64_t row, int64_t rows) = 0;
-  // Step number `step` in the order of work, for the rows and panels of the weights that are given.
+  // Step number `step` in the order of work, for the given rows and panels of the weights.
   virtual void Step(int64_t step, int64_t row, int64_t rows, int64_t panel, int64_t panels) = 0;
-  // What follows the last step.
+  // The work after the last step.
   virtual void Finish(int64_t row, int64_t rows, int64_t panel, int64_t panels) = 0;
 
   const Shape shape_;
@@ -304,7 +304,7 @@ class Recurrence : public Phases {
   const int64_t panels_;
 };
 
-// Call function.template operator()<R>(row) for tiles of at most kRows rows, as even as can be.
+// Call function.template operator()<R>(row) for tiles of at most kRows rows, as even as possible.
 template <typename Function>
 inline void ForTiles(int64_t row, int64_t rows, Function function) {
   const int64_t end = row + rows;
@@ -336,7 +336,7 @@ inline void ForTiles(int64_t row, int64_t rows, Function function) {
   }
 }
 
-// What the derivative needs of each step; null where none is wanted.
+// Residuals of each step for the backward pass; null if none are needed.
 template <typename T>
 struct Kept {
   T* gates;   // [rows, time, 4 hidden]
@@ -458,8 +458,8 @@ class Forward final : public Recurrence {
   Buffer<T> cells_;
 };
 
-// The transpose of the linearized recurrence: from gradients of outputs and last state to those of the
-// pre-activations and the initial state. Steps are taken against the direction of the forward run.
+// The transpose of the linearized recurrence: from gradients of outputs and final state to those of the
+// pre-activations and the initial state. Steps are taken against the direction of the forward pass.
 template <typename T>
 class Backward final : public Recurrence {
  public:
@@ -534,7 +534,7 @@ class Backward final : public Recurrence {
     const T* after = states_[step % 2].data();
     T* before = states_[(step + 1) % 2].data();
     Vector<T> tile[R][V];
-    // Nothing comes from the step after if there is none, or if it started afresh, or none was taken.
+    // The next step contributes nothing if there is none, if it started from zero, or if it was skipped.
     bool any = false;
     if (step > 0)
       for (int r = 0; r < R; ++r) any |= masks_.Valid(row + r, shape_.At(shape_.time - step));
@@ -614,8 +614,8 @@ class Backward final : public Recurrence {
   const T *kernel_, *d_last_hidden_, *d_last_cell_, *d_outputs_;
   T *d_gates_, *d_hidden_, *d_cell_;
   Buffer<T> packed_;
-  Buffer<T> states_[2];  // gradients of the pre-activations of the step after, [rows, 4 hidden]
-  Buffer<T> passed_;     // gradient of the hidden state that steps not taken pass on
+  Buffer<T> states_[2];  // gradients of the pre-activations of the next step, [rows, 4 hidden]
+  Buffer<T> passed_;     // gradient of the hidden state, passed on by skipped steps
   Buffer<T> cells_;      // gradient of the cell state
 };
 

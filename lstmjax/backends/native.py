@@ -1,9 +1,9 @@
-"""The recurrence of an LSTM in C++ for CPUs: compiled for this machine when it is first wanted, and kept.
+"""The recurrence of an LSTM in C++ for CPUs: compiled for this machine on first use, then cached.
 
-``native.cc`` says what it does and why. It is compiled with the C++ compiler that is there (``$CXX``, else
-c++, g++ or clang++; some ten seconds) into the user's cache, under a name that changes with the source, the
-compiler, the processor and jaxlib. Where that cannot be done, `load` says why, and all runs without it.
-``LSTMJAX_NATIVE=0`` turns it off.
+``native.cc`` describes what it does and why. It is compiled with the installed C++ compiler (``$CXX``, else
+c++, g++ or clang++; about ten seconds) into the user's cache, under a name that changes with the source, the
+compiler, the processor and jaxlib. If it cannot be compiled, `load` returns the reason and cells run without
+it. ``LSTMJAX_NATIVE=0`` turns it off.
 """
 
 import ctypes
@@ -37,15 +37,15 @@ _log = logging.getLogger(__name__)
 
 
 class NativeError(RuntimeError):
-    """There is no native code on this machine; the message says why."""
+    """Native code is not available on this machine; the message gives the reason."""
 
 
 @functools.cache
 def load() -> str | None:
-    """Compile the library if need be, load it, and register its functions with XLA as ``lstmjax_<target>``.
+    """Compile the library if needed, load it, and register its functions with XLA as ``lstmjax_<target>``.
 
     Returns:
-      None, or why there is no native code here. Only the first call of a process does anything.
+      None, or the reason why native code is not available. The result is cached for the process.
     """
     if os.environ.get(VARIABLE) == "0":
         return f"{VARIABLE}=0 turns it off"
@@ -61,7 +61,7 @@ def load() -> str | None:
 
 
 def folder() -> Path:
-    """Where libraries are kept: ``$XDG_CACHE_HOME/lstmjax/native``, else ``~/.cache/lstmjax/native``."""
+    """The cache of libraries: ``$XDG_CACHE_HOME/lstmjax/native``, else ``~/.cache/lstmjax/native``."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "lstmjax" / "native"
 
@@ -78,7 +78,7 @@ def _build() -> Path:
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             built = Path(scratch) / path.name
             _output([*command, "-o", str(built)])
-            built.replace(path)  # whole or not at all, whoever else is doing the same
+            built.replace(path)  # atomic, in case other processes compile it too
     return path
 
 
@@ -114,12 +114,12 @@ def _output(command: list[str]) -> str:
 
 
 def _foreign(target: str, avals: Callable[..., Any], aliases: dict[int, int]) -> Callable[..., Any]:
-    """The function of operands and masks that calls native code.
+    """A function of operands and masks that calls native code.
 
     Args:
       target: one of `TARGETS`.
-      avals: from the abstract operands to the abstract results.
-      aliases: which operand's memory is taken for which result.
+      avals: maps the abstract operands to the abstract results.
+      aliases: maps operands to the results that reuse their memory.
     """
 
     def call(*operands: jax.Array, masks: Masks, reverse: bool) -> Any:

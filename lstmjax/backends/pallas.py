@@ -1,9 +1,9 @@
-r"""The recurrence of an LSTM as Pallas kernels for GPUs: one launch for a sequence, the weights kept on chip.
+r"""The recurrence of an LSTM as Pallas kernels for GPUs: one launch per sequence, with the weights on chip.
 
-A loop in XLA launches kernels in every step, which read the recurrent kernel :math:`R` anew. Here a program
-takes `ROWS` rows of the batch through all steps: it reads :math:`R` once, and then in each step only what
-belongs to the step. The kernels are those of `lstmjax.primitives`: forward, forward with what the gradient
-needs, and the transpose of the linearization, which runs from the last step to the first,
+A loop in XLA launches kernels at every step, and these read the recurrent kernel :math:`R` each time. Here a
+program runs `ROWS` rows of the batch through all steps: it reads :math:`R` once, then at each step only the
+data of that step. The kernels are those of `lstmjax.backends.primitives`: forward, forward with residuals for
+the backward pass, and the transpose of the linearization, which runs from the last step to the first,
 
 .. math::
     \bar c_t &\mathrel{+}= \bar h_t \, o_t (1 - \tanh^2 c_t) \\
@@ -11,13 +11,14 @@ needs, and the transpose of the linearization, which runs from the last step to 
                  \bar c_t\, i_t (1 - g_t^2),\; \bar h_t \tanh(c_t)\, o_t (1 - o_t)) \\
     \bar h_{t-1} &= \bar z_t R^\top, \qquad \bar c_{t-1} = \bar c_t\, f_t
 
-Products have operands of the kernel's dtype; they are accumulated, and gates and cell state kept, in float32.
+Operands of products have the kernel's dtype; products are accumulated, and gates and cell state stored, in
+float32.
 
-Which sizes fit is arithmetic (`on_chip`). The lowering (Triton) wants sides of blocks that are powers of two
-and at least `SMALLEST`, so :math:`R` takes :math:`4 \tilde H^2` numbers, :math:`\tilde H` being ``hidden``
-rounded up to one; they lie in the shared memory of a multiprocessor from the first step to the last, and
-beside them two blocks of `ROWS` rows of float32, on the way from one layout to another. An H100 has 227 KiB:
-``hidden`` up to 64 in float32 and up to 128 in bfloat16.
+`on_chip` computes which sizes fit. The lowering (Triton) requires block sides that are powers of two and at
+least `SMALLEST`, so :math:`R` takes :math:`4 \tilde H^2` elements, where :math:`\tilde H` is ``hidden``
+rounded up to such a side. They stay in the shared memory of a multiprocessor from the first step to the last,
+beside two blocks of `ROWS` rows of float32 for layout conversions. An H100 has 227 KiB: ``hidden`` up to 64
+in float32 and up to 128 in bfloat16.
 """
 
 import functools
@@ -38,20 +39,20 @@ from lstmjax.cells.lstm import LSTM, LSTMState
 from lstmjax.sharding import varying_axes
 
 ROWS = 16
-"""Rows of the batch that one program takes: as few as a product on tensor cores can have."""
+"""Rows of the batch per program: the fewest that a product on tensor cores can have."""
 
 SMALLEST = 16
 """The smallest side of an operand of a product."""
 
 SHARED_MEMORY = 227 * 1024
-"""Bytes of shared memory that a program can have on an H100."""
+"""Bytes of shared memory available to a program on an H100."""
 
 DTYPES = ("float32", "bfloat16", "float16")
-"""Dtypes of the computation that the kernels are for; in interpret mode, float64 too."""
+"""Dtypes of the computation that the kernels support; in interpret mode, float64 too."""
 
 
 def on_chip(hidden: int, dtype: DTypeLike) -> int:
-    """Bytes of shared memory that a program takes: the recurrent kernel, and room for two blocks of rows.
+    """Bytes of shared memory that a program needs: for the recurrent kernel and two blocks of rows.
 
     Example:
       >>> on_chip(100, "bfloat16") == 4 * 128 * 128 * 2 + 2 * ROWS * 128 * 4
@@ -62,10 +63,10 @@ def on_chip(hidden: int, dtype: DTypeLike) -> int:
 
 
 def why_not(cell: LSTM, platform: str) -> str | None:
-    """Why the kernels cannot run a cell on a platform; None where they can.
+    """The reason why the kernels cannot run a cell on a platform; None if they can.
 
-    On a GPU, sizes are compared with the shared memory of the one that is there, else with an H100's.
-    Elsewhere kernels run in interpret mode, which has no limits.
+    On a GPU, sizes are compared with its shared memory, or with an H100's if that is not known. On other
+    platforms the kernels run in interpret mode, which has no limits.
 
     Example:
       >>> import lstmjax
@@ -99,7 +100,7 @@ def _side(hidden: int) -> int:
     return max(SMALLEST, 1 << (hidden - 1).bit_length())
 
 
-# What happens in one step, of blocks [rows, side]; the four gates are apart.
+# The computation of one step, on blocks [rows, side]; the four gates are separate.
 
 
 class _Step(NamedTuple):
@@ -120,7 +121,7 @@ def _zeros(tree: Any) -> Any:
 
 
 def _forward(refs: Any, out: Any, *, reverse: bool) -> None:
-    """The kernel of ``run``, and of ``run_keeping`` where ``out`` has refs for what is kept."""
+    """The kernel of ``run``, and of ``run_keeping`` if ``out`` has refs for the residuals."""
     kernels = [refs.kernel[gate] for gate in range(4)]
     biases = [refs.bias[gate][None, :] for gate in range(4)]
     dtype = refs.hidden.dtype
@@ -161,7 +162,7 @@ def _backward(refs: Any, out: Any, *, reverse: bool) -> None:
     time = refs.gates.shape[1]
 
     def step(s: Any, carry: LSTMState) -> LSTMState:
-        t = s if reverse else time - 1 - s  # from the step that was taken last
+        t = s if reverse else time - 1 - s  # starting at the step that was taken last
         masks = _masks_at(refs.masks, t)
         i, f, g, o = (refs.gates[:, t, number, :] for number in range(4))
         before = refs.cells[:, t, :]
@@ -198,7 +199,7 @@ def _masks_at(masks: Masks, t: Any) -> _Step:
     return _Step(*(None if mask is None else mask[:, t] != 0 for mask in masks))
 
 
-# The calls: padding to whole blocks, one program for each block of rows.
+# The calls: padding to whole blocks, one program per block of rows.
 
 
 class _Forward(NamedTuple):
@@ -283,12 +284,12 @@ def _transposed(interpret: bool, *operands: jax.Array, masks: Masks, reverse: bo
 
 
 def _is_for_scans(x: jax.Array, interpret: bool) -> bool:
-    """Whether there is nothing to loop over, or it is in `jax.shard_map`, which interpret mode cannot do."""
+    """Whether the array is empty, or inside `jax.shard_map`, which interpret mode does not support."""
     return 0 in x.shape or (interpret and bool(varying_axes(x)))
 
 
 def _call(kernel: Callable[..., None], inputs: Any, out: _Out, results: Any, interpret: bool) -> Any:
-    """Run a kernel, a program for each block of rows; the results cut to the shapes wanted."""
+    """Run a kernel, one program per block of rows; results are cut to the shapes of ``results``."""
     warps = 4 if inputs.kernel.shape[-1] <= 32 else 8
     specs = inputs._replace(
         **{
@@ -333,7 +334,7 @@ def _blocks(x: jax.Array) -> jax.Array:
 
 
 def _mask_blocks(masks: Masks) -> Masks:
-    """As integers, of which a byte each could be loaded, but words are what all versions can load."""
+    """Masks as int32: one byte per mask would do, but all versions can load words."""
     return jax.tree.map(lambda mask: _pad(mask.astype(jnp.int32), {0: _whole_blocks(mask.shape[0])}), masks)
 
 
@@ -342,7 +343,7 @@ def _whole_blocks(rows: int) -> int:
 
 
 def _pad(x: jax.Array, sizes: dict[int, int]) -> jax.Array:
-    """Zeros at the end of axes, up to their sizes."""
+    """Pad axes with zeros at the end, up to the given sizes."""
     widths = [(0, 0)] * x.ndim
     for axis, size in sizes.items():
         widths[axis] = (0, size - x.shape[axis])
@@ -350,7 +351,7 @@ def _pad(x: jax.Array, sizes: dict[int, int]) -> jax.Array:
 
 
 def _cut(x: jax.Array, wanted: Any) -> jax.Array:
-    """The part of padded blocks that is there; gates side by side again."""
+    """Padded blocks without the padding, with the gates concatenated again."""
     size = wanted.shape[-1] if x.ndim <= len(wanted.shape) else wanted.shape[-1] // 4
     return x[: wanted.shape[0], ..., :size].reshape(wanted.shape)
 
@@ -364,7 +365,7 @@ def _kernels(interpret: bool) -> Kernels:
 
 
 PALLAS = primitives("pallas", _kernels(interpret=False), platform="cuda")
-"""The recurrence by the kernels on an NVIDIA GPU; elsewhere as scans."""
+"""The recurrence with the kernels on an NVIDIA GPU; elsewhere as scans."""
 
 INTERPRETED = primitives("interpreted", _kernels(interpret=True), platform=None)
-"""The same computed by JAX itself, slowly, on any platform: what can be tested without a GPU."""
+"""The same in interpret mode, slow, on any platform: for tests without a GPU."""

@@ -1,11 +1,12 @@
-"""The recurrence as JAX primitives, for platforms that have code of their own for it.
+"""The recurrence as JAX primitives, for platforms with dedicated kernels.
 
-What a primitive computes is written once, as the scans of `lstmjax.recurrence`: that is what is run where
-there is no such code, and what is differentiated and transposed. `primitives` makes a `Recurrence` over
-batch-major arrays from `Kernels`; `lstmjax.native` has them for CPUs, `lstmjax.pallas` for GPUs.
+The computation of a primitive is defined once, by the scans of `lstmjax.backends.recurrence`: these run where
+there is no kernel, and these are differentiated and transposed. `primitives` makes a `Recurrence` over
+batch-major arrays from `Kernels`; `lstmjax.backends.native` has kernels for CPUs, `lstmjax.backends.pallas`
+for GPUs.
 
-Operands are flat: the weights, arrays of floats, and those masks that there are; the keyword ``masked`` says
-of ``valid`` and ``fresh`` whether it is there.
+Operands are flat: the weights, arrays of floats, and the masks that are present; the keyword ``masked``
+specifies whether ``valid`` and ``fresh`` are present.
 """
 
 import functools
@@ -27,27 +28,27 @@ from lstmjax.types import Array
 
 
 class Kernels(NamedTuple):
-    """Code for one platform; of arrays ``[rows, time, ...]``, with keywords ``masks`` and ``reverse``.
+    """Kernels for one platform, over arrays ``[rows, time, ...]``, with keywords ``masks`` and ``reverse``.
 
-    A function may return NotImplemented, while JAX traces, for what is to be left to the scans.
+    A function may return NotImplemented, while JAX traces, to fall back to the scans.
     """
 
     run: Callable[..., Any]
     """``(kernel, bias, projected, hidden, cell)`` to last hidden and cell state and outputs."""
     run_keeping: Callable[..., Any]
-    """The same, and then gates, cell state before and hidden state before of each step."""
+    """The same, then the gates, and the cell and hidden state before, of each step."""
     transposed: Callable[..., Any]
-    """``(kernel, gates, cell, hidden_bar, cell_bar, outputs_bar)`` to cotangents of what went into the gates,
-    and of hidden and cell state before the first step."""
+    """``(kernel, gates, cell, hidden_bar, cell_bar, outputs_bar)`` to cotangents of the gates'
+    pre-activations, and of hidden and cell state before the first step."""
 
 
 def primitives(name: str, kernels: Kernels, platform: str | None) -> Recurrence:
-    """The recurrence as primitives ``lstmjax_<name>_...`` with the code of ``kernels``.
+    """The recurrence as primitives ``lstmjax_<name>_...`` with the given kernels.
 
     Args:
       name: of these kernels.
-      kernels: code for the primitives that are worth it; the linearization is needed for forward mode only.
-      platform: as JAX's lowering names it: where the kernels are used; None for everywhere.
+      kernels: for all primitives but the linearization, which only forward mode needs.
+      platform: where the kernels are used, as JAX's lowering names it; None for everywhere.
     """
     make = functools.partial(_primitive, name, platform)
     run_p = make("run", _run_plain, kernels.run, run_avals, 2, 5)
@@ -96,17 +97,17 @@ def _primitive(
     shared: int,
     floats: int,
 ) -> Primitive:
-    """A primitive with all rules but that of transposition.
+    """A primitive with all rules except transposition.
 
     Args:
       kernels: the name of the kernels.
       platform: where ``native`` is used; None for everywhere.
       name: of the primitive.
-      plain: a JAX function of the operands and keywords; it is what is differentiated.
-      native: the same over rows by other code, one of `Kernels`.
-      avals: from the abstract operands and keywords to the abstract results.
-      shared: how many operands, the first, have no batch axes.
-      floats: how many operands there are before the masks.
+      plain: a JAX function of the operands and keywords; it defines the derivative.
+      native: the same over rows, as a kernel, one of `Kernels`.
+      avals: maps the abstract operands and keywords to the abstract results.
+      shared: number of leading operands without batch axes.
+      floats: number of operands before the masks.
     """
     primitive = Primitive(f"lstmjax_{kernels}_{name}")
     primitive.multiple_results = True
@@ -135,13 +136,13 @@ def _primitive(
 def jvp_of_plain(
     plain: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], **keywords: Any
 ) -> Any:
-    """The rule of differentiation of a primitive: that of a function which computes the same."""
+    """The JVP rule of a primitive: that of an equivalent JAX function."""
     tangents = [ad.instantiate_zeros(tangent) for tangent in tangents]
     return jax.jvp(functools.partial(plain, **keywords), tuple(primals), tuple(tangents))
 
 
 def one_after_the_other(bind: Callable[..., Any], operands: Sequence[Any], axes: Sequence[Any]) -> Any:
-    """The rule of `jax.vmap` of a primitive that cannot do several at once."""
+    """The batching rule of a primitive that cannot be vectorized: a loop."""
     (size,) = {x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None}
     operands = [_to_front(x, axis, size) for x, axis in zip(operands, axes, strict=True)]
     results = jax.lax.map(lambda each: bind(*each), operands)
@@ -161,7 +162,7 @@ def _over_rows(
     masked: tuple[bool, bool],
     reverse: bool,
 ) -> Sequence[jax.Array]:
-    """What native code over one axis of rows gives for batch axes of any rank."""
+    """Apply a kernel over one axis of rows to batch axes of any rank."""
     rank = operands[shared].ndim - 2
     batch = operands[shared].shape[:rank]
     rows = [x.reshape(math.prod(batch), *x.shape[rank:]) for x in operands[shared:]]
@@ -184,7 +185,7 @@ def _unpack(masked: tuple[bool, bool], masks: Sequence[jax.Array]) -> Masks:
 
 
 def _transpose(other: Primitive, cotangents: Sequence[Any], *operands: Any, **keywords: Any) -> Any:
-    """The linearization and its transpose are each other's transpose, linear in operands 3 to 5."""
+    """The transpose rule of the linearization and of its transpose, each linear in operands 3 to 5."""
     kernel, gates, cell, *linear = operands[:6]
     wanted = [ad.is_undefined_primal(x) for x in linear]
     results = other.bind(
@@ -194,7 +195,7 @@ def _transpose(other: Primitive, cotangents: Sequence[Any], *operands: Any, **ke
     return [None] * 3 + kept + [None] * len(operands[6:])
 
 
-# What the primitives compute, and the shapes and dtypes of it.
+# The computations of the primitives, and the shapes and dtypes of their results.
 
 
 def _time_major(tree: Any, axis: int = -2) -> Any:
@@ -250,7 +251,7 @@ def _linear_plain(
     masked: tuple[bool, bool],
     reverse: bool,
 ) -> tuple[jax.Array, ...]:
-    # The hidden states are only asked for their dtype.
+    # Of the hidden states, only the dtype is used.
     kept = Kept(*_time_major((gates, cell, cell.astype(hidden_dot.dtype))))
     state_dot, time_masks = LSTMState(hidden_dot, cell_dot), _time_major(_unpack(masked, masks), -1)
     after, outputs = recurrence.linear(kernel, kept, time_masks, _time_major(gates_dot), state_dot, reverse)

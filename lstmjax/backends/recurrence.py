@@ -1,4 +1,4 @@
-r"""What of an LSTM depends on the step before: the recurrence, and its linearization.
+r"""The recurrence of an LSTM, and its linearization.
 
 The recurrence takes the products :math:`x_t W` and adds :math:`h_{t-1} R + b`. Its linearization
 around a run is a linear map from the tangents of that input and of the initial state,
@@ -7,8 +7,8 @@ around a run is a linear map from the tangents of that input and of the initial 
     \dot c_t &= f_t \dot c_{t-1} + g_t \dot i_t + c_{t-1} \dot f_t + i_t \dot g_t \\
     \dot h_t &= \tanh(c_t) \dot o_t + o_t (1 - \tanh^2(c_t)) \dot c_t
 
-`XLA` has both as scans over time-major arrays, which JAX differentiates and transposes itself. They are also
-what the primitives of `lstmjax.primitives` compute, which have quicker code on some platforms.
+`XLA` implements both as scans over time-major arrays, which JAX differentiates and transposes. The primitives
+of `lstmjax.backends.primitives` compute the same, with faster kernels on some platforms.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from lstmjax.types import Array
 
 
 class Kept(NamedTuple):
-    """What the linearization needs of each step."""
+    """Residuals of each step for the linearization."""
 
     gates: Array
     """``[..., 4 * hidden]``: input, forget, candidate and output gate."""
@@ -38,12 +38,12 @@ class Kept(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Recurrence:
-    """One way to run the recurrence: `XLA` over ``[time, ..., size]``, others over ``[..., time, size]``."""
+    """An implementation of the recurrence: `XLA` is time-major, ``[time, ..., size]``, others batch-major."""
 
     run: Callable[..., tuple[LSTMState, jax.Array]]
     """``(kernel, bias, projected, state, masks, reverse)`` to the last state and outputs."""
     run_keeping: Callable[..., tuple[LSTMState, jax.Array, Kept]]
-    """The same, and what the linearization needs."""
+    """The same, with the residuals of the linearization."""
     linear: Callable[..., tuple[LSTMState, jax.Array]]
     """``(kernel, kept, masks, gates_dot, state_dot, reverse)`` to the tangents of last state and outputs."""
 
@@ -83,8 +83,8 @@ def linear(
     """The linearization as a scan over time-major arrays; see `Recurrence`."""
     product = functools.partial(matmul, dtype=kept.hidden.dtype, result_dtype=gates_dot.dtype)
 
-    # Without the checkpoint the slopes of the gates, which depend on no tangent, would be computed by a loop
-    # of their own beforehand and stored, at more cost than computing them where they are needed.
+    # Without the checkpoint, the derivatives of the gates, which depend on no tangent, would be computed in a
+    # separate loop beforehand and stored, at a higher cost than computing them where they are used.
     @functools.partial(jax.checkpoint, prevent_cse=False, policy=jax.checkpoint_policies.nothing_saveable)
     def step(carry: LSTMState, inputs: tuple[jax.Array, Kept, Masks]) -> tuple[LSTMState, jax.Array]:
         gates_dot_t, kept_t, masks_t = inputs
@@ -106,14 +106,14 @@ def linear(
 
 
 def _start(carry: LSTMState, masks: Masks) -> LSTMState:
-    """The state that a step starts from, or its tangent: zero after a boundary."""
+    """The state before a step, or its tangent: zero after a boundary."""
     if masks.fresh is None:
         return carry
     return select(masks.fresh, jax.tree.map(jnp.zeros_like, carry), carry)
 
 
 def _end(after: LSTMState, carry: LSTMState, masks: Masks) -> tuple[LSTMState, Any]:
-    """The state after a step and the output, or their tangents: unchanged and zero where there is no step."""
+    """The state after a step and the output, or their tangents: in padding, unchanged and zero."""
     if masks.valid is None:
         return after, after.hidden
     output = select(masks.valid, after.hidden, jnp.zeros_like(after.hidden))

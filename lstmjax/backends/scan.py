@@ -1,4 +1,4 @@
-"""The plain way to run a cell over time: a scan over its steps, with three selections around each."""
+"""The reference backend: a scan over the steps of a cell, with three selections around each."""
 
 from typing import Any, NamedTuple
 
@@ -11,10 +11,10 @@ from lstmjax.types import Params, State
 
 
 class Masks(NamedTuple):
-    """What is special about a step: booleans ``[time, ...]``, or None where nothing is."""
+    """Masks of the steps: booleans ``[time, ...]``, or None without such a mask."""
 
     valid: jax.Array | None
-    """The row has a step here; elsewhere the state stays as it is and the output is 0."""
+    """The step is valid; elsewhere (padding) the state is kept and the output is 0."""
     fresh: jax.Array | None
     """The step starts from the initial state."""
 

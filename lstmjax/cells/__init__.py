@@ -1,1 +1,1 @@
-"""Cells: what one time step computes. `lstmjax.cells.catalogue` lists all of them."""
+"""Cells: the computation of one time step. `lstmjax.cells.catalogue` lists all of them."""

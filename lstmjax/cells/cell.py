@@ -1,9 +1,10 @@
-"""What a cell is, and what all cells share.
+"""The cell interface, and the base class of the cells of this library.
 
-A *cell* is three pure functions and the static numbers that they need: ``init`` makes parameters,
+A *cell* is three pure functions and their static hyperparameters: ``init`` makes parameters,
 ``initial_state`` makes a state, ``step`` advances the state by one time step. Cells are frozen dataclasses:
-equal numbers make equal cells, a cell can be a key of a cache, and it may be passed through ``jax.jit`` like
-any other argument (it is a pytree without leaves). `lstmjax.unroll` runs any cell over sequences.
+equal hyperparameters make equal cells, a cell can be the key of a cache, and it can be passed through
+``jax.jit`` like any other argument (it is a pytree without leaves). `lstmjax.unroll` runs any cell over
+sequences.
 """
 
 import abc
@@ -20,9 +21,9 @@ from lstmjax.types import Array, DTypeLike, Key, Params, State, at_least_float32
 
 
 class Cell(abc.ABC):
-    """One step of a recurrent network: static numbers and three pure functions.
+    """One step of a recurrent network: static hyperparameters and three pure functions.
 
-    To write a cell of your own, subclass it as a frozen dataclass. Every leaf of the state must begin
+    To define a new cell, subclass it as a frozen dataclass. The shape of every leaf of the state must begin
     with the batch shape; ``step`` must work for any batch shape.
 
     Example:
@@ -42,7 +43,7 @@ class Cell(abc.ABC):
         jax.tree_util.register_static(cls)
 
     def __repr__(self) -> str:
-        """The call that makes an equal cell; options that have their default values are left out."""
+        """The call that makes an equal cell; options with default values are left out."""
         return f"{type(self).__name__}({', '.join(arguments(self))})"
 
     @property
@@ -53,7 +54,7 @@ class Cell(abc.ABC):
     @property
     @abc.abstractmethod
     def input_dtype(self) -> DTypeLike:
-        """The dtype that inputs must have: the one the cell computes in."""
+        """The dtype that inputs must have: that of the computation."""
 
     @abc.abstractmethod
     def init(self, key: Key) -> Params:
@@ -69,7 +70,7 @@ class Cell(abc.ABC):
 
         Args:
           params: as `init` returns them.
-          state: as `initial_state` or a former step returned it.
+          state: as `initial_state` or the previous step returned it.
           inputs: ``[..., features]``, of the cell's ``input_dtype``.
 
         Returns:
@@ -81,15 +82,15 @@ class Cell(abc.ABC):
         """
 
     def sample(self, key: Key, params: Params, batch_shape: tuple[int, ...] = ()) -> Params:
-        """Parameters with the noise of one sequence drawn, for cells such as those of `lstmjax.dropout`.
+        """Parameters with noise sampled for one sequence, for cells such as those of `lstmjax.dropout`.
 
-        They are what `step` and `lstmjax.unroll` take in training, and hold all randomness there is: used
-        again, they give the same masks. Parameters as `init` makes them are used without noise.
+        `step` and `lstmjax.unroll` take them in training. They hold all randomness: used again, they give
+        the same masks. Parameters as `init` makes them are used without noise.
 
         Args:
           key: random key.
           params: as `init` returns them.
-          batch_shape: of the batch, for noise of its own in every row; without it, all rows share it.
+          batch_shape: of the batch, for separate noise in every row; by default all rows share the noise.
 
         Returns:
           ``params`` themselves, for a cell without noise.
@@ -97,13 +98,13 @@ class Cell(abc.ABC):
         return params
 
     def plain(self, params: Params) -> Params:
-        """Parameters without noise: what `sample` was given."""
+        """Parameters without noise, as they were passed to `sample`."""
         return params
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class GatedCell(Cell):
-    """What the cells of this library share: sizes, starts and dtypes.
+    """Base class of the cells of this library: sizes, initializers and dtypes.
 
     Inputs, hidden state and outputs are of ``dtype``, and so are the operands of products; products are
     accumulated and gates computed in `wide_dtype`; parameters are of ``param_dtype``.
@@ -117,7 +118,7 @@ class GatedCell(Cell):
     param_dtype: Any = None
 
     maker: ClassVar[str] = ""
-    """The function that makes the cell, for error messages; by default the name of the class in small."""
+    """The function that makes the cell, for error messages; by default the class name in lower case."""
 
     def __post_init__(self) -> None:
         name = self.maker or type(self).__name__.lower()
@@ -136,11 +137,11 @@ class GatedCell(Cell):
 
     @property
     def wide_dtype(self) -> DTypeLike:
-        """``dtype`` or float32, whichever is wider: of sums over products, of gates, of sums over time."""
+        """``dtype`` or float32, whichever is wider: of accumulated products, gates and sums over time."""
         return at_least_float32(self.dtype)
 
     def gates(self, initializer: initializers.KernelInit, key: Key, count: int, fan_in: int) -> jax.Array:
-        """Kernels ``[fan_in, hidden]`` of ``count`` gates, each drawn on its own, side by side."""
+        """Kernels ``[fan_in, hidden]`` of ``count`` gates, initialized one by one and concatenated."""
         shape, dtype = (fan_in, self.hidden), self.param_dtype
         return jnp.concatenate([initializer(k, shape, dtype) for k in jax.random.split(key, count)], axis=-1)
 
@@ -179,7 +180,7 @@ def check_inputs(cell: Cell, inputs: Array, axes: str) -> None:
 
 
 def check_params(cell: Cell, params: Params) -> None:
-    """Raise unless ``params``, but for noise, has the structure, shapes and dtypes ``cell.init`` makes."""
+    """Raise unless ``params``, noise aside, has the structure, shapes and dtypes of ``cell.init``."""
     check_tree("params", cell.plain(params), _shapes_of_params(cell), f"cell.init of {cell}")
 
 

@@ -25,7 +25,7 @@ class ConvLSTMParams(NamedTuple):
     bias: Array
     """``[4 * hidden]``: b."""
     peepholes: Array | None
-    """``[3, height, width, hidden]``: p, of the gates i, f, o; None if they do not see the cell state."""
+    """``[3, height, width, hidden]``: p, of the gates i, f, o; None without peepholes."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -53,12 +53,12 @@ class ConvLSTM(Cell):
 
     @property
     def features(self) -> int:  # type: ignore[override]
-        """Size of an input vector: of an image, flattened."""
+        """Size of an input vector: a flattened image."""
         return self.height * self.width * self.channels
 
     @property
     def output_size(self) -> int:
-        """Size of an output vector: of a hidden state, flattened."""
+        """Size of an output vector: a flattened hidden state."""
         return self.height * self.width * self.hidden
 
     @property
@@ -68,11 +68,11 @@ class ConvLSTM(Cell):
 
     @property
     def wide_dtype(self) -> DTypeLike:
-        """``dtype`` or float32, whichever is wider: of sums over products, of gates, of the cell state."""
+        """``dtype`` or float32, whichever is wider: of accumulated products, gates and cell state."""
         return at_least_float32(self.dtype)
 
     def init(self, key: Key) -> ConvLSTMParams:
-        """Fresh parameters: kernels by the options for each gate, `forget_bias`, else zeros."""
+        """Fresh parameters: an initialized kernel for each gate, `forget_bias`, all else 0."""
         kernel_key, recurrent_key, bias_key = jax.random.split(key, 3)
         bias_init = initializers.gate_bias(self.forget_bias)
         peepholes = (3, self.height, self.width, self.hidden)
@@ -112,7 +112,7 @@ class ConvLSTM(Cell):
         return LSTMState(hidden, cell), hidden.reshape(*batch_shape, self.output_size)
 
     def _convolve(self, images: Array, kernel: Array) -> jax.Array:
-        """Images ``[..., height, width, channels]``, with zeros around them, by a kernel, in wide dtype."""
+        """Convolve zero-padded images ``[..., height, width, channels]`` with a kernel, in ``wide_dtype``."""
         *batch_shape, height, width, channels = images.shape
         result = jax.lax.conv_general_dilated(
             jnp.asarray(images).reshape((math.prod(batch_shape), height, width, channels)),
@@ -139,7 +139,7 @@ def conv_lstm(
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
 ) -> ConvLSTM:
-    r"""A convolutional LSTM: input, states and gates are images, and products convolutions (:math:`*`).
+    r"""A convolutional LSTM: inputs, states and gates are images, products are convolutions (:math:`*`).
 
     .. math::
         i_t &= \sigma(W_i * x_t + R_i * h_{t-1} + p_i \odot c_{t-1} + b_i) \\
@@ -149,7 +149,7 @@ def conv_lstm(
         o_t &= \sigma(W_o * x_t + R_o * h_{t-1} + p_o \odot c_t + b_o) \\
         h_t &= o_t \odot \tanh(c_t)
 
-    A cell takes vectors: images are flattened row by row, channels last, and so are the outputs. Sequences of
+    Cells take vectors: input and output images are flattened row by row, channels last. Sequences of
     images are ``images.reshape(*batch, time, cell.features)``, and hidden images
     ``outputs.reshape(*batch, time, height, width, hidden)``. Hidden and cell state are kept as images.
 
@@ -158,11 +158,12 @@ def conv_lstm(
       width: of the images.
       channels: of the input images.
       hidden: channels of hidden and cell state, and of the outputs.
-      kernel_size: height and width of the kernels; there are zeros around the images.
-      peepholes: whether gates see the cell state; if False, there is no p.
-      forget_bias: what b_f starts as: a number, or a `GateBias`.
-      kernel_init: start of each gate's ``[kernel_size, kernel_size, channels, hidden]`` kernel.
-      recurrent_init: start of each gate's ``[kernel_size, kernel_size, hidden, hidden]`` recurrent kernel.
+      kernel_size: height and width of the kernels; images are zero-padded.
+      peepholes: whether gates depend on the cell state; if False, there is no p.
+      forget_bias: initial value of b_f: a number, or a `GateBias`.
+      kernel_init: initializer of each gate's ``[kernel_size, kernel_size, channels, hidden]`` kernel.
+      recurrent_init: initializer of each gate's ``[kernel_size, kernel_size, hidden, hidden]`` recurrent
+        kernel.
       dtype: of inputs, hidden state and outputs, and of the operands of convolutions; these are accumulated,
         gates computed and the cell state kept in this dtype or float32, whichever is wider.
       param_dtype: of the parameters; by default ``dtype`` or float32, whichever is wider.
@@ -172,7 +173,7 @@ def conv_lstm(
 
     Raises:
       ValueError: a size is not a positive integer.
-      TypeError: a dtype is not one of floating point, or an option is not known.
+      TypeError: a dtype is not floating point, or an option is unknown.
 
     Source: Shi et al. 2015 (arXiv:1506.04214, eq. 3).
 

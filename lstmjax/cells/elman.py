@@ -66,14 +66,14 @@ def elman(
     Args:
       features: size of an input vector, D.
       hidden: size of the hidden state and of the outputs, H.
-      kernel_init: start of the ``[features, hidden]`` kernel.
-      recurrent_init: start of the ``[hidden, hidden]`` recurrent kernel.
+      kernel_init: initializer of the ``[features, hidden]`` kernel.
+      recurrent_init: initializer of the ``[hidden, hidden]`` recurrent kernel.
       dtype: of inputs, hidden state and outputs.
       param_dtype: of the parameters; by default ``dtype`` or float32, whichever is wider.
 
     Raises:
       ValueError: a size is not a positive integer.
-      TypeError: a dtype is not one of floating point, or an option is not known.
+      TypeError: a dtype is not floating point, or an option is unknown.
 
     Source: Elman 1990 (Cognitive Science 14(2)).
     """

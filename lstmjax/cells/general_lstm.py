@@ -1,4 +1,4 @@
-"""The family of the LSTM as one specification: `lstm` and its options."""
+"""The LSTM and its variants as one specification: `lstm` and its options."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from lstmjax.checks import check_sizes
 from lstmjax.types import Array, DTypeLike, Key
 
 Activation = str | Callable[[jax.Array], jax.Array]
-"""A name in `ACTIVATIONS`, or a function of one array that works on each number by itself."""
+"""A name in `ACTIVATIONS`, or an elementwise function of one array."""
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "hard_sigmoid": jax.nn.hard_sigmoid,
@@ -32,21 +32,21 @@ class LayerNorms(NamedTuple):
     """Gains and biases of the three layer normalizations of an LSTM."""
 
     input_gain: Array
-    """``[columns * hidden]``: of what comes from the input; so is ``input_bias``."""
+    """``[columns * hidden]``: of the input term W x, like ``input_bias``."""
     input_bias: Array
     recurrent_gain: Array
-    """``[columns * hidden]``: of what comes from the hidden state; so is ``recurrent_bias``."""
+    """``[columns * hidden]``: of the recurrent term R h, like ``recurrent_bias``."""
     recurrent_bias: Array
     cell_gain: Array
-    """``[hidden]``: of the cell state that is put out; so is ``cell_bias``."""
+    """``[hidden]``: of the cell state in the output, like ``cell_bias``."""
     cell_bias: Array
 
 
 class GeneralLSTMParams(NamedTuple):
-    """Parameters of any LSTM; what its options leave out is None.
+    """Parameters of any LSTM; those that its options leave out are None.
 
-    Columns of gates and candidate lie side by side in the order i, f, g, o, without the gates that are not
-    there (``columns`` of them; ``gates`` without the candidate). Outputs have size ``projection or hidden``.
+    Columns of gates and candidate are concatenated in the order i, f, g, o, without absent gates
+    (``columns`` of them; ``gates`` without the candidate). Outputs have size ``projection or hidden``.
     """
 
     kernel: Array
@@ -69,16 +69,16 @@ class GeneralLSTMState(NamedTuple):
     """State of any LSTM."""
 
     hidden: Array
-    """``[..., projection or hidden]``, of the dtype of the computation: what the cell last put out, h."""
+    """``[..., projection or hidden]``, of the dtype of the computation: the last output, h."""
     cell: Array
     """``[..., hidden]``, at least float32: the memory, c."""
     gates: Array | None
-    """``[..., gates * hidden]``, at least float32: the gates of the last step; None if nothing sees them."""
+    """``[..., gates * hidden]``, at least float32: the gates of the last step; None if not used."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class GeneralLSTM(GatedCell):
-    """An LSTM with any of the options of `lstm`, which makes it and has the equations."""
+    """An LSTM with any of the options of `lstm`; made by `lstm`, which has the equations."""
 
     forget_bias: float | initializers.GateBias = 1.0
     forget_gate: bool = True
@@ -108,12 +108,12 @@ class GeneralLSTM(GatedCell):
 
     @property
     def output_size(self) -> int:
-        """Size of an output vector: that of the projection if there is one, else of the hidden state."""
+        """Size of an output vector: that of the projection, if any, else that of the hidden state."""
         return self.projection or self.hidden
 
     @property
     def columns(self) -> str:
-        """What has columns of its own in the kernels, in order: the candidate g and the gates there are."""
+        """The columns of the kernels, in order: the candidate g and the gates that exist."""
         own_forget_gate = self.forget_gate and not self.coupled
         there = {"i": self.input_gate, "f": own_forget_gate, "g": True, "o": self.output_gate}
         return "".join(name for name, is_there in there.items() if is_there)
@@ -124,7 +124,7 @@ class GeneralLSTM(GatedCell):
         return self.columns.replace("g", "")
 
     def init(self, key: Key) -> GeneralLSTMParams:
-        """Fresh parameters: kernels by the options, peepholes 0, gains 1; biases 0 but for `forget_bias`."""
+        """Fresh parameters: initialized kernels, peepholes 0, gains 1; biases 0 except `forget_bias`."""
         kernel_key, recurrent_key, bias_key, gate_key, projection_key = jax.random.split(key, 5)
         columns, gates = len(self.columns), len(self.gate_columns)
         gate_kernels = [
@@ -179,10 +179,10 @@ class GeneralLSTM(GatedCell):
         inputs: Array,
         nudge: GeneralLSTMState | None = None,
     ) -> tuple[GeneralLSTMState, LSTMGates]:
-        """The state after a step, and the gates; those that are not there are 1.
+        """The state after a step, and the gates; absent gates are 1.
 
-        ``nudge``, a tree like the state, is added to each part of it as soon as that is computed, so that
-        what depends on it within the step sees it too: for `lstmjax.diagnostics`.
+        ``nudge``, a tree like the state, is a perturbation for `lstmjax.diagnostics`: it is added to each
+        part of the state as soon as that is computed, before the rest of the step uses it.
         """
         squash = {name: _function(getattr(self, f"{name}_activation")) for name in _ACTIVATED}
         peepholes = self._parts(params.peepholes, self.gate_columns)
@@ -217,7 +217,7 @@ class GeneralLSTM(GatedCell):
     def _totals(
         self, params: GeneralLSTMParams, state: GeneralLSTMState, inputs: Array
     ) -> dict[str, jax.Array]:
-        """What the candidate and each gate sum up, but for the peepholes."""
+        """Pre-activations of the candidate and each gate, without the peepholes."""
         from_input = self._product(inputs, params.kernel)
         from_hidden = self._product(state.hidden, params.recurrent_kernel)
         if params.norms is not None:
@@ -234,7 +234,7 @@ class GeneralLSTM(GatedCell):
         return matmul(inputs, kernel, dtype=self.dtype, result_dtype=self.wide_dtype)
 
     def _parts(self, array: Array | None, names: str) -> dict[str, jax.Array]:
-        """The columns of an array by name, in the dtype of gates; none if there is no array."""
+        """The columns of an array by name, in the dtype of the gates; empty if the array is None."""
         if array is None:
             return {}
         parts = jnp.split(array.astype(self.wide_dtype), len(names), axis=-1)
@@ -262,7 +262,7 @@ def lstm(
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
 ) -> LSTM | GeneralLSTM:
-    r"""A long short-term memory cell: by default the usual one, with a forget gate,
+    r"""A long short-term memory cell: by default the standard LSTM, with a forget gate,
 
     .. math::
         i_t &= \sigma(W_i x_t + R_i h_{t-1} + b_i) \\
@@ -272,48 +272,49 @@ def lstm(
         c_t &= f_t \odot c_{t-1} + i_t \odot g_t \\
         h_t &= o_t \odot \tanh(c_t)
 
-    Input gate, forget gate, candidate and output gate lie in this order in every array of parameters, as in
-    PyTorch and Keras. There is one bias (PyTorch's two, added). Each option changes one thing:
+    Input gate, forget gate, candidate and output gate have this order in every array of parameters, as in
+    PyTorch and Keras. There is one bias (the sum of PyTorch's two). Each option changes one thing:
 
     Args:
       features: size of an input vector, D.
-      hidden: size of the cell state, H; and of hidden state and outputs, if there is no projection.
+      hidden: size of the cell state, H; without a projection, also of the hidden state and the outputs.
       forget_gate: if False, :math:`f_t = 1` (Hochreiter and Schmidhuber 1997).
       input_gate: if False, :math:`i_t = 1` (Greff et al. 2017, NIG).
       output_gate: if False, :math:`o_t = 1` (Greff et al. 2017, NOG).
-      peepholes: gates see the cell state: :math:`p_i \odot c_{t-1}` is added within :math:`i_t`,
-        :math:`p_f \odot c_{t-1}` within :math:`f_t`, and :math:`p_o \odot c_t` within :math:`o_t`
-        (Gers et al. 2002).
-      coupled: :math:`f_t = 1 - i_t`, and there is no other forget gate (Greff et al. 2017, CIFG).
-      full_gate_recurrence: gates see all gates of the step before: :math:`F_i [i_{t-1}; f_{t-1}; o_{t-1}]` is
-        added within :math:`i_t`, and alike within :math:`f_t` and :math:`o_t` (Greff et al. 2017, FGR).
-      layer_norm: :math:`\mathrm{LN}(W x_t)` takes the place of :math:`W x_t`, of all gates together,
-        :math:`\mathrm{LN}(R h_{t-1})` that of :math:`R h_{t-1}`, and :math:`\mathrm{LN}(c_t)` that of
+      peepholes: gates depend on the cell state: the pre-activations of :math:`i_t`, :math:`f_t` and
+        :math:`o_t` gain the terms :math:`p_i \odot c_{t-1}`, :math:`p_f \odot c_{t-1}` and
+        :math:`p_o \odot c_t` (Gers et al. 2002).
+      coupled: :math:`f_t = 1 - i_t` in place of a separate forget gate (Greff et al. 2017, CIFG).
+      full_gate_recurrence: gates depend on all gates of the previous step: the pre-activation of :math:`i_t`
+        gains the term :math:`F_i [i_{t-1}; f_{t-1}; o_{t-1}]`, and those of :math:`f_t` and :math:`o_t`
+        likewise (Greff et al. 2017, FGR).
+      layer_norm: :math:`\mathrm{LN}(W x_t)`, over all gates together, replaces :math:`W x_t`,
+        :math:`\mathrm{LN}(R h_{t-1})` replaces :math:`R h_{t-1}`, and :math:`\mathrm{LN}(c_t)` replaces
         :math:`c_t` in :math:`h_t`, each with a gain and a bias (Ba et al. 2016, eq. 20 to 22).
       projection: size of hidden state and outputs, which are :math:`h_t = P (o_t \odot \tanh(c_t))`
         (Sak et al. 2014).
-      candidate_activation: in place of the tanh in :math:`g_t`: a name of `ACTIVATIONS`, or
-        any function; ``"identity"`` is Greff's NIAF.
-      output_activation: in place of the tanh in :math:`h_t`; ``"identity"`` is Greff's NOAF.
-      gate_activation: in place of :math:`\sigma`.
-      forget_bias: what b_f starts as: a number, or a `GateBias` such as ``initializers.chrono(100)``. If
-        gates are coupled, b_i starts as the negative of it; without a forget gate there is nothing to start.
-      kernel_init: start of each gate's ``[features, hidden]`` kernel, and of the projection.
-      recurrent_init: start of each gate's ``[hidden, hidden]`` recurrent kernel.
+      candidate_activation: replaces the tanh in :math:`g_t`: a name in `ACTIVATIONS`, or any function;
+        ``"identity"`` is Greff's NIAF.
+      output_activation: replaces the tanh in :math:`h_t`; ``"identity"`` is Greff's NOAF.
+      gate_activation: replaces :math:`\sigma`.
+      forget_bias: initial value of b_f: a number, or a `GateBias` such as ``initializers.chrono(100)``. With
+        coupled gates, the initial value of b_i is its negative; without a forget gate it has no effect.
+      kernel_init: initializer of each gate's ``[features, hidden]`` kernel, and of the projection.
+      recurrent_init: initializer of each gate's ``[hidden, hidden]`` recurrent kernel.
       dtype: of inputs, hidden state and outputs, and of the operands of the matrix products. Products are
         accumulated, gates computed and the cell state kept in this dtype or float32, whichever is wider.
       param_dtype: of the parameters; by default ``dtype`` or float32, whichever is wider.
 
     Returns:
       A `Cell`. With none of the options before ``forget_bias`` it is an `LSTM`, whose parameters are
-      `LSTMParams` and whose state is an `LSTMState`, and which runs on fast paths; else a `GeneralLSTM`
-      with `GeneralLSTMParams` and a `GeneralLSTMState`.
+      `LSTMParams` and whose state is an `LSTMState`, and for which there are fast backends; else a
+      `GeneralLSTM` with `GeneralLSTMParams` and a `GeneralLSTMState`.
 
     Raises:
-      ValueError: a size is not a positive integer; an activation has no such name; gates are coupled and one
-        of them is left out; peepholes or gate recurrence are asked for and all gates are left out.
-      TypeError: a dtype is not one of floating point, an activation is neither name nor function, or an
-        option is not known.
+      ValueError: a size is not a positive integer; the name of an activation is unknown; gates are coupled
+        and one of them is left out; peepholes or gate recurrence are requested without any gate.
+      TypeError: a dtype is not floating point, an activation is neither a name nor a function, or an option
+        is unknown.
 
     Source: Hochreiter and Schmidhuber 1997 (Neural Computation 9(8)); the forget gate: Gers, Schmidhuber
     and Cummins 2000 (Neural Computation 12(10)); peepholes: Gers, Schraudolph and Schmidhuber 2002 (JMLR 3);
@@ -371,7 +372,7 @@ _ACTIVATED = ("candidate", "output", "gate")
 
 
 def _activation(option: str, value: Any) -> Activation:
-    """An activation by its name if it has one, so that equal cells are equal; raises if it is none."""
+    """An activation, by its name if it has one, so that equal cells compare equal; raises if invalid."""
     if not isinstance(value, str):
         if not callable(value):
             raise TypeError(f"lstm: {option} must be a name or a function, got {value!r}.")

@@ -23,7 +23,7 @@ class GRUParams(NamedTuple):
     bias: Array
     """``[3 * hidden]``: b."""
     candidate_bias: Array | None
-    """``[hidden]``: b', the bias inside the product with the reset gate; None if that gate comes before."""
+    """``[hidden]``: b', the recurrent bias of the candidate; None if ``reset_after`` is False."""
 
 
 class GRUGates(NamedTuple):
@@ -34,7 +34,7 @@ class GRUGates(NamedTuple):
     candidate: jax.Array
 
     def memory(self, before: jax.Array) -> jax.Array:
-        """The hidden state after the step, from that before it."""
+        """The hidden state after the step, from the one before it."""
         return (1 - self.update_gate) * self.candidate + self.update_gate * before
 
 
@@ -111,14 +111,14 @@ def gru(
       hidden: size of the hidden state and of the outputs, H.
       reset_after: if False, the reset gate is applied before the product, and there is no b':
         :math:`n_t = \tanh(W_n x_t + b_n + R_n (r_t \odot h_{t-1}))`.
-      kernel_init: start of each gate's ``[features, hidden]`` kernel.
-      recurrent_init: start of each gate's ``[hidden, hidden]`` recurrent kernel.
+      kernel_init: initializer of each gate's ``[features, hidden]`` kernel.
+      recurrent_init: initializer of each gate's ``[hidden, hidden]`` recurrent kernel.
       dtype: of inputs, hidden state and outputs.
       param_dtype: of the parameters; by default ``dtype`` or float32, whichever is wider.
 
     Raises:
       ValueError: a size is not a positive integer.
-      TypeError: a dtype is not one of floating point, or an option is not known.
+      TypeError: a dtype is not floating point, or an option is unknown.
 
     Source: Cho et al. 2014 (arXiv:1406.1078), with the reset gate before the product; after it: cuDNN 5.
     """

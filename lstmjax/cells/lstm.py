@@ -14,7 +14,7 @@ from lstmjax.types import Array, Key
 
 
 class LSTMParams(NamedTuple):
-    """Parameters of an LSTM; gates lie side by side in the order input, forget, candidate, output."""
+    """Parameters of an LSTM; gates are concatenated in the order input, forget, candidate, output."""
 
     kernel: Array
     """``[features, 4 * hidden]``: from the input to the gates, W."""
@@ -28,7 +28,7 @@ class LSTMState(NamedTuple):
     """State of an LSTM."""
 
     hidden: Array
-    """``[..., hidden]``, of the dtype of the computation: what the cell last put out, h."""
+    """``[..., hidden]``, of the dtype of the computation: the last output, h."""
     cell: Array
     """``[..., hidden]``, at least float32: the memory, c."""
 
@@ -43,28 +43,28 @@ class LSTMGates(NamedTuple):
 
     @classmethod
     def of(cls, total: jax.Array) -> "LSTMGates":
-        """The gates i, f, g, o from what they sum up, side by side."""
+        """The gates i, f, g, o from their concatenated pre-activations."""
         i, f, g, o = jnp.split(total, 4, axis=-1)
         return cls(jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o))
 
     def memory(self, before: Array) -> jax.Array:
-        """The cell state after the step, from that before it."""
+        """The cell state after the step, from the one before it."""
         return self.forget_gate * before + self.input_gate * self.candidate
 
     def update(self, before: LSTMState) -> LSTMState:
-        """The state after the step, from that before it, with its dtypes."""
+        """The state after the step, from the one before it, with the same dtypes."""
         cell = self.memory(before.cell)
         return LSTMState((self.output_gate * jnp.tanh(cell)).astype(before.hidden.dtype), cell)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LSTM(GatedCell):
-    """The usual LSTM, for which there are fast paths; made by `lstm`, where the equations are."""
+    """The standard LSTM, for which there are fast backends; made by `lstm`, which has the equations."""
 
     forget_bias: float | initializers.GateBias = 1.0
 
     def init(self, key: Key) -> LSTMParams:
-        """Fresh parameters: `kernel_init` and `recurrent_init` for each gate, `forget_bias`, else zeros."""
+        """Fresh parameters: `kernel_init`, `recurrent_init` for each gate, `forget_bias`, other biases 0."""
         kernel_key, recurrent_key, bias_key = jax.random.split(key, 3)
         bias_init = initializers.gate_bias(self.forget_bias)
         return LSTMParams(

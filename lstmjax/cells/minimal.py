@@ -1,7 +1,7 @@
-r"""Cells whose gates do not see the state, so that time need not be walked through: minLSTM and minGRU.
+r"""Cells whose gates do not depend on the state, so that time steps can run in parallel: minLSTM and minGRU.
 
 Each is a linear recurrence :math:`h_t = a_t \odot h_{t-1} + b_t` whose coefficients depend on the input
-alone. `lstmjax.associative` runs any such `LinearCell` over all steps at once.
+alone. `lstmjax.backends.associative` runs any such `LinearCell` over all steps at once.
 """
 
 import abc
@@ -18,7 +18,7 @@ from lstmjax.types import Array, DTypeLike, Key
 
 
 class LinearParams(NamedTuple):
-    """Parameters of a linear cell; gates and candidate lie side by side in the order of their equations."""
+    """Parameters of a linear cell; gates and candidate are concatenated in the order of the equations."""
 
     kernel: Array
     """``[features, gates * hidden]``: W."""
@@ -30,19 +30,19 @@ class LinearState(NamedTuple):
     """State of a linear cell."""
 
     cell: Array
-    """``[..., hidden]``, at least float32, as a sum over time should be: h."""
+    """``[..., hidden]``, at least float32, since it is a sum over time: h."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LinearCell(GatedCell):
     r"""A cell of the form :math:`h_t = a_t \odot h_{t-1} + b_t`, where a and b depend on the input alone.
 
-    Subclasses say what the coefficients are; the step, and the way to run all steps at once
-    (``backend="associative"``), follow from them.
+    Subclasses define the coefficients; the step and the parallel run over all steps
+    (``backend="associative"``) follow from them.
     """
 
     columns: ClassVar[int]
-    """How many gates and candidates there are."""
+    """Number of gates and candidates."""
 
     @abc.abstractmethod
     def coefficients(self, params: LinearParams, inputs: Array) -> tuple[jax.Array, jax.Array]:
@@ -94,7 +94,7 @@ def min_gru(
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
 ) -> MinGRU:
-    r"""A minGRU: a GRU without reset gate and tanh, whose update gate does not see the state.
+    r"""A minGRU: a GRU without reset gate and tanh, whose update gate depends on the input alone.
 
     .. math::
         z_t &= \sigma(W_z x_t + b_z) \\
@@ -104,7 +104,7 @@ def min_gru(
     Args:
       features: size of an input vector, D.
       hidden: size of the hidden state and of the outputs, H.
-      kernel_init: start of each ``[features, hidden]`` kernel.
+      kernel_init: initializer of each ``[features, hidden]`` kernel.
       dtype: of inputs and outputs, and of the operands of products; gates are computed and the state is
         kept in this dtype or float32, whichever is wider.
       param_dtype: of the parameters; by default ``dtype`` or float32, whichever is wider.
@@ -114,9 +114,9 @@ def min_gru(
 
     Raises:
       ValueError: a size is not a positive integer.
-      TypeError: a dtype is not one of floating point, or an option is not known.
+      TypeError: a dtype is not floating point, or an option is unknown.
 
-    Source: Feng et al. 2024 (arXiv:2410.01201), the form that is not in log space.
+    Source: Feng et al. 2024 (arXiv:2410.01201), the form outside log space.
 
     Example:
       >>> cell = min_gru(3, 4)
@@ -136,14 +136,14 @@ class MinLSTM(LinearCell):
     maker: ClassVar[str] = "min_lstm"
 
     def init(self, key: Key) -> LinearParams:
-        """Fresh parameters; the biases are zero but for ``forget_bias``."""
+        """Fresh parameters; the biases are zero except ``forget_bias``."""
         params = super().init(key)
         return params._replace(bias=jnp.asarray(params.bias).at[: self.hidden].set(self.forget_bias))
 
     def coefficients(self, params: LinearParams, inputs: Array) -> tuple[jax.Array, jax.Array]:
         """``f / (f + i)`` and ``i n / (f + i)``; see `min_lstm`."""
         forget, input_, candidate = self._parts(params, inputs)
-        # f / (f + i) is the sigmoid of log(f / i), which is right even where f and i both round to 0.
+        # f / (f + i) is the sigmoid of log(f / i), which is accurate even where f and i both round to 0.
         odds = jax.nn.log_sigmoid(forget) - jax.nn.log_sigmoid(input_)
         return jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds) * candidate
 
@@ -157,7 +157,7 @@ def min_lstm(
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
 ) -> MinLSTM:
-    r"""A minLSTM: an LSTM without output gate and tanh, whose gates do not see the state and add up to 1.
+    r"""A minLSTM: an LSTM without output gate and tanh, whose gates depend on the input alone and sum to 1.
 
     .. math::
         f_t &= \sigma(W_f x_t + b_f) \\
@@ -168,8 +168,8 @@ def min_lstm(
     Args:
       features: size of an input vector, D.
       hidden: size of the hidden state and of the outputs, H.
-      forget_bias: what b_f starts as.
-      kernel_init: start of each ``[features, hidden]`` kernel.
+      forget_bias: initial value of b_f.
+      kernel_init: initializer of each ``[features, hidden]`` kernel.
       dtype: of inputs and outputs, and of the operands of products; gates are computed and the state is
         kept in this dtype or float32, whichever is wider.
       param_dtype: of the parameters; by default ``dtype`` or float32, whichever is wider.
@@ -179,9 +179,9 @@ def min_lstm(
 
     Raises:
       ValueError: a size is not a positive integer.
-      TypeError: a dtype is not one of floating point, or an option is not known.
+      TypeError: a dtype is not floating point, or an option is unknown.
 
-    Source: Feng et al. 2024 (arXiv:2410.01201), the form that is not in log space.
+    Source: Feng et al. 2024 (arXiv:2410.01201), the form outside log space.
 
     Example:
       >>> cell = min_lstm(3, 4)

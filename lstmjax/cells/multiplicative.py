@@ -1,4 +1,4 @@
-"""The multiplicative LSTM: the input chooses how the hidden state acts on the gates."""
+"""The multiplicative LSTM: its recurrent transition depends on the input."""
 
 import dataclasses
 import functools
@@ -31,14 +31,14 @@ class MultiplicativeLSTMParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class MultiplicativeLSTM(GatedCell):
-    """An LSTM that sees its hidden state through its input; made by `multiplicative_lstm`."""
+    """An LSTM with an input-dependent recurrent transition; made by `multiplicative_lstm`."""
 
     forget_bias: float | initializers.GateBias = 1.0
 
     maker: ClassVar[str] = "multiplicative_lstm"
 
     def init(self, key: Key) -> MultiplicativeLSTMParams:
-        """Fresh parameters: kernels by the options for each gate, `forget_bias`, else zeros."""
+        """Fresh parameters: an initialized kernel for each gate, `forget_bias`, other biases 0."""
         keys = jax.random.split(key, 5)
         bias_init = initializers.gate_bias(self.forget_bias)
         return MultiplicativeLSTMParams(
@@ -77,19 +77,19 @@ def multiplicative_lstm(
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
 ) -> MultiplicativeLSTM:
-    r"""A multiplicative LSTM: the input chooses how the hidden state acts on the gates.
+    r"""A multiplicative LSTM: its recurrent transition depends on the input.
 
     .. math::
         m_t = (W_m x_t) \odot (R_m h_{t-1})
 
-    takes the place of :math:`h_{t-1}` in the equations of `lstm`, where the arguments are described too.
+    replaces :math:`h_{t-1}` in the equations of `lstm`, which also describes the arguments.
 
     Returns:
       A `Cell` whose parameters are `MultiplicativeLSTMParams` and whose state is an `LSTMState`.
 
     Raises:
       ValueError: a size is not a positive integer.
-      TypeError: a dtype is not one of floating point, or an option is not known.
+      TypeError: a dtype is not floating point, or an option is unknown.
 
     Source: Krause et al. 2016 (arXiv:1609.07959).
 

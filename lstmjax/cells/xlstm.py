@@ -1,7 +1,7 @@
-"""The two cells of the xLSTM: exponential gates, a memory of scalars (sLSTM) and one of matrices (mLSTM).
+"""The two cells of the xLSTM: exponential gates, with a scalar memory (sLSTM) or a matrix memory (mLSTM).
 
-An exponential gate may be larger than any number. Both cells keep their memory divided by ``exp(m)``, for an
-m that follows the largest gate, the *stabilizer*; what they put out does not depend on it.
+Exponential gates can overflow. Both cells therefore store their memory divided by ``exp(m)``, where the
+*stabilizer* m follows the largest gate; the outputs do not depend on it.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from lstmjax.types import Array, DTypeLike, Key
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class HeadedCell(GatedCell):
-    """What the cells of the xLSTM share: heads, and the forget gate's form."""
+    """Base class of the cells of the xLSTM: heads, and the form of the forget gate."""
 
     heads: int = 1
     exponential_forget: bool = False
@@ -58,7 +58,7 @@ class SLSTMParams(NamedTuple):
     kernel: Array
     """``[features, 4 * hidden]``: W."""
     recurrent_kernel: Array
-    """``[heads, head_size, 4 * head_size]``: R, the blocks on its diagonal."""
+    """``[heads, head_size, 4 * head_size]``: R, its diagonal blocks."""
     bias: Array
     """``[4 * hidden]``: b."""
 
@@ -67,7 +67,7 @@ class SLSTMState(NamedTuple):
     """State of an sLSTM; all but ``hidden`` are at least float32."""
 
     hidden: Array
-    """``[..., hidden]``, of the dtype of the computation: what the cell last put out, h."""
+    """``[..., hidden]``, of the dtype of the computation: the last output, h."""
     cell: Array
     """``[..., hidden]``: the memory, c divided by exp(m)."""
     normalizer: Array
@@ -83,7 +83,7 @@ class SLSTM(HeadedCell):
     maker: ClassVar[str] = "slstm"
 
     def init(self, key: Key) -> SLSTMParams:
-        """Fresh parameters: kernels by the options for each gate (and head), `forget_bias`, else zeros."""
+        """Fresh parameters: an initialized kernel for each gate (and head), `forget_bias`, other biases 0."""
         kernel_key, recurrent_key, bias_key = jax.random.split(key, 3)
         block = dataclasses.replace(self, hidden=self.head_size, heads=1)
         blocks = [
@@ -115,7 +115,7 @@ class SLSTM(HeadedCell):
                 jnp.split(total, 4, axis=-1), self._recurrent(params, state.hidden), strict=True
             )
         )
-        # A memory that nothing was written to (n = 0) has no scale, and takes that of what is written first.
+        # An empty memory (n = 0) has no scale; it takes the scale of the first write.
         lowest = jnp.finfo(self.wide_dtype).min / 2
         before = self.log_forget(f) + jnp.where(state.normalizer == 0, lowest, state.stabilizer)
         stabilizer = jnp.maximum(before, i)
@@ -126,7 +126,7 @@ class SLSTM(HeadedCell):
         return SLSTMState(hidden, cell, normalizer, stabilizer), hidden
 
     def _recurrent(self, params: SLSTMParams, hidden: Array) -> list[jax.Array]:
-        """What the hidden state gives to each of the four gates, each head to its own."""
+        """The recurrent term of each of the four gates, separately for each head."""
         total = jnp.einsum(
             "...hs,hsg->...hg",
             self.by_head(jnp.asarray(hidden)),
@@ -148,7 +148,7 @@ def slstm(
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
 ) -> SLSTM:
-    r"""The sLSTM of the xLSTM: exponential gates, whose weights are normalized to a mean over the past.
+    r"""The sLSTM of the xLSTM: exponential gates, normalized to a weighted mean over the past.
 
     .. math::
         i_t &= \exp(W_i x_t + R_i h_{t-1} + b_i) \\
@@ -159,7 +159,7 @@ def slstm(
         n_t &= f_t \odot n_{t-1} + i_t \\
         h_t &= o_t \odot c_t / n_t
 
-    Each R is block-diagonal: a head sees itself. The state holds :math:`c_t` and :math:`n_t` divided by
+    Each R is block-diagonal, with one block per head. The state holds :math:`c_t` and :math:`n_t` divided by
     :math:`\exp(m_t)`, where :math:`m_t = \max(\log f_t + m_{t-1}, \log i_t)`, or :math:`m_t = \log i_t` where
     :math:`n_{t-1} = 0`, as it is before the first step.
 
@@ -168,9 +168,9 @@ def slstm(
       hidden: size of the hidden state and of the outputs, H.
       heads: number of blocks in each R; divides ``hidden``.
       exponential_forget: if True, :math:`\exp` in place of :math:`\sigma` in :math:`f_t`.
-      forget_bias: what b_f starts as: a number, or a `GateBias`.
-      kernel_init: start of each gate's ``[features, hidden]`` kernel.
-      recurrent_init: start of each ``[head_size, head_size]`` block of each gate's recurrent kernel.
+      forget_bias: initial value of b_f: a number, or a `GateBias`.
+      kernel_init: initializer of each gate's ``[features, hidden]`` kernel.
+      recurrent_init: initializer of each ``[head_size, head_size]`` block of each gate's recurrent kernel.
       dtype: of inputs, hidden state and outputs, and of the operands of products; gates are computed and
         the rest of the state is kept in this dtype or float32, whichever is wider.
       param_dtype: of the parameters; by default ``dtype`` or float32, whichever is wider.
@@ -179,8 +179,8 @@ def slstm(
       A `Cell` whose parameters are `SLSTMParams` and whose state is an `SLSTMState`.
 
     Raises:
-      ValueError: a size is not a positive integer, or ``hidden`` is no multiple of ``heads``.
-      TypeError: a dtype is not one of floating point, or an option is not known.
+      ValueError: a size is not a positive integer, or ``hidden`` is not a multiple of ``heads``.
+      TypeError: a dtype is not floating point, or an option is unknown.
 
     Source: Beck et al. 2024 (arXiv:2405.04517, section 2.2).
 
@@ -233,7 +233,7 @@ class MLSTM(HeadedCell):
     maker: ClassVar[str] = "mlstm"
 
     def init(self, key: Key) -> MLSTMParams:
-        """Fresh parameters: `kernel_init` for each kernel; biases 0 but for `forget_bias`."""
+        """Fresh parameters: `kernel_init` for each kernel; biases 0 except `forget_bias`."""
         kernel_key, gate_key = jax.random.split(key)
         gate_bias = jnp.zeros((2, self.heads), self.param_dtype).at[1].set(self.forget_bias)
         return MLSTMParams(
@@ -263,7 +263,7 @@ class MLSTM(HeadedCell):
         key_weighted = write * key
         normalizer = keep * state.normalizer + key_weighted
         cell = keep[..., None] * state.cell + value[..., :, None] * key_weighted[..., None, :]
-        # Half of what an exponent can be, lest its derivative overflow; beyond, the bound plays no part.
+        # Half of the largest exponent: the derivative must not overflow. Beyond, the bound has no effect.
         most = math.log(jnp.finfo(self.wide_dtype).max) / 2
         one = jnp.exp(-jnp.clip(stabilizer, -most, most))[..., None]
         found = jnp.maximum(jnp.abs((normalizer * query).sum(axis=-1, keepdims=True)), one)
@@ -272,7 +272,7 @@ class MLSTM(HeadedCell):
         return MLSTMState(cell, normalizer, stabilizer), hidden.astype(self.dtype)
 
     def _vectors(self, params: MLSTMParams, inputs: Array) -> tuple[jax.Array, ...]:
-        """Query, key and value by head, and the sums of the output gate."""
+        """Query, key and value by head, and the pre-activation of the output gate."""
         query, key, value, o = jnp.split(self.product(inputs, params.kernel), 4, axis=-1)
         b_query, b_key, b_value, b_o = jnp.split(params.bias.astype(self.wide_dtype), 4, axis=-1)
         key = key / math.sqrt(self.head_size)
@@ -291,7 +291,7 @@ def mlstm(
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
 ) -> MLSTM:
-    r"""The mLSTM of the xLSTM: a memory that is a matrix, written with keys and read with queries.
+    r"""The mLSTM of the xLSTM: a matrix memory, written with keys and read with queries.
 
     .. math::
         q_t &= W_q x_t + b_q, \quad k_t = W_k x_t / \sqrt{d} + b_k, \quad v_t = W_v x_t + b_v \\
@@ -302,17 +302,17 @@ def mlstm(
         n_t &= f_t n_{t-1} + i_t k_t \\
         h_t &= o_t \odot C_t q_t / \max(|n_t^\top q_t|, 1)
 
-    for each head, of size :math:`d`; the gates i and f are one number for a head. The state holds :math:`C_t`
+    for each head, of size :math:`d`; the gates i and f are scalars, one per head. The state holds :math:`C_t`
     and :math:`n_t` divided by :math:`\exp(m_t)`, where :math:`m_t = \max(\log f_t + m_{t-1}, \log i_t)` and
     :math:`m_0 = 0`. It is not the multiplicative LSTM, which is called mLSTM too (`multiplicative_lstm`).
 
     Args:
       features: size of an input vector, D.
-      hidden: size of the outputs, H: of all heads together.
-      heads: number of memories; divides ``hidden``.
+      hidden: size of the outputs, H, of all heads together.
+      heads: number of heads, each with its own memory; divides ``hidden``.
       exponential_forget: if True, :math:`\exp` in place of :math:`\sigma` in :math:`f_t`.
-      forget_bias: what b_f starts as.
-      kernel_init: start of each kernel.
+      forget_bias: initial value of b_f.
+      kernel_init: initializer of each kernel.
       dtype: of inputs and outputs, and of the operands of products with kernels; the rest is computed and
         the state is kept in this dtype or float32, whichever is wider.
       param_dtype: of the parameters; by default ``dtype`` or float32, whichever is wider.
@@ -321,8 +321,8 @@ def mlstm(
       A `Cell` whose parameters are `MLSTMParams` and whose state is an `MLSTMState`.
 
     Raises:
-      ValueError: a size is not a positive integer, or ``hidden`` is no multiple of ``heads``.
-      TypeError: a dtype is not one of floating point, or an option is not known.
+      ValueError: a size is not a positive integer, or ``hidden`` is not a multiple of ``heads``.
+      TypeError: a dtype is not floating point, or an option is unknown.
 
     Source: Beck et al. 2024 (arXiv:2405.04517, section 2.3).
 

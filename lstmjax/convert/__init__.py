@@ -1,17 +1,16 @@
-"""Parameters to and from the LSTMs of other libraries.
+"""Conversion of parameters to and from the LSTMs of other libraries.
 
-Each ``from_*`` takes what a library has, its module or plain arrays, and returns a cell or layer with its
-parameters; each ``to_*`` gives what that library loads. Parameters go over bit for bit, whatever their dtype
-(the cell computes in it), with two exceptions that round once: PyTorch's and cuDNN's two biases are added,
-and Haiku and TensorFlow add 1 to the forget gate in their code, which `lstmjax` has in the bias. Both
-directions of a round trip that starts here give the same bits, and for Haiku do so where the forget gate's
-bias lies in 0.5..2.
+Each ``from_*`` takes the module or plain arrays of a library and returns a cell or layer with its parameters;
+each ``to_*`` returns what that library loads. Parameters are converted bit for bit, whatever their dtype (the
+cell computes in it), with two exceptions that round once: PyTorch's and cuDNN's two biases are added, and
+Haiku and TensorFlow add 1 to the forget gate in their code, which `lstmjax` includes in the bias. A round
+trip that starts here returns the same bits; for Haiku, it does so if the forget gate's bias lies in 0.5..2.
 
 Several layers of LSTMs are a `lstmjax.stack`, a bidirectional layer is a `lstmjax.bidirectional`, several of
-those are `lstmjax.layers`. Libraries that have only single LSTMs (Flax, Equinox, Keras) give and take a list
-with one entry for each layer, and `Directions` of two for a bidirectional one. No library is imported here
-before it is needed; ``lstmjax.convert.formats.FORMATS`` is the table of how they differ. What is not a parameter,
-such as dropout or the order of the axes of the data, does not come along.
+those are `lstmjax.layers`. For libraries that have only single LSTMs (Flax, Equinox, Keras), the functions
+take and return a list with one entry per layer, and `Directions` of two for a bidirectional layer. No library
+is imported before it is needed; ``lstmjax.convert.formats.FORMATS`` is the table of their differences.
+Settings other than parameters, such as dropout or the order of the axes of the data, are not converted.
 """
 
 from lstmjax.convert.cudnn import from_cudnn, to_cudnn

@@ -1,4 +1,4 @@
-"""Parameters to and from cuDNN's flat weights."""
+"""Conversion of parameters to and from cuDNN's flat weights."""
 
 import math
 
@@ -22,16 +22,16 @@ from lstmjax.types import Array, Params
 def from_cudnn(
     weights: Array, features: int, hidden: int, layers: int = 1, bidirectional: bool = False
 ) -> Converted:
-    """The LSTM of cuDNN's flat weights, as ``jax.experimental.rnn`` lays them out.
+    """Convert cuDNN's flat weights, in the layout of ``jax.experimental.rnn``.
 
-    For each layer and direction, W then R, ``[4H, D]`` and ``[4H, H]``; after all of those, for each layer
-    and direction its two biases ``[4H]``, which are added.
+    First come W and R of each layer and direction, ``[4H, D]`` and ``[4H, H]``; then the two biases ``[4H]``
+    of each layer and direction, which are added.
 
     Args:
       weights: ``[count]``.
       features: size of an input vector, D.
       hidden: size of the hidden state, H.
-      layers: how many layers there are.
+      layers: number of layers.
       bidirectional: whether each layer has two directions.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Parameters to and from Equinox."""
+"""Conversion of parameters to and from Equinox."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from lstmjax.types import Params
 
 
 def from_equinox(source: Any) -> Converted:
-    """The LSTM of an ``equinox.nn.LSTMCell``, or of `Directions` of two, or of a list of several of these.
+    """Convert an ``equinox.nn.LSTMCell``, `Directions` of two, or a list of several of these.
 
     Raises:
-      ValueError: the module is no LSTM.
+      ValueError: the module is not an LSTM.
     """
 
     def read_one(module: Any) -> Entry:
@@ -31,7 +31,7 @@ def to_equinox(layer: Cell | Layer, params: Params) -> Any:
     """An ``equinox.nn.LSTMCell``, `Directions` of two if bidirectional, or a list for several layers.
 
     Raises:
-      ValueError: there is a cell that is no LSTM.
+      ValueError: a cell is not an LSTM.
       TypeError: the parameters are not those of the layer.
       ImportError: Equinox is not installed.
     """

@@ -1,4 +1,4 @@
-"""Parameters to and from Flax: linen and NNX."""
+"""Conversion of parameters to and from Flax: linen and NNX."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ from lstmjax.types import Params
 
 
 def from_linen(source: Any) -> Converted:
-    """The LSTM of the parameters of Flax linen's ``LSTMCell`` or ``OptimizedLSTMCell``.
+    """Convert the parameters of Flax linen's ``LSTMCell`` or ``OptimizedLSTMCell``.
 
     Args:
       source: the cell's tree of parameters, with or without ``{"params": ...}`` around it; those of an
@@ -71,14 +71,14 @@ def to_linen(layer: Cell | Layer, params: Params) -> Any:
       layer, and a list for several layers.
 
     Raises:
-      ValueError: there is a cell that is no LSTM.
+      ValueError: a cell is not an LSTM.
       TypeError: the parameters are not those of the layer.
     """
     return spread("to_linen", layer, params, _gate_tree)
 
 
 def _gate_tree(cell: Any, params: Any) -> dict[str, dict[str, np.ndarray]]:
-    """What the cells of both Flax interfaces that have an array for each gate hold."""
+    """The parameters of Flax cells with one array per gate, in linen and NNX."""
     form = FORMATS["flax"]
     kernels, recurrent, biases = (np.split(a, 4, axis=-1) for a in write(form, cell, params).single())
     tree = {f"i{gate}": {"kernel": kernel} for gate, kernel in zip(form.gates, kernels, strict=True)}
@@ -88,14 +88,14 @@ def _gate_tree(cell: Any, params: Any) -> dict[str, dict[str, np.ndarray]]:
 
 
 def from_nnx(source: Any) -> Converted:
-    """The LSTM of a Flax NNX ``LSTMCell`` or ``OptimizedLSTMCell``.
+    """Convert a Flax NNX ``LSTMCell`` or ``OptimizedLSTMCell``.
 
     Args:
       source: the module, an ``nnx.RNN`` of it or an ``nnx.Bidirectional`` of two; or a list of several of
         these, lowest layer first.
 
     Raises:
-      ValueError: the module is no LSTM, or one with other activations.
+      ValueError: the module is not an LSTM, or has other activations.
     """
     return collect(source, _inside_nnx, _read_nnx)
 
@@ -135,12 +135,12 @@ def _check_nnx(name: str, module: Any) -> None:
 
 
 def to_nnx(layer: Cell | Layer, params: Params, module: Any) -> Any:
-    """Put the parameters into NNX modules, and return these.
+    """Write the parameters into NNX modules and return the modules.
 
     Args:
       layer: an LSTM, or a stack, layers or a bidirectional layer of LSTMs.
       params: its parameters.
-      module: of the same sizes: what `from_nnx` takes.
+      module: what `from_nnx` takes, of the same sizes.
 
     Raises:
       ValueError: a module does not fit.
@@ -182,7 +182,7 @@ def _fill_nnx(module: Any, cell: Any, params: Any) -> None:
 
 
 def _read_gates(name: str, kernels: Sequence[Any], recurrent: Sequence[Any], biases: Sequence[Any]) -> Entry:
-    """Read an LSTM that has an array for each gate."""
+    """Read an LSTM with one array per gate."""
     joined = (
         np.concatenate([as_numpy(name, array) for array in arrays], axis=-1)
         for arrays in (kernels, recurrent, biases)

@@ -1,8 +1,8 @@
-"""How other libraries lay out the parameters of an LSTM, as one table, and the two functions that read it.
+"""The parameter layouts of other libraries' LSTMs, as one table, and the two functions that use it.
 
-All that differs for a single LSTM, with a projection and peepholes or without, is the order of the gates,
-which side of its input a kernel stands on, how many biases there are, and what code adds to the forget gate
-by itself. What `lstmjax.convert` and `lstmjax.export` add is only under which names the arrays lie.
+For a single LSTM, with or without projection and peepholes, the layouts differ only in the order of the
+gates, the orientation of the kernels, the number of biases, and the offset that the library's code adds to
+the forget gate. `lstmjax.convert` and `lstmjax.export` add only the names of the arrays.
 """
 
 import dataclasses
@@ -34,16 +34,16 @@ Entry: TypeAlias = tuple[LSTM | GeneralLSTM, Any]
 
 
 class Format(NamedTuple):
-    """How a library lays out the parameters of one LSTM."""
+    """The parameter layout of one LSTM in a library."""
 
     gates: str = GATES
     """The order of the gates."""
     transposed: bool = False
     """Kernels are ``[4 * hidden, size]``, for W x; else ``[size, 4 * hidden]``, for x W."""
     biases: int = 1
-    """How many biases there are, which are added."""
+    """Number of biases, which are added."""
     forget_offset: float = 0.0
-    """What the code of the library adds to the forget gate, besides the bias."""
+    """The constant that the library's code adds to the forget gate's pre-activation, besides the bias."""
 
 
 FORMATS = {
@@ -59,7 +59,7 @@ FORMATS = {
 
 
 class Arrays(NamedTuple):
-    """The parameters of one LSTM in the layout of some library, as NumPy arrays."""
+    """The parameters of one LSTM in the layout of a library, as NumPy arrays."""
 
     kernel: np.ndarray
     recurrent_kernel: np.ndarray
@@ -70,7 +70,7 @@ class Arrays(NamedTuple):
     """``[3 * hidden]``, in the order of the gates, the candidate left out."""
 
     def single(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Kernel, recurrent kernel and bias, of a form with one bias."""
+        """Kernel, recurrent kernel and bias, for a format with one bias."""
         (bias,) = self.biases
         return self.kernel, self.recurrent_kernel, bias
 
@@ -84,17 +84,17 @@ def read(
     projection: Any = None,
     peepholes: Any = None,
 ) -> Entry:
-    """A cell and its parameters, of `Arrays` in a form; without biases, the bias is zero.
+    """A cell and its parameters, from arrays in a format; without biases, the bias is zero.
 
-    Two biases are added, which is the one thing that rounds, besides an offset of the forget gate.
+    Two biases are added; only this and an offset of the forget gate can round.
 
     Raises:
-      ValueError: the shapes or dtypes are not those of one LSTM; ``name`` is whose arrays they are.
+      ValueError: the shapes or dtypes are not those of one LSTM; the message begins with ``name``.
     """
     named = {"kernel": kernel, "recurrent kernel": recurrent_kernel, "projection": projection}
     named |= {f"bias {number}": bias for number, bias in enumerate(biases)} | {"peepholes": peepholes}
     arrays = {part: as_numpy(name, array) for part, array in named.items() if array is not None}
-    if form.transposed:  # from here on kernels stand as they do in this library
+    if form.transposed:  # from here on, kernels are oriented as in this library
         arrays = {part: array.T for part, array in arrays.items()}
     features, hidden, outputs = _check(name, arrays)
     dtype = arrays["kernel"].dtype
@@ -149,7 +149,7 @@ def _check(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[int, int, int]:
 
 
 def read_joined(name: str, form: Format, kernel: Any, bias: Any, **more: Any) -> Entry:
-    """`read`, of an LSTM whose two kernels lie one below the other in one array."""
+    """`read`, for an LSTM whose two kernels are concatenated along the first axis."""
     whole = as_numpy(name, kernel)
     columns = whole.shape[1] if whole.ndim == 2 else 0
     outputs = columns // 4 if more.get("projection") is None else np.shape(more["projection"])[-1]
@@ -160,9 +160,9 @@ def read_joined(name: str, form: Format, kernel: Any, bias: Any, **more: Any) ->
 
 
 def write(form: Format, cell: LSTM | GeneralLSTM, params: Any) -> Arrays:
-    """The parameters of a cell in a form: exactly, but for an offset of the forget gate, which may round.
+    """The parameters of a cell in a format: exact, except that an offset of the forget gate may round.
 
-    All of the bias is in the first of two; the other is zero.
+    With two biases, the whole bias is in the first; the second is zero.
     """
 
     def turned(array: np.ndarray) -> np.ndarray:
@@ -186,7 +186,7 @@ def write(form: Format, cell: LSTM | GeneralLSTM, params: Any) -> Arrays:
 
 
 def build(directions: Sequence[Sequence[Entry]]) -> Converted:
-    """A cell or layer of LSTMs, lowest layer first, each with one direction or two: forward, backward."""
+    """A cell or layer from LSTMs, lowest layer first, each with one direction or two: forward, backward."""
     parts: list[Converted] = []
     for entries in directions:
         if len(entries) == 1:
@@ -199,7 +199,7 @@ def build(directions: Sequence[Sequence[Entry]]) -> Converted:
 
 
 def pile(parts: Sequence[Converted]) -> Converted:
-    """Parts one above the other: one as it is, several cells as a stack, else as layers."""
+    """Stack parts: one part is returned as is, several cells become a stack, other parts become layers."""
     if len(parts) == 1:
         return parts[0]
     cells = [part for part, _ in parts if isinstance(part, Cell)]
@@ -210,12 +210,14 @@ def pile(parts: Sequence[Converted]) -> Converted:
 def take_apart(
     name: str, layer: Cell | Layer, params: Params, options: Set[str] = frozenset()
 ) -> list[tuple[Entry, ...]]:
-    """What `build` builds: for each layer, the LSTM of each direction with its parameters.
+    """The inverse of `build`: for each layer, the LSTM of each direction with its parameters.
 
-    ``options`` of `lstm` are those that ``name`` has beside the usual LSTM: projection, peepholes.
+    ``options`` are the options of `lstm` that ``name`` supports besides the standard LSTM: projection,
+    peepholes.
 
     Raises:
-      ValueError: there is something in it that ``name`` does not have, or a parameter has another shape.
+      ValueError: the layer contains something that ``name`` does not support, or a parameter has another
+        shape.
       TypeError: the parameters are not those of the layer.
     """
     if isinstance(layer, Stack | Layers):
@@ -235,10 +237,10 @@ def take_apart(
 
 
 def state_of_carry(cell: LSTM | GeneralLSTM, carry: tuple[Array, Array]) -> State:
-    """The state of a cell, of Flax's carry ``(c, h)``.
+    """The state of a cell, from Flax's carry ``(c, h)``.
 
     Raises:
-      ValueError: the state is more than that, with ``full_gate_recurrence``.
+      ValueError: the state holds more than the carry, with ``full_gate_recurrence``.
     """
     memory, hidden = carry
     state = cell.initial_state(tuple(memory.shape[:-1]))
@@ -248,10 +250,10 @@ def state_of_carry(cell: LSTM | GeneralLSTM, carry: tuple[Array, Array]) -> Stat
 
 
 def as_numpy(name: str, array: Any) -> np.ndarray:
-    """A NumPy array of the same dtype, of an array of NumPy, JAX, PyTorch or Keras."""
+    """A NumPy array of the same dtype, from an array of NumPy, JAX, PyTorch or Keras."""
     if hasattr(array, "detach"):  # a tensor of PyTorch
         array = array.detach().cpu()
-        if str(array.dtype) == "torch.bfloat16":  # which NumPy has from ml_dtypes, and PyTorch knows not of
+        if str(array.dtype) == "torch.bfloat16":  # NumPy has it from ml_dtypes; PyTorch cannot convert
             return np.asarray(array.float()).astype(jnp.bfloat16)
     try:
         values = np.asarray(array)
@@ -263,7 +265,7 @@ def as_numpy(name: str, array: Any) -> np.ndarray:
 
 
 def _plain(name: str, cell: Cell | Layer, params: Params, options: Set[str]) -> Entry:
-    """The cell, if it computes what a library's LSTM does."""
+    """The cell, if it computes the same as the library's LSTM."""
     if type(cell) is LSTM or (type(cell) is GeneralLSTM and _options(cell) <= options):
         assert isinstance(cell, LSTM | GeneralLSTM)
         check_params(cell, params)
@@ -276,30 +278,30 @@ def _plain(name: str, cell: Cell | Layer, params: Params, options: Set[str]) -> 
 
 
 def _options(cell: Any) -> set[str]:
-    """What makes an LSTM compute something else than the usual one."""
+    """The options in which an LSTM differs from the standard one."""
     usual = {field.name for field in dataclasses.fields(LSTM)}
     fields = [field for field in dataclasses.fields(cell) if field.name not in usual]
     return {field.name for field in fields if getattr(cell, field.name) != field.default}
 
 
 def _ordered(array: np.ndarray, gates: str, wanted: str) -> np.ndarray:
-    """A copy with the blocks of the last axis, which lie in the order ``gates``, in the order ``wanted``."""
+    """A copy with the blocks of the last axis reordered from ``gates`` to ``wanted``."""
     blocks = np.split(array, len(gates), axis=-1)
     return np.concatenate([blocks[gates.index(gate)] for gate in wanted], axis=-1)
 
 
 def _peepholes(array: np.ndarray, gates: str, wanted: str) -> np.ndarray:
-    """`_ordered`, of what the candidate has no block of."""
+    """`_ordered`, for arrays without a block for the candidate."""
     return _ordered(array, gates.replace("g", ""), wanted.replace("g", ""))
 
 
 def alike(
     name: str, layer: Cell | Layer, params: Params, options: Set[str] = frozenset()
 ) -> list[tuple[Entry, ...]]:
-    """`take_apart` for libraries whose layers all have the same sizes of state and the same directions.
+    """`take_apart` for libraries whose layers all have the same state sizes and the same directions.
 
     Raises:
-      ValueError: they have not.
+      ValueError: sizes or directions differ between layers.
     """
     taken = take_apart(name, layer, params, options)
     if len({len(entries) for entries in taken}) > 1:
@@ -310,7 +312,7 @@ def alike(
 
 
 def collect(source: Any, inside: Callable[[Any], Any], read_one: Callable[[Any], Entry]) -> Converted:
-    """Read what is given for one LSTM, for the two of a bidirectional layer, or for a list of layers."""
+    """Read one LSTM, the two LSTMs of a bidirectional layer, or a list of layers."""
     source = inside(source)
     if isinstance(source, Directions):
         return build([[read_one(inside(way)) for way in source]])
@@ -320,7 +322,7 @@ def collect(source: Any, inside: Callable[[Any], Any], read_one: Callable[[Any],
 
 
 def spread(name: str, layer: Cell | Layer, params: Params, write_one: Callable[[Any, Any], Any]) -> Any:
-    """The opposite of `collect`."""
+    """The inverse of `collect`."""
     written = [
         [write_one(cell, of_cell) for cell, of_cell in entries] for entries in take_apart(name, layer, params)
     ]

@@ -1,4 +1,4 @@
-"""Parameters to and from Haiku."""
+"""Conversion of parameters to and from Haiku."""
 
 import re
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ from lstmjax.types import Params
 
 
 def from_haiku(source: Mapping[str, Mapping[str, Any]]) -> Converted:
-    """The LSTM of the parameters of ``haiku.LSTM``, or the stack of those of several.
+    """Convert the parameters of one ``haiku.LSTM``, or of several to a stack.
 
     Args:
-      source: the parameters, ``{"lstm/linear": {"w": [D + H, 4H], "b": [4H]}}``, of nothing but LSTMs, in the
-        order of Haiku's numbers: ``lstm``, ``lstm_1``, ...
+      source: the parameters, ``{"lstm/linear": {"w": [D + H, 4H], "b": [4H]}}``, of LSTMs only, in the order
+        of Haiku's numbers: ``lstm``, ``lstm_1``, ...
 
     Raises:
-      ValueError: there is something else among them.
+      ValueError: the parameters are not only those of LSTMs.
     """
 
     def number(name: str) -> int:
@@ -48,12 +48,12 @@ def from_haiku(source: Mapping[str, Mapping[str, Any]]) -> Converted:
 def to_haiku(layer: Cell | Layer, params: Params, name: str = "lstm") -> dict[str, dict[str, np.ndarray]]:
     """The parameters of ``haiku.LSTM``, for a stack those of ``lstm``, ``lstm_1`` and so on.
 
-    Haiku adds 1 to the forget gate in its code, so 1 is taken from its bias, which may round.
+    Haiku adds 1 to the forget gate in its code, so 1 is subtracted from the bias, which may round.
 
     Args:
       layer: an LSTM or a stack of LSTMs.
       params: its parameters.
-      name: what Haiku calls the first.
+      name: Haiku's name of the first LSTM.
 
     Raises:
       ValueError: Haiku has no such LSTM: other cells, or a bidirectional layer.

@@ -1,4 +1,4 @@
-"""Parameters to and from Keras 3."""
+"""Conversion of parameters to and from Keras 3."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,14 +10,14 @@ from lstmjax.types import Params
 
 
 def from_keras(source: Any) -> Converted:
-    """The LSTM of a Keras 3 ``LSTM``, ``LSTMCell``, or ``Bidirectional`` of either LSTM.
+    """Convert a Keras 3 ``LSTM``, ``LSTMCell``, or a ``Bidirectional`` of either.
 
     Args:
       source: the built layer, or the list of arrays of its ``get_weights()``; or a list of several of these,
         lowest layer first.
 
     Raises:
-      ValueError: the arrays are not those of an LSTM, or the layer is one that computes something else.
+      ValueError: the arrays are not those of an LSTM, or the layer computes something else.
     """
     if isinstance(source, list | tuple) and not any(hasattr(entry, "shape") for entry in source):
         return pile([from_keras(entry) for entry in source])
@@ -45,14 +45,14 @@ def _check_keras(config: Mapping[str, Any]) -> None:
 
 
 def to_keras(layer: Cell | Layer, params: Params) -> list[Any]:
-    """What ``set_weights`` of Keras 3 takes: kernel, recurrent kernel, bias, for each direction.
+    """Arrays for ``set_weights`` of Keras 3: kernel, recurrent kernel and bias of each direction.
 
     Returns:
-      For one layer the list of its arrays (3 for ``LSTM(hidden)``, 6 for ``Bidirectional(LSTM(hidden))``),
-      for several a list with such a list for each.
+      For one layer the list of its arrays (3 for ``LSTM(hidden)``, 6 for ``Bidirectional(LSTM(hidden))``);
+      for several layers, a list of such lists.
 
     Raises:
-      ValueError: there is a cell that is no LSTM.
+      ValueError: a cell is not an LSTM.
       TypeError: the parameters are not those of the layer.
     """
     taken = [

@@ -1,4 +1,4 @@
-"""Parameters to and from PyTorch."""
+"""Conversion of parameters to and from PyTorch."""
 
 import re
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ _TORCH_NAME = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)(?:_l(
 
 
 def from_torch(source: Any) -> Converted:
-    """The LSTM of a ``torch.nn.LSTM``, with ``proj_size`` or without, or of a ``torch.nn.LSTMCell``.
+    """Convert a ``torch.nn.LSTM``, with or without ``proj_size``, or a ``torch.nn.LSTMCell``.
 
     Args:
       source: the module or its ``state_dict()``, a mapping of names to arrays, ``weight_ih_l0`` and so on.
 
     Returns:
-      A cell (several layers are a stack), or a layer if bidirectional; and its parameters.
+      A cell (a stack for several layers), or a layer if bidirectional; and its parameters.
 
     Raises:
       ValueError: the arrays are not those of an LSTM.
@@ -72,8 +72,8 @@ def to_torch(layer: Cell | Layer, params: Params) -> dict[str, np.ndarray]:
     """The ``state_dict`` of a ``torch.nn.LSTM`` with biases, as NumPy arrays.
 
     ``module.load_state_dict({name: torch.from_numpy(array) for name, array in to_torch(...).items()})`` loads
-    it into a module of the same sizes, directions and ``proj_size``. All of the bias is in ``bias_ih``;
-    ``bias_hh`` is zero.
+    it into a module of the same sizes, directions and ``proj_size``. The whole bias is in
+    ``bias_ih``; ``bias_hh`` is zero.
 
     Raises:
       ValueError: PyTorch has no such LSTM: other cells, or layers that differ in size or direction.

@@ -1,4 +1,4 @@
-"""Parameters from TensorFlow 1."""
+"""Conversion of parameters from TensorFlow 1."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,14 +9,14 @@ from lstmjax.convert.formats import FORMATS, Converted, as_numpy, read_joined
 
 
 def from_tensorflow(source: Mapping[str, Any], forget_bias: float = 1.0) -> Converted:
-    """The LSTM of the variables of TensorFlow 1's ``LSTMCell`` or ``BasicLSTMCell``.
+    """Convert the variables of TensorFlow 1's ``LSTMCell`` or ``BasicLSTMCell``.
 
     Args:
-      source: names to arrays, such as a checkpoint has them, of one cell; all before the names given here
-        does not matter. ``kernel`` is ``[D + H, 4H]`` with gates in the order i, g, f, o; ``bias`` is
+      source: a mapping from names to arrays, as in a checkpoint, of one cell; prefixes of the names given
+        here are ignored. ``kernel`` is ``[D + H, 4H]`` with gates in the order i, g, f, o; ``bias`` is
         ``[4H]``; with peepholes, ``w_i_diag``, ``w_f_diag`` and ``w_o_diag`` are ``[H]``; with ``num_proj``,
         ``projection/kernel`` is ``[H, P]``.
-      forget_bias: what the cell was made with, which its code adds to the forget gate.
+      forget_bias: the argument that the cell was made with; its code adds it to the forget gate.
 
     Raises:
       ValueError: the variables are not those of an LSTM.

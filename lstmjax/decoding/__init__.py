@@ -1,17 +1,16 @@
-"""Decoding: sequences of tokens from a step function, in loops that end as soon as every row has.
+"""Decoding: sequences of tokens from a step function, in loops that end as soon as every row has ended.
 
 A *step function* is ``step(state, tokens) -> (state, logits)``: it takes the last tokens, int32 ``[batch]``,
 and returns logits ``[batch, vocabulary]`` of the next ones; the state is any pytree of arrays
-``[batch, ...]``. It may close over arrays ``[batch, ...]`` that stay as they are, such as the memory of an
-attention: `beam_search` maps it over the beams of each row, so that these are shared, where a state is copied
-and gathered.
+``[batch, ...]``. It may close over constant arrays ``[batch, ...]``, such as the memory of an attention:
+`beam_search` maps it over the beams of each row, so these arrays are shared between beams, whereas the state
+is copied and gathered.
 
-A sequence is over with the token ``end``, or cut after ``max_length`` tokens. Its log-probability is the sum
-over its tokens, ``end`` among them if it is there, so that the probabilities of all sequences sum to 1.
-Tokens whose logits are minus infinity are never taken where there is another. Rows do not depend on each
-other.
+A sequence ends with the token ``end``, or is cut after ``max_length`` tokens. Its log-probability is the sum
+over its tokens, including ``end`` if present, so that the probabilities of all sequences sum to 1. Tokens
+with logits of minus infinity are never taken if there is another. Rows do not depend on each other.
 
-The loops are traced with the function around them; called outside of `jax.jit` they are traced in each call.
+The loops are traced with the enclosing function; called outside of `jax.jit`, they are traced at each call.
 """
 
 from lstmjax.decoding.beam_search import (

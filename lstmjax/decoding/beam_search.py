@@ -12,20 +12,20 @@ from lstmjax.decoding.core import Start, Step, before_end, dtype_of_logits, firs
 from lstmjax.types import Array, State
 
 LengthPenalty = Callable[[jax.Array], jax.Array]
-"""``lengths -> penalties``: what log-probabilities are divided by, positive, of the dtype of the lengths."""
+"""``lengths -> penalties``: positive divisors of log-probabilities, of the dtype of the lengths."""
 
 
 class Hypotheses(NamedTuple):
-    """Several sequences of tokens for each row, the best first; where there are fewer the last are empty."""
+    """Several sequences of tokens per row, best first; if fewer were found, the last ones are empty."""
 
     tokens: jax.Array
-    """int32 ``[batch, beams, max_length]``, filled up with ``end``."""
+    """int32 ``[batch, beams, max_length]``, padded with ``end``."""
     lengths: jax.Array
     """int32 ``[batch, beams]``: number of tokens before ``end``."""
     log_probs: jax.Array
     """``[batch, beams]``, at least float32: log-probabilities under the model; minus infinity if empty."""
     scores: jax.Array
-    """``[batch, beams]``: what they are ordered by; minus infinity if empty."""
+    """``[batch, beams]``: the scores that define the order; minus infinity if empty."""
 
 
 def gnmt_length_penalty(alpha: float | Float[Array, ""]) -> LengthPenalty:
@@ -39,7 +39,7 @@ def power_length_penalty(alpha: float) -> LengthPenalty:
 
 
 def gather_beams(tree: Any, indices: Array) -> Any:
-    """Of arrays ``[batch, beams, ...]`` the beams with these numbers, ``[batch, new beams]``.
+    """Select beams of arrays ``[batch, beams, ...]`` by indices ``[batch, new beams]``.
 
     Example:
       >>> gather_beams({"a": jnp.array([[1, 2, 3], [4, 5, 6]])}, jnp.array([[2, 2], [0, 1]]))["a"].tolist()
@@ -49,7 +49,7 @@ def gather_beams(tree: Any, indices: Array) -> Any:
 
 
 class _Finished(NamedTuple):
-    """Hypotheses that are over, the best first."""
+    """Finished hypotheses, best first."""
 
     tokens: jax.Array
     log_probs: jax.Array
@@ -57,7 +57,7 @@ class _Finished(NamedTuple):
 
 
 class _Alive(NamedTuple):
-    """Hypotheses that go on, the likeliest first; minus infinity is the log-probability of none."""
+    """Unfinished hypotheses, likeliest first; empty ones have a log-probability of minus infinity."""
 
     number: jax.Array
     state: State
@@ -79,34 +79,34 @@ def beam_search(
     coverage_penalty: float = 0.0,
     coverage_mask: Bool[Array, "batch source"] | None = None,
 ) -> Hypotheses:
-    r"""The sequences of the highest score that a search with so many beams finds.
+    r"""The highest-scoring sequences found by beam search.
 
     .. math:: \mathrm{score}(y) = \frac{\log p(y)}{\mathrm{lp}(l)}
        + \beta \sum_i \log \min(\textstyle\sum_t a_{ti}, 1), \quad \mathrm{lp}(l) = ((5 + l) / 6)^\alpha
 
-    with l the number of tokens, ``end`` among them. In each step all hypotheses that are alive are tried with
-    ``end``, and the best so ended are kept apart, ``beams`` of them; of all other continuations the likeliest
-    ``beams`` stay alive. Those that still are after ``max_length`` tokens compete as they are, without
-    ``end``. A row is done when none of its living can come to a better score than the worst of those kept,
-    were it to go on without any loss to the length that suits it best.
+    where l is the number of tokens, including ``end``. At each step every alive hypothesis is extended with
+    ``end``, and the best ``beams`` finished hypotheses are kept; of all other continuations, the likeliest
+    ``beams`` stay alive. Hypotheses still alive after ``max_length`` tokens compete as they are, without
+    ``end``. A row is done when no alive hypothesis could score better than the worst finished one kept, even
+    if it continued with probability 1 to the length with the most favourable penalty.
 
     With as many beams as there are sequences the search is exact. With one beam and no penalties it finds
-    what `greedy` finds, or something likelier: greedy does not consider to end where another token is
+    the sequence of `greedy` or a likelier one: greedy does not consider ending where another token is
     likelier.
 
     Args:
-      step: a step function, see `lstmjax.decoding`; it is mapped over beams by `jax.vmap`, so that it sees
+      step: a step function, see `lstmjax.decoding`; it is mapped over beams with `jax.vmap`, so it takes
         arrays ``[batch, ...]`` as in `greedy`, and the beams of a row share those that it closes over.
       state: before the first step, a pytree of arrays ``[batch, ...]``.
-      start: the token before the first one, a number or integers ``[batch]``.
+      start: the token before the first one, an integer or integers ``[batch]``.
       end: the token that ends a sequence.
-      max_length: the largest number of tokens, ``end`` among them.
-      beams: how many hypotheses are alive, and how many are kept.
-      length_penalty: alpha; or a function, such as `power_length_penalty` makes. 0 is none.
-      coverage: from a state after a step to the attention weights so far, summed, ``[batch, source]``.
-      coverage_penalty: beta, not negative. Sums count as at least the smallest normal number, so that scores
-        are finite.
-      coverage_mask: booleans ``[batch, source]``: where the source is valid; others do not count.
+      max_length: the largest number of tokens, including ``end``.
+      beams: number of alive hypotheses, and of finished ones kept.
+      length_penalty: alpha; or a function, such as `power_length_penalty` makes. 0 is no penalty.
+      coverage: maps the state after a step to the sum of the attention weights so far, ``[batch, source]``.
+      coverage_penalty: beta, not negative. Sums are clipped below at the smallest normal number, so that
+        scores are finite.
+      coverage_mask: booleans ``[batch, source]``: true where the source is valid; the rest is ignored.
 
     Raises:
       ValueError: a shape does not fit, ``end`` is not in the vocabulary, ``max_length`` or ``beams`` is not
@@ -172,14 +172,14 @@ def beam_search(
         finished=_Finished(tokens, nothing, nothing),
     )
     alive = jax.lax.while_loop(is_wanted, advance, alive)
-    # Where the loop ended before max_length, the bound says that none of these comes before those kept.
+    # If the loop ended before max_length, the bound guarantees that none of these ranks above those kept.
     cut = score(alive.log_probs, max_length - 1, alive.state)
     found = _best(alive.finished, _Finished(alive.tokens, alive.log_probs, cut))
     return Hypotheses(found.tokens, before_end(found.tokens, end), found.log_probs, found.scores)
 
 
 def _best(kept: _Finished, new: _Finished) -> _Finished:
-    """The best of both, as many as are kept; of equal ones those that are kept already."""
+    """The best of both, as many as are kept; ties go to those already kept."""
     both = jax.tree.map(lambda left, right: jnp.concatenate([left, right], axis=1), kept, new)
     _, indices = jax.lax.top_k(both.scores, kept.scores.shape[1])
     return gather_beams(both, indices)

@@ -1,4 +1,4 @@
-"""What all ways of decoding share: the step function, its checks, and log-probabilities."""
+"""The common parts of all decoders: the step function, its checks, and log-probabilities."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ Step = Callable[[Any, jax.Array], tuple[Any, jax.Array]]
 """``(state, tokens [batch]) -> (state, logits [batch, vocabulary])``."""
 
 Start = int | Integer[Array, ""] | Integer[Array, " batch"]
-"""The token before the first one: the same for all rows, or one for each."""
+"""The token before the first one: the same for all rows, or one per row."""
 
 
 def log_probabilities(logits: Float[Array, "*batch vocabulary"]) -> Float[jax.Array, "*batch vocabulary"]:
@@ -56,5 +56,5 @@ def dtype_of_logits(name: str, step: Step, state: State, tokens: jax.Array, end:
 
 
 def before_end(tokens: Integer[Array, "*batch time"], end: int) -> Integer[jax.Array, "*batch"]:
-    """How many tokens come before ``end``, of sequences filled up with it."""
+    """Number of tokens before ``end``, for sequences padded with it."""
     return (tokens != end).sum(axis=-1, dtype=jnp.int32)

@@ -16,7 +16,7 @@ class Decoded(NamedTuple):
     """One sequence of tokens for each row."""
 
     tokens: jax.Array
-    """int32 ``[batch, max_length]``, filled up with ``end``."""
+    """int32 ``[batch, max_length]``, padded with ``end``."""
     lengths: jax.Array
     """int32 ``[batch]``: number of tokens before ``end``."""
     log_probs: jax.Array
@@ -24,14 +24,14 @@ class Decoded(NamedTuple):
 
 
 def greedy(step: Step, state: State, start: Start, end: int, max_length: int) -> Decoded:
-    r"""The likeliest token in each step: :math:`y_t = \arg\max_y p(y | y_1, ..., y_{t-1})`.
+    r"""The likeliest token at each step: :math:`y_t = \arg\max_y p(y | y_1, ..., y_{t-1})`.
 
     Args:
       step: a step function.
       state: before the first step, a pytree of arrays ``[batch, ...]``.
-      start: the token before the first one, a number or integers ``[batch]``.
+      start: the token before the first one, an integer or integers ``[batch]``.
       end: the token that ends a sequence.
-      max_length: the largest number of tokens, ``end`` among them.
+      max_length: the largest number of tokens, including ``end``.
 
     Raises:
       ValueError: a shape does not fit, ``end`` is not in the vocabulary, or ``max_length`` is not positive.
@@ -64,15 +64,15 @@ def sample(
     Args:
       step: a step function.
       state: before the first step, a pytree of arrays ``[batch, ...]``.
-      start: the token before the first one, a number or integers ``[batch]``.
+      start: the token before the first one, an integer or integers ``[batch]``.
       end: the token that ends a sequence.
-      max_length: the largest number of tokens, ``end`` among them.
+      max_length: the largest number of tokens, including ``end``.
       key: random key.
-      temperature: 1 is the model itself, :math:`\tau`; less takes likely tokens more often.
-      top_p: of `keep_nucleus`, after the temperature; 1 keeps all tokens.
+      temperature: :math:`\tau`; 1 samples from the model itself, less favours likely tokens.
+      top_p: of `keep_nucleus`, applied after the temperature; 1 keeps all tokens.
 
     Returns:
-      `Decoded`; its log-probabilities are those of the model, temperature and nucleus left aside.
+      `Decoded`; its log-probabilities are those of the model, without temperature and nucleus.
 
     Raises:
       ValueError: as for `greedy`, or ``temperature`` is not positive, or ``top_p`` not in (0, 1].
@@ -102,9 +102,10 @@ def sample(
 def keep_nucleus(
     logits: Float[Array, "*batch vocabulary"], top_p: float
 ) -> Float[jax.Array, "*batch vocabulary"]:
-    """Logits with all but the nucleus at minus infinity: the fewest likeliest tokens of at least ``top_p``.
+    """Set the logits of all tokens outside the nucleus to minus infinity.
 
-    The likeliest token always stays.
+    The nucleus is the smallest set of likeliest tokens with a total probability of at least ``top_p``. The
+    likeliest token is always kept.
 
     Source: Holtzman et al. 2020 (arXiv:1904.09751).
 
@@ -122,7 +123,7 @@ def keep_nucleus(
 
 
 class _Rows(NamedTuple):
-    """What the loop of `_decode` carries."""
+    """The carry of the loop of `_decode`."""
 
     number: jax.Array
     state: State
@@ -141,7 +142,7 @@ def _decode(
     max_length: int,
     choose: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> Decoded:
-    """One token after the other, as ``choose(number of the step, logits)`` has it."""
+    """Decode token by token, each selected by ``choose(number of the step, logits)``."""
     check_sizes(name, max_length=max_length)
     first = first_tokens(name, state, start)
     dtype = dtype_of_logits(name, step, state, first, end)

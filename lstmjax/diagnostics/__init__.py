@@ -1,4 +1,4 @@
-"""Diagnostics: gates, states and gradients through time of a cell; pictures in `lstmjax.plots`."""
+"""Diagnostics: gates, states and gradients of a cell over time; `lstmjax.plots` plots them."""
 
 from lstmjax.diagnostics.gradient_flow import Flow, gradient_flow
 from lstmjax.diagnostics.traces import (

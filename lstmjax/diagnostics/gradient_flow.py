@@ -33,26 +33,26 @@ def gradient_flow(
     resets: Bool[Array, "*batch time"] | None = None,
     reverse: bool = False,
 ) -> Any:
-    r"""How much of a loss's gradient arrives at each step: norms over the units of each row and step.
+    r"""The gradient of a loss that reaches each step: norms over the units, for each row and step.
 
     .. math:: \Bigl\| \frac{d L}{d h_t} \Bigr\|_2, \quad \Bigl\| \frac{d L}{d c_t} \Bigr\|_2
 
     These are total derivatives, through the output of step t and all later steps; that of :math:`c_t` goes
-    through :math:`h_t` too. It is the gradient that is used: with `clip_gradient` or `truncate_gradient`
-    around a cell, theirs.
+    through :math:`h_t` too. They are the gradients used in training: with `clip_gradient` or
+    `truncate_gradient` around a cell, the clipped or truncated ones.
 
     Args:
       cell: as for `trace`.
       params: as ``cell.init`` or ``cell.sample`` returns them.
       inputs: ``[..., time, features]``.
-      loss: from outputs ``[..., time, output_size]`` to a number.
+      loss: maps outputs ``[..., time, output_size]`` to a scalar.
       state: as for `unroll`, and so are the other arguments.
       lengths: integers ``[...]``.
       resets: booleans ``[..., time]``.
       reverse: run from the last step to the first.
 
     Returns:
-      `Flow` of arrays ``[..., time]``; of a stack, a tuple with that of each cell.
+      `Flow` of arrays ``[..., time]``; for a stack, a tuple with one per cell.
 
     Raises:
       TypeError: the cell is of another kind; else as `unroll`.

@@ -1,4 +1,4 @@
-"""Pictures of what `lstmjax.diagnostics` finds, one function for each; matplotlib is imported when called."""
+"""Plots of the results of `lstmjax.diagnostics`, one function each; matplotlib is imported when called."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +18,18 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def plot_trace(seen: Any) -> "Figure":
-    """Gates and states of one sequence, a heat map of units over time for each.
+    """Gates and states of one sequence, each as a heat map of units over time.
 
     Args:
-      seen: what `lstmjax.diagnostics.trace` returned for one cell, with arrays ``[time, hidden]``: of a
-        batch, take one row by ``jax.tree.map(lambda x: x[row], seen)``.
+      seen: the result of `lstmjax.diagnostics.trace` for one cell, with arrays ``[time, hidden]``: for a
+        batch, select one row with ``jax.tree.map(lambda x: x[row], seen)``.
 
     Returns:
       A figure; ``figure.savefig(path)`` writes it.
 
     Raises:
       ValueError: there are more axes than time and units.
-      TypeError: it is the trace of a stack; take one of its cells.
+      TypeError: it is the trace of a stack; select one of its cells.
     """
     _check_one("plot_trace", seen)
     arrays = {name: np.asarray(array, np.float32) for name, array in seen._asdict().items()}
@@ -59,16 +59,16 @@ def plot_trace(seen: Any) -> "Figure":
 
 
 def plot_gradient_flow(flow: Flow) -> "Figure":
-    """Norms of the gradient at each step, on a logarithmic scale: the mean over rows.
+    """Norms of the gradient at each step, on a logarithmic scale, averaged over rows.
 
     Args:
-      flow: what `lstmjax.diagnostics.gradient_flow` returned for one cell.
+      flow: the result of `lstmjax.diagnostics.gradient_flow` for one cell.
 
     Returns:
       A figure; ``figure.savefig(path)`` writes it.
 
     Raises:
-      TypeError: it is the flow of a stack; take one of its cells.
+      TypeError: it is the flow of a stack; select one of its cells.
     """
     _check_one("plot_gradient_flow", flow)
     figure = _figure(7.0, 4.0)
@@ -86,19 +86,19 @@ def plot_gradient_flow(flow: Flow) -> "Figure":
 
 
 def plot_saturation(saturated: dict[str, Saturation]) -> "Figure":
-    """Units by how often their gates are shut and open, a scatter plot for each gate.
+    """How often the gates of each unit are closed and open, a scatter plot for each gate.
 
     Args:
-      saturated: what `lstmjax.diagnostics.saturation` returned for one cell.
+      saturated: the result of `lstmjax.diagnostics.saturation` for one cell.
 
     Returns:
       A figure; ``figure.savefig(path)`` writes it.
 
     Raises:
       ValueError: the cell has no gates.
-      TypeError: it is that of a stack; take one of its cells.
+      TypeError: it is the saturation of a stack; select one of its cells.
 
-    Source: the picture is figure 2 of Karpathy, Johnson and Fei-Fei 2016 (arXiv:1506.02078).
+    Source: Karpathy, Johnson and Fei-Fei 2016 (arXiv:1506.02078, figure 2).
     """
     _check_one("plot_saturation", saturated)
     if not saturated:

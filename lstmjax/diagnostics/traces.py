@@ -1,7 +1,7 @@
-"""Gates and states of a cell in every step, and how often the gates saturate.
+"""Gates and states of a cell at every step, and how often the gates saturate.
 
-These functions run a cell with a recording step of their own, and take the arguments of `lstmjax.unroll`; an
-ordinary run of the cell computes nothing for them. `lstmjax.plots` draws each.
+These functions run a cell with a separate recording step and take the arguments of `lstmjax.unroll`; they add
+nothing to an ordinary run of the cell. `lstmjax.plots` plots the results.
 """
 
 import dataclasses
@@ -26,9 +26,9 @@ from lstmjax.wrappers.wrapper import Entering, Wrapper
 
 
 class LSTMTrace(NamedTuple):
-    """Gates and states of an LSTM in every step, each ``[..., time, hidden]``, zero beyond the lengths.
+    """Gates and states of an LSTM at every step, each ``[..., time, hidden]``, zero beyond the lengths.
 
-    Gates that a variant does not have are 1; the hidden state of a projected one has the projection's size.
+    Gates that a variant lacks are 1; with a projection, the hidden state has its size.
     """
 
     input_gate: jax.Array
@@ -40,7 +40,7 @@ class LSTMTrace(NamedTuple):
 
 
 class GRUTrace(NamedTuple):
-    """Gates and states of a GRU in every step, each ``[..., time, hidden]``, zero beyond the lengths."""
+    """Gates and states of a GRU at every step, each ``[..., time, hidden]``, zero beyond the lengths."""
 
     reset_gate: jax.Array
     update_gate: jax.Array
@@ -49,13 +49,13 @@ class GRUTrace(NamedTuple):
 
 
 class ElmanTrace(NamedTuple):
-    """States of a plain recurrent cell in every step, ``[..., time, hidden]``, zero beyond the lengths."""
+    """States of a plain recurrent cell at every step, ``[..., time, hidden]``, zero beyond the lengths."""
 
     hidden: jax.Array
 
 
 class Saturation(NamedTuple):
-    """Of each unit, ``[hidden]``: in how many of the steps its gate is nearly shut, and nearly open."""
+    """For each unit, ``[hidden]``: the fractions of steps in which its gate is nearly closed, nearly open."""
 
     left: jax.Array
     """Below 0.1."""
@@ -64,7 +64,7 @@ class Saturation(NamedTuple):
 
 
 Recorded = tuple[State, jax.Array, Any]
-"""State, outputs, and a pytree of arrays ``[..., size]``: what is to be seen of a step."""
+"""State, outputs, and the trace of a step, a pytree of arrays ``[..., size]``."""
 
 
 def _record_lstm(cell: Any, params: Any, state: Any, inputs: jax.Array, nudge: Any) -> Recorded:
@@ -101,15 +101,15 @@ RECORDERS: dict[type[Cell], Callable[..., Recorded]] = {
     GRU: _record_gru,
     Elman: _record_elman,
 }
-"""How a step of a cell is recorded; another kind of cell is made known by an entry.
+"""The functions that record a step of each kind of cell; an entry adds support for another kind.
 
-From cell, params, state, inputs, and a nudge that is to be added to each part of the state as soon as the
-step has computed it (a tree like the state), to the state, the outputs, and what is to be seen.
+Each maps cell, params, state, inputs, and a nudge to the state, the outputs and the trace. The nudge, a tree
+like the state, is a perturbation that is added to each part of the state as soon as the step has computed it.
 """
 
 
 def _record(cell: Cell, params: Params, state: State, inputs: jax.Array, nudge: State) -> Recorded:
-    """One step of a cell or of what is made of cells; a stack's trace is a tuple of those of its cells."""
+    """One step of a cell, stack or wrapper; the trace of a stack is a tuple of the traces of its cells."""
     if type(cell) in RECORDERS:
         return RECORDERS[type(cell)](cell, params, state, inputs, nudge)
     if type(cell) is Stack:
@@ -134,11 +134,11 @@ def _record(cell: Cell, params: Params, state: State, inputs: jax.Array, nudge: 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class _Recorder(Wrapper):
-    """A cell whose inputs are nudges beside its own, and whose outputs are its trace beside its own."""
+    """A cell with nudges concatenated to its inputs and its trace concatenated to its outputs."""
 
     @property
     def features(self) -> int:  # type: ignore[override]
-        """Own inputs, then a nudge for every number of the state."""
+        """The cell's inputs, then a nudge for every element of the state."""
         return self.cell.features + sum(leaf.size for leaf in jax.tree.leaves(_state_of(self.cell)))
 
     @property
@@ -148,7 +148,7 @@ class _Recorder(Wrapper):
 
     @property
     def output_size(self) -> int:
-        """Own outputs, then all that the trace has."""
+        """The cell's outputs, then all arrays of the trace."""
         params = jax.eval_shape(self.cell.init, jax.random.key(0))
         return sum(leaf.shape[-1] for leaf in jax.tree.leaves(_seen_of(self.cell, params, ())))
 
@@ -176,7 +176,7 @@ def _pack(tree: Any, dtype: DTypeLike) -> jax.Array:
 
 
 def _unpack(packed: jax.Array, like: Any) -> Any:
-    """What `_pack` packed; ``like`` has the structure, dtypes and last axes."""
+    """The inverse of `_pack`; ``like`` has the structure, dtypes and last axes."""
     leaves, structure = jax.tree.flatten(like)
     ends = [sum(leaf.shape[-1] for leaf in leaves[: number + 1]) for number in range(len(leaves))]
     parts = jnp.split(packed, ends[:-1], axis=-1)
@@ -209,11 +209,11 @@ def trace(
     resets: Bool[Array, "*batch time"] | None = None,
     reverse: bool = False,
 ) -> Any:
-    """All gates and states of a cell in every step.
+    """All gates and states of a cell at every step.
 
     Args:
-      cell: made by `lstm` with any options, `gru` or `elman`, a stack of such, or wrapped by `residual`,
-        `highway`, `dropout` and the like.
+      cell: made by `lstm` with any options, `gru` or `elman`; or a stack of these; or one of these wrapped by
+        `residual`, `highway`, `dropout` and similar wrappers.
       params: as ``cell.init`` or ``cell.sample`` returns them.
       inputs: ``[..., time, features]``.
       state: as for `unroll`, and so are the other arguments.
@@ -222,8 +222,8 @@ def trace(
       reverse: run from the last step to the first.
 
     Returns:
-      `LSTMTrace`, `GRUTrace` or `ElmanTrace` of arrays ``[..., time, hidden]``; of a stack, a tuple with that
-      of each cell. Gates and cell state are of the cell's dtype or float32, whichever is wider.
+      `LSTMTrace`, `GRUTrace` or `ElmanTrace` of arrays ``[..., time, hidden]``; for a stack, a tuple with one
+      per cell. Gates and cell state are of the cell's dtype or float32, whichever is wider.
 
     Raises:
       TypeError: the cell is of another kind; else as `unroll`.
@@ -245,15 +245,15 @@ def saturation(seen: Any, lengths: Integer[Array, "*batch"] | None = None) -> An
     """How often the gates of each unit are saturated, over all valid steps of all rows.
 
     Args:
-      seen: what `trace` returned.
-      lengths: integers ``[...]``, as they were given to `trace`.
+      seen: the result of `trace`.
+      lengths: integers ``[...]``, as passed to `trace`.
 
     Returns:
-      A dictionary from the name of each gate to `Saturation`; of a stack, a tuple of such. NaN where there is
-      no step.
+      A dictionary from the name of each gate to `Saturation`; for a stack, a tuple of these. NaN without any
+      valid step.
 
     Raises:
-      TypeError: ``seen`` is no trace.
+      TypeError: ``seen`` is not a trace.
 
     Source: Karpathy, Johnson and Fei-Fei 2016 (arXiv:1506.02078, section 4.2).
 

@@ -1,8 +1,8 @@
 """Losses for masked sequences, in nats.
 
-Each takes logits, targets and an optional mask of valid positions, and returns one loss for each
-position, zero where the mask is false. What the logits hold at masked positions, NaN included, has no
-influence on any loss or gradient. Averages are taken by `lstmjax.metrics.Mean`, over valid positions only.
+Each takes logits, targets and an optional mask of valid positions, and returns one loss per position, zero
+where the mask is false. Logits at masked positions, NaN included, have no influence on any loss or gradient.
+`lstmjax.metrics.Mean` averages over valid positions only.
 """
 
 from lstmjax.losses.masked import bernoulli, cross_entropy

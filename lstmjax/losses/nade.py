@@ -4,8 +4,8 @@ r"""NADE: an exact autoregressive distribution over binary vectors, here over th
     p(v) = \prod_d p(v_d \mid v_{<d}), \quad
     p(v_d = 1 \mid v_{<d}) = \sigma(b_d + V_d \cdot \sigma(c + \sum_{k<d} v_k W_k))
 
-The biases b and c may depend on anything, such as the state of an LSTM, which makes the sequence model of
-Boulanger-Lewandowski et al. 2012 with NADE (their RNN-NADE) out of `conditionals`.
+The biases b and c may depend on other inputs, such as the state of an LSTM; `conditionals` then gives the
+sequence model of Boulanger-Lewandowski et al. 2012 with NADE (their RNN-NADE).
 
 Source: Larochelle and Murray 2011 (AISTATS); Boulanger-Lewandowski, Bengio and Vincent 2012
 (arXiv:1206.6392, section 5).
@@ -24,7 +24,7 @@ class NADEParams(NamedTuple):
     """Weights between D binary variables and H hidden units."""
 
     encoder: Array
-    """``[D, H]``: what a variable that is 1 adds to the hidden units of all variables after it, W."""
+    """``[D, H]``: from a variable to the hidden units of all later variables, W."""
     decoder: Array
     """``[D, H]``: from hidden units to the logit of a variable, V."""
 
@@ -36,19 +36,19 @@ def conditionals(
     hidden_bias: Float[Array, "*batch units"],
     max_active: int | None = None,
 ) -> Float[jax.Array, "*batch variables"]:
-    r"""Logits of :math:`p(v_d = 1 \mid v_{<d})` for all variables at once, the values being known.
+    r"""Logits of :math:`p(v_d = 1 \mid v_{<d})` for all variables at once, given the values.
 
     The hidden units change only after a variable that is 1. So for vectors with at most K ones there are
-    only K + 1 different hidden vectors, and all D conditionals cost K + 1 products instead of D: exact, and
-    for music (D = 88, K about 8) ten times less.
+    only K + 1 different hidden vectors, and all D conditionals cost K + 1 products instead of D. This is
+    exact and, for music (D = 88, K about 8), ten times cheaper.
 
     Args:
       params: weights.
       values: ``[..., D]`` of 0 and 1.
       visible_bias: ``[..., D]``, b.
       hidden_bias: ``[..., H]``, c.
-      max_active: K, the largest number of ones in a vector; by default D. Vectors with more ones than
-        this get NaN, never a wrong number.
+      max_active: K, the largest number of ones in a vector; by default D. Vectors with more ones get NaN,
+        never a wrong value.
 
     Returns:
       Logits ``[..., D]``; `lstmjax.losses.bernoulli` of them and ``values`` is the negative log-likelihood.
@@ -56,7 +56,7 @@ def conditionals(
     variables = values.shape[-1]
     most = variables if max_active is None else min(max_active, variables)
     values = jnp.asarray(values, visible_bias.dtype)
-    # Where the ones are, lowest variable first; the places of those that are missing hold a zero row.
+    # Positions of the ones, lowest variable first; unused entries get a zero row.
     positions = jnp.argsort(-values, axis=-1, stable=True)[..., :most]
     present = jnp.take_along_axis(values, positions, axis=-1)
     added = jnp.take(jnp.asarray(params.encoder), positions, axis=0) * present[..., None]
@@ -80,14 +80,14 @@ def sample(
     hidden_bias: Float[Array, "*batch units"],
     temperature: float = 1.0,
 ) -> Float[jax.Array, "*batch variables"]:
-    """Draw vectors of 0 and 1, one variable after the other.
+    """Sample binary vectors, one variable after the other.
 
     Args:
       params: weights.
       key: random key.
       visible_bias: ``[..., D]``, b.
       hidden_bias: ``[..., H]``, c.
-      temperature: logits are divided by it; below 1 makes likely values likelier.
+      temperature: divisor of the logits; below 1, likely values become likelier.
 
     Returns:
       ``[..., D]`` of the dtype of ``visible_bias``.

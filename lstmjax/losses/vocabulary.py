@@ -1,11 +1,11 @@
-r"""The cross entropy of a large vocabulary, without the logits of all positions in memory.
+r"""The cross entropy over a large vocabulary, without the logits of all positions in memory.
 
 .. math:: L = \sum_n w_n \left( \log \sum_v e^{h_n \cdot k_v + b_v} - h_n \cdot k_{y_n} - b_{y_n} \right)
 
-Rows are taken a chunk at a time. Where a gradient is wanted, it is computed together with the value, and what
-is kept are the gradients of :math:`h`, :math:`k` and :math:`b`, not logits. So there are three products of
-matrices in all, and none is done twice. It is a `jax.custom_jvp` whose tangent is linear, so that forward
-mode and Hessian products work as well.
+Rows are processed in chunks. When differentiated, the gradient is computed together with the value, and the
+residuals are the gradients of :math:`h`, :math:`k` and :math:`b`, not the logits. So there are three matrix
+products in total, and none is computed twice. It is a `jax.custom_jvp` whose tangent is linear, so that
+forward mode and Hessian-vector products work as well.
 """
 
 import functools
@@ -20,8 +20,8 @@ from jaxtyping import Float, Integer
 from lstmjax.types import Array, at_least_float32
 
 CHUNK_ELEMENTS = 8 * 2**20
-"""The most logits of a chunk by default: 32 MiB of float32. In smaller chunks, adding up the kernel's
-gradient takes longer than what the cache saves."""
+"""The largest number of logits per chunk by default: 32 MiB of float32. In smaller chunks, accumulating the
+kernel's gradient costs more time than the cache saves."""
 
 
 def vocabulary_cross_entropy(
@@ -35,16 +35,16 @@ def vocabulary_cross_entropy(
     """The sum of the weighted cross entropies of ``softmax(hidden @ kernel + bias)``, exact, chunk by chunk.
 
     Args:
-      hidden: ``[..., hidden]``, what the logits are made of.
+      hidden: ``[..., hidden]``, the inputs of the output layer.
       kernel: ``[hidden, vocabulary]``; tied embeddings are passed as ``embedding.T``.
       bias: ``[vocabulary]``.
-      targets: the right words, integers ``[...]`` in ``0..vocabulary - 1``; others have cross entropy NaN.
-      weights: ``[...]``, a factor for each position; where it is 0, nothing of ``hidden``, NaN included, has
-        any influence. By default 1. They are constants: no gradient flows to them.
-      chunk: the most rows whose logits are in memory at a time; by default `CHUNK_ELEMENTS` logits.
+      targets: the labels, integers ``[...]`` in ``0..vocabulary - 1``; others have cross entropy NaN.
+      weights: ``[...]``, a factor per position, by default 1; where it is 0, ``hidden``, NaN included, has no
+        influence. Weights are constants: no gradient flows to them.
+      chunk: the largest number of rows with logits in memory at once; by default `CHUNK_ELEMENTS` logits.
 
     Returns:
-      The sum, a scalar of float32 or wider. In nats.
+      The sum in nats, a scalar of float32 or wider.
 
     Raises:
       ValueError: shapes do not fit each other, or ``chunk`` is not positive.
@@ -70,7 +70,7 @@ def vocabulary_cross_entropy(
     weight = jnp.ones(count, wide) if weights is None else weights.reshape(count).astype(wide)
     flat = jnp.where((weight != 0)[:, None], hidden.reshape(count, size), jnp.zeros((), hidden.dtype))
     chunks = -(-count // (chunk or max(CHUNK_ELEMENTS // kernel.shape[1], 1)))
-    chunk = max(-(-count // max(chunks, 1)), 1)  # as even as can be
+    chunk = max(-(-count // max(chunks, 1)), 1)  # as even as possible
     batch = _Batch(targets.reshape(count), jax.lax.stop_gradient(weight))
     return _cross_entropy(chunk, flat, kernel, bias, batch)
 
@@ -126,7 +126,7 @@ def _loss(logits: jax.Array, batch: _Batch) -> tuple[jax.Array, jax.Array]:
 def _over_chunks(
     chunk: int, function: Callable[[jax.Array, _Batch], tuple[Any, Any]], hidden: jax.Array, batch: _Batch
 ) -> tuple[Any, Any]:
-    """The sum over chunks of the function's first result, and all rows of its second."""
+    """The sum of the function's first result over chunks, and all rows of its second."""
     count = hidden.shape[0]
     chunks = -(-count // chunk)
     if chunks <= 1:

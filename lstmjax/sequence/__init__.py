@@ -1,1 +1,1 @@
-"""Cells over time: unrolling, layers, both directions, truncated backpropagation, streaming."""
+"""Cells over sequences: unrolling, layers, bidirectional layers, truncated backpropagation, streaming."""

@@ -1,4 +1,4 @@
-"""Bidirectional layers: one cell over the past, one over the future, of the valid part of each sequence."""
+"""Bidirectional layers: one cell runs forward, one backward, over the valid part of each sequence."""
 
 import dataclasses
 import functools
@@ -83,8 +83,8 @@ class Bidirectional(Layer):
     ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
         """Run both cells; arguments, results and errors are those of `lstmjax.unroll`.
 
-        The outputs of the forward cell come first, then those of the backward one, each at the position
-        of its input. ``reverse`` exchanges the directions in which the two cells run.
+        The outputs of the forward cell come first, then those of the backward cell, each at the position
+        of its input. ``reverse`` swaps the directions of the two cells.
         """
         if not isinstance(params, Directions) or not isinstance(state, Directions | None):
             raise TypeError(
@@ -102,9 +102,9 @@ class Bidirectional(Layer):
 
 
 def bidirectional(forward: Cell, backward: Cell) -> Bidirectional:
-    r"""A layer that sees past and future: :math:`y_t = [\overrightarrow{h}_t; \overleftarrow{h}_t]`.
+    r"""A bidirectional layer: :math:`y_t = [\overrightarrow{h}_t; \overleftarrow{h}_t]`.
 
-    It is a layer and no cell, since it cannot be stepped: it has ``init``, ``initial_state`` and ``apply``.
+    It is a layer, not a cell, since it cannot be stepped: it has ``init``, ``initial_state`` and ``apply``.
 
     Raises:
       ValueError: the cells take inputs of different sizes.

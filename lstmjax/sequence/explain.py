@@ -1,4 +1,4 @@
-"""What running a cell will take: which way is chosen and why, floating point operations, memory."""
+"""The cost of running a cell: the backend and the reason for it, floating point operations, memory."""
 
 import dataclasses
 import math
@@ -19,28 +19,28 @@ from lstmjax.wrappers.stack import Stack
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one run takes, of the values alone or with the gradient."""
+    """The cost of one run: of the forward pass alone, or with the backward pass."""
 
     flops: int
-    """Floating point operations of the matrix products; a multiplication and an addition are two."""
+    """Floating point operations of the matrix products; a multiplication and an addition count as two."""
     memory: int
-    """Bytes that XLA sets aside beside arguments and results."""
+    """Bytes of temporary memory that XLA allocates, besides arguments and results."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """What `explain` returns; `str` of it is for people."""
+    """The result of `explain`; `str` formats it as readable text."""
 
     cell: Cell | Layer
     shape: tuple[int, ...]
     parts: tuple[tuple[Cell, Choice], ...]
-    """The cells that it is made of, in the order in which they run, and how each is run."""
+    """The cells that it consists of, in the order in which they run, and the backend of each."""
     parameters: int
     segment: int | None
-    """Steps between the states that the gradient keeps, with ``remat``."""
+    """With ``remat``, the number of steps between the states stored for the backward pass."""
     forward: Cost
     gradient: Cost
-    """Of outputs and last state together with their gradient to parameters and inputs."""
+    """Of outputs and final state together with their gradient with respect to parameters and inputs."""
 
     def __str__(self) -> str:
         lines = [f"{self.cell} over inputs {list(self.shape)}: {self.parameters:,} parameters"]
@@ -61,7 +61,7 @@ def explain(
     backend: Backend = "auto",
     remat: Remat = None,
 ) -> Explanation:
-    """Say how a cell or a layer would be run over inputs of a shape, without running it.
+    """Report the backends and the cost of a cell or layer on inputs of a given shape, without running it.
 
     The memory is what XLA plans when it compiles the run, so this compiles, which takes a second or two. The
     operations are counted here, since XLA counts a loop's body once and native code not at all: each matrix
@@ -70,8 +70,8 @@ def explain(
     Args:
       cell: a `Cell`, or a layer made by `bidirectional` or `layers`.
       shape: of the inputs, ``[..., time, features]``.
-      lengths: whether there will be lengths.
-      resets: whether there will be resets.
+      lengths: whether the run has lengths.
+      resets: whether the run has resets.
       backend: as for `unroll`.
       remat: as for `unroll`.
 
@@ -122,7 +122,7 @@ def _memory(function: Any, *arguments: Any) -> int:
 
 
 def _parts(cell: Cell | Layer) -> Iterator[Cell]:
-    """The cells that are run by themselves, as `lstmjax.backends.run` takes a cell apart."""
+    """The cells that are run separately, as `lstmjax.backends.run` splits a cell."""
     inner: tuple[Cell | Layer, ...] = ()
     if isinstance(cell, Bidirectional):
         inner = (cell.forward, cell.backward)

@@ -1,7 +1,7 @@
-"""What a layer is, and layers one above the other.
+"""The layer interface, and stacks of layers.
 
-A cell is stepped; a *layer* needs whole sequences, and so has ``apply`` in the place of ``step``. Whoever can
-take either runs it by `apply` of this module.
+A cell is stepped; a *layer* needs whole sequences, and so has ``apply`` in place of ``step``. Code that
+accepts either runs it with `apply` of this module.
 """
 
 import abc
@@ -20,9 +20,9 @@ from lstmjax.types import Array, DTypeLike, Key, Params, State
 
 
 class Layer(abc.ABC):
-    """A recurrent network over whole sequences: static numbers and three pure functions.
+    """A recurrent network over whole sequences: static hyperparameters and three pure functions.
 
-    Like cells, layers are frozen dataclasses that go through ``jax.jit`` as pytrees without leaves.
+    Like cells, layers are frozen dataclasses that pass through ``jax.jit`` as pytrees without leaves.
 
     Example:
       >>> import lstmjax
@@ -90,14 +90,17 @@ def apply(
     backend: Backend = "auto",
     remat: Remat = None,
 ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
-    """Run a cell (by `lstmjax.unroll`, with whose arguments, results and errors) or a layer (by its own)."""
+    """Run a cell with `lstmjax.unroll`, or a layer with its own ``apply``.
+
+    Arguments, results and errors are those of `lstmjax.unroll`.
+    """
     run = layer.apply if isinstance(layer, Layer) else functools.partial(unroll, layer)
     return run(params, inputs, state, lengths, resets, reverse, backend=backend, remat=remat)
 
 
 @dataclasses.dataclass(frozen=True)
 class Layers(Layer):
-    """Cells and layers one above the other; made by `layers`."""
+    """A stack of cells and layers; made by `layers`."""
 
     parts: tuple[Cell | Layer, ...]
 
@@ -153,7 +156,7 @@ class Layers(Layer):
         backend: Backend = "auto",
         remat: Remat = None,
     ) -> tuple[tuple[State, ...], Float[jax.Array, "*batch time output"]]:
-        """Run part after part, the outputs of each the inputs of the next.
+        """Run the parts in order, each on the outputs of the part below.
 
         Arguments, results and errors are those of `lstmjax.unroll`; parameters and states are tuples with
         one entry for each part.
@@ -175,13 +178,13 @@ class Layers(Layer):
 
 
 def layers(*parts: Cell | Layer) -> Layers:
-    r"""Cells and layers one above the other, as one layer: :math:`x^{(l+1)}_{1:T} = y^{(l)}_{1:T}`.
+    r"""A stack of cells and layers, as one layer: :math:`x^{(l+1)}_{1:T} = y^{(l)}_{1:T}`.
 
-    Each part runs over the whole sequence before the next begins, so that parts may be bidirectional; cells
-    alone are better put into `lstmjax.stack`, which can be stepped.
+    Each part runs over the whole sequence before the next begins, so parts may be bidirectional. For cells
+    alone, prefer `lstmjax.stack`, which can be stepped.
 
     Raises:
-      ValueError: there is no part, or the sizes of two neighbours differ.
+      ValueError: no part is given, or the sizes of two neighbours differ.
 
     Source: deep bidirectional LSTMs: Graves, Jaitly and Mohamed 2013 (ASRU).
 

@@ -1,4 +1,4 @@
-"""A sequence in segments whose inner steps are computed again for the gradient: memory against time."""
+"""Rematerialization: the backward pass recomputes a sequence in segments, which trades time for memory."""
 
 import math
 from typing import Any, Literal
@@ -12,11 +12,11 @@ from lstmjax.cells.cell import Cell
 from lstmjax.types import Params, State
 
 Remat = Literal["sqrt"] | int | None
-"""Steps of a segment; ``"sqrt"`` for about the square root of all; None for no segments."""
+"""Steps per segment; ``"sqrt"`` for about the square root of the number of steps; None for no segments."""
 
 
 def segment(remat: Remat, time: int) -> int | None:
-    """Steps of a segment of a sequence of ``time`` steps; None where it is one segment anyway.
+    """Steps per segment of a sequence of ``time`` steps; None if there is only one segment.
 
     Raises:
       ValueError: ``remat`` is neither ``"sqrt"`` nor a positive integer nor None.
@@ -40,11 +40,11 @@ def run_in_segments(
     masks: Masks,
     reverse: bool,
 ) -> tuple[State, jax.Array]:
-    """Run a cell as `lstmjax.backends.run` does, ``steps`` at a time; between the segments the gradient has
-    states, within them it runs forward again.
+    """Run a cell as `lstmjax.backends.run` does, in segments of ``steps`` steps.
 
-    With segments of the root of all steps, memory beside inputs and outputs grows as that root, and time by
-    one more forward run.
+    The states between segments are stored for the backward pass; within a segment it runs forward again.
+    With segments as long as the square root of the number of steps, memory besides inputs and outputs grows
+    as that root, at the cost of one more forward pass.
 
     Source: Chen, Xu, Zhang and Guestrin 2016 (arXiv 1604.06174); for recurrent networks: Gruslys et al. 2016
     (arXiv 1606.03401).

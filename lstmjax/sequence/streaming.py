@@ -1,4 +1,4 @@
-"""Streaming: a cell that is given one sample at a time, as they come in."""
+"""Streaming: a cell that processes one sample at a time, as samples arrive."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from lstmjax.types import Array, Params, State
 
 
 class Stream:
-    """A cell with its parameters and the state that it is in, called with one sample after the other.
+    """A cell with its parameters and current state, called with one sample at a time.
 
-    The step is compiled when it is first called, and once for all streams of equal cells and shapes. Outputs
-    are those of `lstmjax.unroll` over all samples together.
+    The step is compiled on the first call, once for all streams of equal cells and shapes. Outputs are those
+    of `lstmjax.unroll` over all samples together.
 
     Args:
       cell: any `Cell`.
       params: as ``cell.init`` returns them.
       batch_shape: of the samples; without it, they are single vectors ``[features]``.
-      state: the state to begin with, such as `unroll` or another stream left it; by default
+      state: the initial state, such as the final state of `unroll` or of another stream; by default
         ``cell.initial_state``.
 
     Example:

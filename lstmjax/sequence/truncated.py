@@ -1,4 +1,4 @@
-"""Truncated back-propagation through time: the values of a run, with a gradient that goes back so far."""
+"""Truncated back-propagation through time: the values of a full run, with a truncated gradient."""
 
 import functools
 from collections.abc import Callable
@@ -33,27 +33,27 @@ def truncated_bptt(
 
     Time is cut into chunks of ``k1`` steps. A loss of the outputs of a chunk that ends before step
     :math:`e = (j + 1) \, k_1` is back-propagated over the ``k2`` steps from :math:`e - k_2` to :math:`e`; the
-    state before these is taken as a constant. The gradient is the sum of those of all chunks: it is what
-    `jax.grad` of any loss of the outputs gives. ``k1=1`` sends every error ``k2`` steps back, ``k1=k2`` cuts
-    the sequence into chunks with the state carried over, and ``k2`` of at least the time cuts nothing. Every
-    step is computed about ``k2 / k1`` times, one chunk after the other.
+    state before these is treated as a constant. The gradient is the sum over all chunks: it is what
+    `jax.grad` of any loss of the outputs gives. With ``k1=1`` every error is propagated back ``k2`` steps;
+    with ``k1=k2`` the sequence is cut into chunks with the state carried over; with ``k2`` at least the
+    sequence length nothing is truncated. Every step is computed about ``k2 / k1`` times, chunk by chunk.
 
-    To change parameters between chunks, call `lstmjax.unroll` for each chunk with the state carried over:
-    between calls no gradient flows.
+    To update parameters between chunks, call `lstmjax.unroll` for each chunk with the state carried over:
+    no gradient flows between calls.
 
     Args:
       cell: any `Cell`.
       params: as ``cell.init`` or ``cell.sample`` returns them.
       inputs: ``[..., time, features]``.
-      state: the state before the first step; it gets gradient from what is within reach.
+      state: the state before the first step; it receives gradient from the chunks that reach back to it.
       lengths: as for `unroll`.
       resets: as for `unroll`.
-      k1: steps from one back-propagation to the next.
-      k2: steps that each goes back, at least ``k1``.
+      k1: steps between successive back-propagations.
+      k2: length of each back-propagation in steps, at least ``k1``.
       backend: as for `unroll`.
 
     Returns:
-      What `unroll` returns. The gradient of the last state goes back as far as that of the last chunk.
+      The results of `unroll`. The gradient of the final state goes back as far as that of the last chunk.
 
     Raises:
       ValueError: ``k1`` or ``k2`` is not a positive integer, or ``k2`` is less than ``k1``; else as `unroll`.
@@ -81,13 +81,13 @@ def truncated_bptt(
         lengths = check_lengths(lengths, tuple(batch_shape), time)
     if resets is not None:
         resets = check_resets(resets, (*batch_shape, time))
-    reach = k2 // k1 * k1  # chunks that end here or before see all that was before them
+    reach = k2 // k1 * k1  # chunks that end here or earlier are not truncated
     run = functools.partial(unroll, cell, params, backend=backend)
     if time <= reach:
         return run(inputs, state, lengths, resets)
 
     def part(start: int, stop: int) -> tuple[Any, Any, Any]:
-        """Inputs, lengths and resets of some steps."""
+        """Inputs, lengths and resets of the steps from ``start`` to ``stop``."""
         within = (
             None if lengths is None else jnp.clip(jnp.asarray(lengths).astype(int) - start, 0, stop - start)
         )
@@ -113,16 +113,16 @@ def _windows(
     k1: int,
     k2: int,
 ) -> tuple[State, jax.Array]:
-    """Run windows of ``k2`` steps, each ``k1`` after the one before; the last ``k1`` outputs of each.
+    """Run windows of ``k2`` steps, each ``k1`` after the previous; return the last ``k1`` outputs of each.
 
     Args:
-      run: from inputs, state, lengths and resets to state and outputs.
-      state: before the first window, a constant; so is the state before every window.
-      inputs: ``[..., time, features]``; the last window may reach beyond.
+      run: maps inputs, state, lengths and resets to state and outputs.
+      state: before the first window, a constant, like the state before every window.
+      inputs: ``[..., time, features]``; the last window may extend beyond the end.
       lengths: or None.
       resets: or None.
-      k1: from one window to the next.
-      k2: steps of a window.
+      k1: steps between the starts of successive windows.
+      k2: steps per window.
     """
     *batch_shape, time, _ = inputs.shape
     count = -(-(time - (k2 - k1)) // k1)
@@ -131,7 +131,7 @@ def _windows(
         lengths = jnp.full(batch_shape, time)
 
     def windows(x: Array, axis: int) -> jax.Array:
-        """The windows along an axis of time that is so many from the last, as a new first axis."""
+        """The windows along the time axis ``-axis``, stacked along a new first axis."""
         x = jnp.pad(x, [(0, padding if i == x.ndim - axis else 0) for i in range(x.ndim)])
         at = np.arange(count)[:, None] * k1 + np.arange(k2)
         return jnp.moveaxis(jnp.take(x, at, axis=x.ndim - axis), x.ndim - axis, 0)

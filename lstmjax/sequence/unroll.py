@@ -1,8 +1,8 @@
 """The sequence contract: run any cell over a batch of sequences.
 
-What `unroll` promises, for every cell and wrapper, is listed in ``docs/design.md`` and checked in
-``tests/test_unroll.py``. The special cases are three selections around one step: a reset puts back the
-initial state before a step, padding keeps the old state, and puts out zeros.
+The guarantees of `unroll`, for every cell and wrapper, are listed in ``docs/design.md`` and checked in
+``tests/sequence/test_unroll.py``. Resets and padding are three selections around each step: a reset restores
+the initial state before the step; in the padding the state is kept and the output is zero.
 """
 
 import functools
@@ -34,7 +34,7 @@ def unroll(
     backend: Backend = "auto",
     remat: Remat = None,
 ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
-    """Run a cell over a batch of sequences with `jax.lax.scan`.
+    """Run a cell over a batch of sequences.
 
     Args:
       cell: any `Cell`.
@@ -42,17 +42,18 @@ def unroll(
       inputs: ``[..., time, features]`` of the cell's ``input_dtype``; the batch may have any rank, none
         included, and time may be 0.
       state: the state before the first step, ``[..., ...]``; by default ``cell.initial_state``.
-      lengths: integers ``[...]`` in ``0..time``: how many steps of each row are valid; by default all.
-        What lies beyond a row's length, NaN included, has no influence on any value or gradient.
-      resets: booleans ``[..., time]``: true at the first step of a new sequence, where the state starts
-        afresh from ``cell.initial_state`` (for several sequences packed in one row). With ``reverse``
-        the boundary is the same: no state passes from a step with a reset to the step before it.
+      lengths: integers ``[...]`` in ``0..time``: the number of valid steps of each row; by default all.
+        Inputs beyond a row's length, NaN included, have no influence on any value or gradient.
+      resets: booleans ``[..., time]``: true at the first step of a new sequence, where the state is reset
+        to ``cell.initial_state`` (for several sequences packed in one row). With ``reverse`` the boundary
+        is the same: no state passes from a step with a reset to the step before it.
       reverse: run from the last valid step of each row to the first. Outputs stay at the position of
         their inputs.
-      backend: how it is computed, see `lstmjax.backends`; the result is the same.
-      remat: for gradients of long sequences in little memory: segments of so many steps, or of the root
-        of all with ``"sqrt"``, are computed again where their inner states are needed. Memory beside
-        inputs and outputs then grows as that root, and the gradient takes one more forward run.
+      backend: which backend runs the cell, see `lstmjax.backends`; the result is the same.
+      remat: for gradients of long sequences in little memory: the backward pass recomputes the inner states
+        of segments of this many steps, or, with ``"sqrt"``, of the square root of the number of steps.
+        Memory besides inputs and outputs then grows as that root, and the gradient takes one more forward
+        pass.
 
     Returns:
       The state after the last valid step of each row (after the first one if ``reverse``; the initial
@@ -60,8 +61,8 @@ def unroll(
 
     Raises:
       ValueError: a shape does not fit, ``backend`` or ``remat`` is unknown, or ``lengths`` (where its
-        values are known, that is outside of ``jit``) is not in ``0..time``. A length that is only known
-        when compiled code runs is taken as 0 if negative and as ``time`` if larger.
+        values are known, that is outside of ``jit``) is not in ``0..time``. A length known only at run time
+        is taken as 0 if negative and as ``time`` if larger.
       TypeError: a dtype or the structure of a tree does not fit.
 
     Example:
@@ -114,7 +115,7 @@ def _unroll(
 
 
 def boundaries(resets: jax.Array, valid: jax.Array | None, reverse: bool) -> jax.Array:
-    """Where the state must start afresh before a step is taken, in the direction of the run.
+    """Where the state must be reset before a step, in the direction of the run.
 
     A reset at t separates step t from step t - 1. Running forward the first step after the boundary is t,
     running in reverse it is t - 1; a reset in the padding separates nothing.

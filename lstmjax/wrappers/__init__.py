@@ -1,1 +1,1 @@
-"""Wrappers: a cell around a cell."""
+"""Wrappers: cells that contain another cell."""

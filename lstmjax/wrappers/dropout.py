@@ -1,4 +1,4 @@
-"""Dropout in cells and around them: the noise is drawn beforehand and is part of the parameters.
+"""Dropout in and around cells: the noise is drawn in advance and is part of the parameters.
 
 .. code-block:: python
 
@@ -9,9 +9,9 @@
     state, output = cell.step(noisy, state, inputs[:, 0])     # the same masks, step by step
     state, outputs = lstmjax.unroll(cell, params, inputs)     # evaluation: no noise
 
-What is dropped in a step depends on the noise, the row and the number of steps since the row's sequence
-began, and on nothing else: not on the backend, the other rows, padding, or into how many calls a sequence
-is cut. A reset begins a sequence, so masks that are others in each step are those of its first step again.
+The units dropped at a step depend only on the noise, the row and the number of steps since the start of the
+row's sequence: not on the backend, the other rows, padding, or the number of calls a sequence is split into.
+A reset starts a new sequence, so per-step masks start again from those of the first step.
 """
 
 import dataclasses
@@ -36,14 +36,14 @@ class Noisy(NamedTuple):
 
 
 class Masks(NamedTuple):
-    """Factors for what goes into a cell and comes out of it, 0 where it is dropped; None for no dropout."""
+    """Factors for the inputs and outputs of a cell, 0 where they are dropped; None for no dropout."""
 
     inputs: Array | None
     outputs: Array | None
 
 
 def without_noise(params: Params) -> Params:
-    """Parameters of the inner cell, whether or not there is noise beside them."""
+    """Parameters of the inner cell, with or without noise given."""
     return params.params if isinstance(params, Noisy) else params
 
 
@@ -55,7 +55,7 @@ def check_rates(name: str, **rates: float) -> None:
 
 
 def _draw(key: Key, rate: float, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array | None:
-    """Factors of inverted dropout: 0 at ``rate``, else ``1 / (1 - rate)``; None for a rate of 0."""
+    """Factors of inverted dropout: 0 with probability ``rate``, else ``1 / (1 - rate)``; None for rate 0."""
     if rate == 0:
         return None
     keep = jax.random.bernoulli(key, jnp.float32(1 - rate), shape)  # the same with float64 enabled
@@ -63,7 +63,7 @@ def _draw(key: Key, rate: float, shape: tuple[int, ...], dtype: DTypeLike) -> ja
 
 
 def check_noise(drawn_for: tuple[int, ...], batch_shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless noise drawn for one batch shape can be that of another."""
+    """Raise ValueError unless noise drawn for one batch shape can be used for another."""
     if drawn_for != batch_shape[len(batch_shape) - len(drawn_for) :]:
         raise ValueError(
             f"the noise was sampled for batch shape {drawn_for}, but the batch has shape {batch_shape}: draw "
@@ -73,7 +73,7 @@ def check_noise(drawn_for: tuple[int, ...], batch_shape: tuple[int, ...]) -> Non
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Dropout(Pointwise):
-    """A cell some of whose inputs and outputs are dropped; made by `dropout`."""
+    """A cell with dropout on its inputs and outputs; made by `dropout`."""
 
     inputs: float = 0.0
     outputs: float = 0.0
@@ -104,17 +104,17 @@ class Dropout(Pointwise):
         return params
 
     def before(self, own: Masks, inputs: jax.Array) -> jax.Array:
-        """The inputs, some dropped."""
+        """The inputs after dropout."""
         return inputs if own.inputs is None else inputs * own.inputs
 
     def after(self, own: Masks, inputs: jax.Array, outputs: jax.Array) -> jax.Array:
-        """The outputs, some dropped."""
+        """The outputs after dropout."""
         return outputs if own.outputs is None else outputs * own.outputs
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class HiddenDropout(Entering):
-    """A cell that sees only some of its hidden state; made by `dropout`."""
+    """A cell with dropout on the hidden state that its gates read; made by `dropout`."""
 
     rate: float
 
@@ -140,7 +140,7 @@ class HiddenDropout(Entering):
         return self.cell.plain(without_noise(params))
 
     def enter(self, params: Params, state: State) -> tuple[Params, State]:
-        """The state with some of its hidden part dropped, in the eyes of this step only."""
+        """The state with dropout on its hidden part, for this step only."""
         if not isinstance(params, Noisy) or params.noise is None:
             return without_noise(params), state
         hidden = _hidden(state)
@@ -159,24 +159,24 @@ def dropout(cell: Cell, inputs: float = 0.0, hidden: float = 0.0, outputs: float
     .. math:: y_t, s_t = m_y \odot \mathrm{cell}(m_x \odot x_t, s_{t-1}),
        \quad \text{its gates seeing } m_h \odot h_{t-1}
 
-    Each mask is 0 with its rate and 1 / (1 - rate) else, one for each row of the batch. Without ``hidden``
-    it is the locked dropout of the AWD-LSTM, and the inner cell is run as fast as without; a recurrent
-    dropout as fast is `lstmjax.regularizers.weight_drop`. With ``hidden`` it is the variational dropout of
-    Gal and Ghahramani, with masks tied over the gates.
+    Each mask is 0 with probability equal to its rate, else 1 / (1 - rate), and separate for each row of the
+    batch. Without ``hidden`` it is the locked dropout of the AWD-LSTM, and the inner cell keeps its fast
+    backend; `lstmjax.regularizers.weight_drop` is a recurrent dropout that keeps it too. With ``hidden`` it
+    is the variational dropout of Gal and Ghahramani, with masks tied across the gates.
 
     Args:
-      cell: any cell; with ``hidden``, one whose hidden state only the gates see: LSTMs, `elman`.
-      inputs: how many of the inputs are dropped, from 0 to below 1.
-      hidden: how many of the hidden units the gates do not see.
-      outputs: how many of the outputs are dropped.
+      cell: any cell; with ``hidden``, one whose hidden state is read by the gates only: LSTMs, `elman`.
+      inputs: fraction of the inputs that is dropped, from 0 to below 1.
+      hidden: fraction of the hidden units that is dropped from the input of the gates.
+      outputs: fraction of the outputs that is dropped.
 
     Returns:
-      A `Cell` with parameters and state of the inner one. It drops nothing unless run with parameters from
-      its `Cell.sample`.
+      A `Cell` with the parameters and state of the inner cell. It drops nothing unless run with parameters
+      from its `Cell.sample`.
 
     Raises:
-      ValueError: a rate is not in ``[0, 1)``, or ``hidden`` is given for another kind of cell; when run, the
-        noise was drawn for another batch shape.
+      ValueError: a rate is not in ``[0, 1)``, or ``hidden`` is given for another kind of cell; at run time,
+        the noise was drawn for another batch shape.
 
     Source: Gal and Ghahramani 2016 (arXiv:1512.05287); Merity, Keskar and Socher 2018 (arXiv:1708.02182).
 

@@ -1,4 +1,4 @@
-"""Cells with the derivative of the LSTM's early years: errors clipped in every step, or cut at the gates."""
+"""Cells with modified gradients: errors clipped at every step, or truncated at the gates."""
 
 import dataclasses
 import math
@@ -17,9 +17,9 @@ from lstmjax.wrappers.wrapper import Entering
 
 
 def clip_cotangent(x: jax.Array, limit: float) -> jax.Array:
-    """``x``, with each number of the gradient that flows back through it clipped to ``[-limit, limit]``.
+    """``x``, with each element of the gradient that flows back through it clipped to ``[-limit, limit]``.
 
-    Forward mode sees the identity; of the gradient, it takes the derivative of the clipping.
+    In forward mode it is the identity; forward mode over the gradient differentiates the clipping.
     """
     return _clip_p.bind(x, limit=float(limit))
 
@@ -49,24 +49,25 @@ class ClipGradient(Entering):
             raise ValueError("clip_gradient: an infinite limit clips nothing; use the cell itself.")
 
     def enter(self, params: Params, state: State) -> tuple[Params, State]:
-        """The state, through which the gradient is clipped."""
+        """The state, with its gradient clipped."""
         return params, jax.tree.map(lambda leaf: clip_cotangent(leaf, self.limit), state)
 
 
 def clip_gradient(cell: Cell, limit: float) -> ClipGradient:
     r"""A cell whose gradient is clipped between its steps, so that it cannot explode over time.
 
-    Values are those of the inner cell. Back-propagation replaces what each step sends to the state before it,
+    Values are those of the inner cell. Back-propagation clips the gradient that each step passes to the
+    previous state,
 
     .. math:: \delta s_{t-1} = \mathrm{clip}\Bigl(\delta s_t \, \frac{\partial s_t}{\partial s_{t-1}},
        -\mathrm{limit}, \mathrm{limit}\Bigr)
 
-    each number by itself, as Graves does with the errors at the gates. (An output that is also part of the
-    state adds its own error after that.) Forward mode sees the inner cell.
+    element by element, as Graves does with the errors at the gates. (If the output is also part of the state,
+    its own error is added after clipping.) Forward mode differentiates the inner cell.
 
     Args:
       cell: any cell.
-      limit: largest size of a number in the gradient; 1 and 10 are usual.
+      limit: largest absolute value of an element of the gradient; 1 and 10 are usual.
 
     Raises:
       ValueError: the limit is not a finite number above 0.
@@ -88,7 +89,7 @@ def clip_gradient(cell: Cell, limit: float) -> ClipGradient:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class TruncateGradient(Entering):
-    """A cell whose errors go back in time through its memory only; made by `truncate_gradient`."""
+    """A cell whose errors flow back in time through the cell state only; made by `truncate_gradient`."""
 
     def __post_init__(self) -> None:
         state = jax.eval_shape(self.cell.initial_state)
@@ -99,24 +100,24 @@ class TruncateGradient(Entering):
             )
 
     def enter(self, params: Params, state: State) -> tuple[Params, State]:
-        """The state, through which but for the memory no gradient goes back."""
+        """The state, with no gradient except through the cell state."""
         return params, jax.lax.stop_gradient(state)._replace(cell=state.cell)
 
 
 def truncate_gradient(cell: Cell) -> TruncateGradient:
-    r"""An LSTM with the truncated gradient that it was first trained with.
+    r"""An LSTM with the truncated gradient of the original LSTM.
 
-    Values are those of the inner cell. Errors that reach a gate change its weights and go no further back in
-    time: :math:`\partial h_{t-1}` is taken as 0 in the gates of step t, and only the constant error carousel
-    carries errors, :math:`\partial c_t / \partial c_{t-1} = f_t`. Errors still reach the inputs of their
-    own step, and so the layers below.
+    Values are those of the inner cell. Errors that reach a gate update its weights and flow no further back
+    in time: :math:`\partial h_{t-1}` is taken as 0 in the gates of step t, and only the constant error
+    carousel carries errors, :math:`\partial c_t / \partial c_{t-1} = f_t`. Errors still reach the inputs of
+    their own step, and so the layers below.
 
     Args:
-      cell: made by `lstm`, with ``forget_gate=False`` for that of 1997, or another one with the state of an
-        LSTM. Peepholes are part of the memory, and carry errors.
+      cell: made by `lstm`, with ``forget_gate=False`` for the LSTM of 1997, or any cell with the state of an
+        LSTM. Peepholes read the cell state, so they carry errors.
 
     Raises:
-      ValueError: the state of the cell is of another kind.
+      ValueError: the state of the cell is not that of an LSTM.
 
     Source: Hochreiter and Schmidhuber 1997 (Neural Computation 9(8), section 4 and appendix A.1).
 

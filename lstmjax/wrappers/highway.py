@@ -1,4 +1,4 @@
-"""A cell whose output is mixed with its input by a gate."""
+"""Highway connections: a gate mixes a cell's output with its input."""
 
 import dataclasses
 from typing import NamedTuple
@@ -50,11 +50,11 @@ class Highway(Pointwise):
     def plain(self, params: Params) -> Params:
         """Parameters of gate and inner cell without noise."""
         if not isinstance(params, HighwayParams):
-            return params  # for `check_params` to say what is wrong
+            return params  # `check_params` reports the error
         return params._replace(cell=self.cell.plain(params.cell))
 
     def split(self, params: HighwayParams, batch_shape: tuple[int, ...]) -> tuple[Params, HighwayParams]:
-        """Parameters of the inner cell, and all."""
+        """Parameters of the inner cell, and all parameters."""
         return params.cell, params
 
     def after(self, own: HighwayParams, inputs: jax.Array, outputs: jax.Array) -> jax.Array:
@@ -73,12 +73,12 @@ def highway(cell: Cell, gate_bias: float = -1.0) -> Highway:
         g_t &= \sigma(W x_t + b) \\
         y_t &= g_t \odot \mathrm{cell}(x_t) + (1 - g_t) \odot x_t
 
-    The state, and so the recurrence, is that of the inner cell. Parameters are `HighwayParams`, of the
+    The state, and so the recurrence, is that of the inner cell. Parameters are `HighwayParams`, in the
     cell's dtype or float32, whichever is wider.
 
     Args:
-      cell: with as many outputs as inputs.
-      gate_bias: what b starts as; below 0, a deep stack starts by passing its inputs on.
+      cell: with output size equal to input size.
+      gate_bias: initial value of b; if negative, a deep stack initially passes its inputs through.
 
     Raises:
       ValueError: the cell's input and output sizes differ.

@@ -1,8 +1,8 @@
-"""Recurrent dropout and zoneout: noise that is drawn anew in each step, as `lstmjax.dropout` tells.
+"""Recurrent dropout and zoneout: noise that is redrawn at each step; see `lstmjax.wrappers.dropout`.
 
-The masks of a step are a function of a random key of the row, which is part of the parameters, and of the
-number of the step, which is part of the state. So a step needs no key of its own, and a sequence gives the
-same however it is run.
+The masks of a step are a function of the row's random key, which is part of the parameters, and of the
+number of the step, which is part of the state. So a step needs no key of its own, and the result does not
+depend on the backend or on how a sequence is split.
 """
 
 import abc
@@ -23,17 +23,17 @@ from lstmjax.wrappers.wrapper import Wrapper
 
 
 class Counted(NamedTuple):
-    """The state of a cell whose masks are others in each step."""
+    """The state of a cell whose masks are redrawn at each step."""
 
     inner: State
     """That of the inner cell."""
     steps: Array
-    """``[..., 1]``: steps since the sequence began, in floating point (exact up to 2^24 steps), so that a
-    state can be differentiated and averaged as a whole."""
+    """``[..., 1]``: steps since the start of the sequence, in floating point (exact up to 2^24 steps), so
+    that a state can be differentiated and averaged as a whole."""
 
 
 class PerStep(Wrapper):
-    """A wrapper with masks that are others in each step: of the row's key and the number of the step."""
+    """A wrapper whose masks are redrawn at each step, from the row's key and the number of the step."""
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -41,7 +41,7 @@ class PerStep(Wrapper):
         raise NotImplementedError
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> Counted:
-        """State of the inner cell, and no step taken."""
+        """State of the inner cell, and a step count of 0."""
         steps = jnp.zeros((*batch_shape, 1), at_least_float32(self.input_dtype))
         return Counted(self.cell.initial_state(batch_shape), steps)
 
@@ -73,7 +73,7 @@ class PerStep(Wrapper):
     def advance(
         self, params: Params, state: State, inputs: Array, keys: jax.Array | None, steps: Array
     ) -> tuple[State, jax.Array]:
-        """One step of the inner cell, with masks of ``keys`` and ``steps``; without where keys is None."""
+        """One step of the inner cell, with masks from ``keys`` and ``steps``; no masks if keys is None."""
 
 
 def mask_of_step(keys: jax.Array, steps: Array, number: int, rate: float, size: int) -> jax.Array:
@@ -82,7 +82,7 @@ def mask_of_step(keys: jax.Array, steps: Array, number: int, rate: float, size: 
     Args:
       keys: random keys ``[...]``, one for each row.
       steps: ``[..., 1]``, the number of the step in each row.
-      number: tells apart the masks of one step.
+      number: distinguishes the masks of one step.
       rate: from 0 to 1.
       size: of the mask.
     """
@@ -97,7 +97,7 @@ def mask_of_step(keys: jax.Array, steps: Array, number: int, rate: float, size: 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class RecurrentDropout(PerStep):
-    """A gated cell some of whose candidates are dropped; made by `recurrent_dropout`."""
+    """An LSTM or GRU with dropout on its candidates; made by `recurrent_dropout`."""
 
     rate: float
 
@@ -129,24 +129,24 @@ class RecurrentDropout(PerStep):
 
 
 def recurrent_dropout(cell: Cell, rate: float) -> RecurrentDropout:
-    r"""An LSTM or GRU some of whose candidates are dropped, others in each step: it keeps its memory.
+    r"""An LSTM or GRU with dropout on its candidates, redrawn at each step; the memory itself is kept.
 
     .. math:: c_t = f_t \odot c_{t-1} + i_t \odot (m_t \odot g_t)
 
     for an LSTM and :math:`h_t = (1 - z_t) \odot (m_t \odot n_t) + z_t \odot h_{t-1}` for a GRU; the mask is 0
-    with the rate and 1 / (1 - rate) else.
+    with probability ``rate``, else 1 / (1 - rate).
 
     Args:
       cell: made by `lstm` or `gru`.
-      rate: how many of the candidates are dropped, from 0 to below 1.
+      rate: fraction of the candidates that is dropped, from 0 to below 1.
 
     Returns:
-      A `Cell` with the inner one's parameters, whose state is `Counted`. It drops nothing unless run with
-      parameters from its `Cell.sample`.
+      A `Cell` with the parameters of the inner cell, whose state is `Counted`. It drops nothing unless run
+      with parameters from its `Cell.sample`.
 
     Raises:
-      ValueError: the rate is not in ``[0, 1)``, or the cell is of another kind; when run, the noise was drawn
-        for another batch shape.
+      ValueError: the rate is not in ``[0, 1)``, or the cell is of another kind; at run time, the noise was
+        drawn for another batch shape.
 
     Source: Semeniuta, Severyn and Barth 2016 (arXiv:1603.05118).
 
@@ -163,7 +163,7 @@ def recurrent_dropout(cell: Cell, rate: float) -> RecurrentDropout:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Zoneout(PerStep):
-    """A cell some of whose units keep their old values; made by `zoneout`."""
+    """A cell with zoneout: some units keep their previous values; made by `zoneout`."""
 
     hidden: float = 0.0
     memory: float = 0.0
@@ -183,7 +183,7 @@ class Zoneout(PerStep):
     def advance(
         self, params: Params, state: State, inputs: Array, keys: jax.Array | None, steps: Array
     ) -> tuple[State, jax.Array]:
-        """One step after which some units have their old values, or, without noise, the mean of that."""
+        """One step after which some units keep their previous values; without noise, the expectation."""
 
         def mix(number: int, rate: float, old: Array, new: Array) -> Any:
             if rate == 0:
@@ -201,27 +201,27 @@ class Zoneout(PerStep):
 
 
 def zoneout(cell: Cell, hidden: float = 0.0, memory: float = 0.0) -> Zoneout:
-    r"""A cell some of whose units keep their old values, others in each step.
+    r"""A cell with zoneout: at each step, a random subset of units keeps its previous values.
 
     .. math::
         h_t &= d^h_t \odot h_{t-1} + (1 - d^h_t) \odot \tilde h_t \\
         c_t &= d^c_t \odot c_{t-1} + (1 - d^c_t) \odot \tilde c_t
 
-    where the inner cell gives :math:`\tilde h_t` and :math:`\tilde c_t`, and the masks are 1 with their rates
-    and 0 else. Run without noise, the masks are replaced by the rates, their expectation. Outputs are
-    :math:`h_t`.
+    where the inner cell computes :math:`\tilde h_t` and :math:`\tilde c_t`, and the masks are 1 with
+    probability equal to their rates, else 0. Without noise, the masks are replaced by the rates, their
+    expectation. Outputs are :math:`h_t`.
 
     Args:
-      cell: made by `lstm` with any options, or one whose state is, as with `gru` and `elman`, its output.
-      hidden: how much of the hidden state, from 0 to below 1.
-      memory: how much of the cell state.
+      cell: made by `lstm` with any options, or a cell whose state is its output, such as `gru` and `elman`.
+      hidden: rate for the hidden state, from 0 to below 1.
+      memory: rate for the cell state, from 0 to below 1.
 
     Returns:
-      A `Cell` with the inner one's parameters, whose state is `Counted`.
+      A `Cell` with the parameters of the inner cell, whose state is `Counted`.
 
     Raises:
-      ValueError: a rate is not in ``[0, 1)``, or the cell is of another kind; when run, the noise was drawn
-        for another batch shape.
+      ValueError: a rate is not in ``[0, 1)``, or the cell is of another kind; at run time, the noise was
+        drawn for another batch shape.
 
     Source: Krueger et al. 2017 (arXiv:1606.01305).
 

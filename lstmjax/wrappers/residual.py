@@ -10,7 +10,7 @@ from lstmjax.wrappers.wrapper import Pointwise
 
 
 def check_equal_sizes(name: str, cell: Cell) -> None:
-    """Raise ValueError unless a cell puts out as many features as it takes."""
+    """Raise ValueError unless a cell's output size equals its input size."""
     if cell.features != cell.output_size:
         raise ValueError(
             f"{name}: the cell takes {cell.features} features and puts out "

@@ -1,4 +1,4 @@
-"""Cells one above the other, as one cell."""
+"""Stacks of cells, as one cell."""
 
 import dataclasses
 from typing import Any
@@ -11,7 +11,7 @@ from lstmjax.types import Array, DTypeLike, Key, Params, State
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Stack(Cell):
-    """Cells one above the other; made by `stack`."""
+    """A stack of cells; made by `stack`."""
 
     cells: tuple[Cell, ...]
 
@@ -52,7 +52,7 @@ class Stack(Cell):
     def step(
         self, params: tuple[Params, ...], state: tuple[State, ...], inputs: Array
     ) -> tuple[tuple[State, ...], jax.Array]:
-        """Advance every cell by one time step, the outputs of each the inputs of the next."""
+        """Advance every cell by one time step; the outputs of each are the inputs of the next."""
         self._check_parts("params", params)
         self._check_parts("state", state)
         states = []
@@ -63,7 +63,7 @@ class Stack(Cell):
         return tuple(states), outputs
 
     def sample(self, key: Key, params: Params, batch_shape: tuple[int, ...] = ()) -> tuple[Params, ...]:
-        """Parameters with the noise of every cell drawn, each with a key of its own."""
+        """Parameters with the noise of every cell drawn, each with its own key."""
         self._check_parts("params", params)
         keys = jax.random.split(key, len(self.cells))
         parts = zip(self.cells, keys, params, strict=True)
@@ -72,7 +72,7 @@ class Stack(Cell):
     def plain(self, params: Params) -> Params:
         """Parameters of every cell without noise."""
         if not isinstance(params, tuple) or len(params) != len(self.cells):
-            return params  # for `check_params` to say what is wrong
+            return params  # `check_params` reports the error
         return tuple(cell.plain(part) for cell, part in zip(self.cells, params, strict=True))
 
     def _check_parts(self, name: str, parts: Any) -> None:
@@ -84,12 +84,12 @@ class Stack(Cell):
 
 
 def stack(*cells: Cell) -> Stack:
-    r"""Cells one above the other, as one cell: :math:`x^{(l+1)}_t = y^{(l)}_t`.
+    r"""A stack of cells, as one cell: :math:`x^{(l+1)}_t = y^{(l)}_t`.
 
     Parameters and state are tuples with one entry for each cell, lowest first.
 
     Raises:
-      ValueError: there is no cell, or the sizes of two neighbours differ.
+      ValueError: no cell is given, or the sizes of two neighbours differ.
 
     Source: Schmidhuber 1992 (Neural Computation 4(2)); deep LSTMs: Graves 2013 (arXiv:1308.0850).
 

@@ -1,4 +1,4 @@
-"""What wrappers of cells share: each takes a cell and is itself a cell."""
+"""Base classes of wrappers: each takes a cell and is itself a cell."""
 
 import abc
 import dataclasses
@@ -13,7 +13,7 @@ from lstmjax.types import Array, DTypeLike, Key, Params, State
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Wrapper(Cell):
-    """A cell around another one, with everything of it but the step."""
+    """A cell that contains another cell and delegates everything but the step to it."""
 
     cell: Cell
 
@@ -50,10 +50,10 @@ class Wrapper(Cell):
 
 
 class Pointwise(Wrapper):
-    """A wrapper that changes inputs and outputs, each by itself, and keeps nothing from step to step.
+    """A wrapper that transforms the inputs and outputs of each step separately and has no state of its own.
 
-    So it can be run around a whole sequence as around a step, and the cell in it by a way of its own
-    (`lstmjax.backends`). A subclass gives `split`, `before` and `after`.
+    It can therefore be applied to a whole sequence at once, with the inner cell run by any backend
+    (`lstmjax.backends`). Subclasses define `split`, `before` and `after`.
     """
 
     def split(self, params: Params, batch_shape: tuple[int, ...]) -> tuple[Params, Any]:
@@ -61,12 +61,12 @@ class Pointwise(Wrapper):
         return params, None
 
     def before(self, own: Any, inputs: jax.Array) -> jax.Array:
-        """What the inner cell sees; arrays ``[time, ..., features]`` of a sequence, or without time."""
+        """The inputs of the inner cell: ``[time, ..., features]`` for a sequence, or without time."""
         return inputs
 
     @abc.abstractmethod
     def after(self, own: Any, inputs: jax.Array, outputs: jax.Array) -> jax.Array:
-        """What the wrapper puts out, from its inputs and the inner cell's outputs."""
+        """The outputs of the wrapper, from its inputs and the outputs of the inner cell."""
 
     def step(self, params: Params, state: State, inputs: Array) -> tuple[State, jax.Array]:
         """Advance the inner cell by one time step, with `before` and `after` around it."""
@@ -78,17 +78,17 @@ class Pointwise(Wrapper):
 
 
 class Entering(Wrapper):
-    """A wrapper that changes the state with which each step of the inner cell begins.
+    """A wrapper that transforms the state before each step of the inner cell.
 
-    A subclass gives `enter`.
+    Subclasses define `enter`.
     """
 
     @abc.abstractmethod
     def enter(self, params: Params, state: State) -> tuple[Params, State]:
-        """Parameters of the inner cell, and the state that its step begins with."""
+        """Parameters of the inner cell, and the state that its step starts from."""
 
     def step(self, params: Params, state: State, inputs: Array) -> tuple[State, jax.Array]:
-        """Advance the inner cell by one time step from the changed state."""
+        """Advance the inner cell by one time step from the transformed state."""
         check_inputs(self, inputs, axes="[..., features]")
         check_params(self, params)
         return self.cell.step(*self.enter(params, state), inputs)
