@@ -92,7 +92,8 @@ def _encode(cell: Any) -> dict[str, Any]:
     kind = type(cell).__name__
     if _kinds().get(kind) is not type(cell) or not dataclasses.is_dataclass(cell):
         raise ValueError(
-            f"save: {kind} is no cell or layer of lstmjax; save its parameters by lstmjax.training.checkpoint.save."
+            f"save: {kind} is no cell or layer of lstmjax; save its parameters by "
+            "lstmjax.training.checkpoint.save."
         )
     encoded: dict[str, Any] = {"kind": kind}
     for field in dataclasses.fields(cell):

@@ -39,7 +39,7 @@ def associative(
         decay = select(masks.valid, decay, jnp.ones_like(decay))
         addend = select(masks.valid, addend, jnp.zeros_like(addend))
     first, last = (-1, 0) if reverse else (0, -1)
-    addend = addend.at[first].add(decay[first] * state.cell)
+    addend = addend.at[first].add(_times(decay[first], jnp.asarray(state.cell)))
     _, cells = jax.lax.associative_scan(_together, (decay, addend), reverse=reverse)
     outputs = cells.astype(cell.dtype)
     if masks.valid is not None:
@@ -49,4 +49,9 @@ def associative(
 
 def _together(one: _Step, other: _Step) -> _Step:
     """The composition of two steps: ``one``, then ``other``."""
-    return one[0] * other[0], other[0] * one[1] + other[1]
+    return _times(other[0], one[0]), _times(other[0], one[1]) + other[1]
+
+
+def _times(decay: jax.Array, before: jax.Array) -> jax.Array:
+    """Their product, but 0 where ``decay`` is 0, whatever came before: no NaN or inf passes a boundary."""
+    return decay * jnp.where(decay == 0, jnp.zeros_like(before), before)

@@ -109,8 +109,8 @@ inline Vector<float> Sigmoid(Vector<float> x) {
 }
 
 // Rational minimax approximation of degree 13 over 6, accurate to a few units in the last place.
-inline Vector<float> Tanh(Vector<float> x) {
-  x = Clamp(x, -7.90531110763549805f, 7.90531110763549805f);
+inline Vector<float> Tanh(Vector<float> all) {
+  const Vector<float> x = Clamp(all, -7.90531110763549805f, 7.90531110763549805f);
   const Vector<float> s = x * x;
   Vector<float> p = Vector<float>{} - 2.76076847742355e-16f;
   p = p * s + 2.00018790482477e-13f;
@@ -123,7 +123,10 @@ inline Vector<float> Tanh(Vector<float> x) {
   q = q * s + 1.18534705686654e-04f;
   q = q * s + 2.26843463243900e-03f;
   q = q * s + 4.89352518554385e-03f;
-  return x * p / q;
+  // Beyond 9.02 the nearest float is 1 itself. It must be reached, for the slope 1 - tanh^2 to vanish.
+  const Vector<float> one = Vector<float>{} + 1.0f, limit = Vector<float>{} + 9.02f;
+  const Vector<float> within = all > limit ? one : x * p / q;
+  return all < -limit ? -one : within;
 }
 
 // In float64, which is used for checks rather than for speed, the C library's.

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Bool, Float, Integer, Num
 
+from lstmjax.losses.vocabulary import classes_of
 from lstmjax.types import Array
 
 
@@ -43,7 +44,8 @@ def cross_entropy(
 
     Args:
       logits: ``[..., classes]``.
-      labels: integers ``[...]`` in ``0..classes - 1`` at valid positions, anything at others.
+      labels: integers ``[...]`` in ``0..classes - 1`` at valid positions, anything at others; the loss of a
+        valid position with any other label is NaN.
       mask: ``[...]``, true at valid positions; by default all.
 
     Returns:
@@ -54,8 +56,10 @@ def cross_entropy(
     """
     _check_shape("labels", labels, logits.shape[:-1])
     logits = _valid(logits, mask)
-    labels = jnp.asarray(labels) if mask is None else jnp.where(mask, labels, 0)
-    losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+    classes = classes_of(labels, logits.shape[-1])
+    is_class = classes < logits.shape[-1]
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.where(is_class, classes, 0))
+    losses = jnp.where(is_class, losses, jnp.nan)
     return _masked(losses, mask)
 
 

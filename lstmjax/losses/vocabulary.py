@@ -71,8 +71,15 @@ def vocabulary_cross_entropy(
     flat = jnp.where((weight != 0)[:, None], hidden.reshape(count, size), jnp.zeros((), hidden.dtype))
     chunks = -(-count // (chunk or max(CHUNK_ELEMENTS // kernel.shape[1], 1)))
     chunk = max(-(-count // max(chunks, 1)), 1)  # as even as possible
-    batch = _Batch(targets.reshape(count), jax.lax.stop_gradient(weight))
+    batch = _Batch(classes_of(targets, kernel.shape[1]).reshape(count), jax.lax.stop_gradient(weight))
     return _cross_entropy(chunk, flat, kernel, bias, batch)
+
+
+def classes_of(labels: Integer[Array, "*rows"], classes: int) -> jax.Array:
+    """Labels as integers of at least 32 bits; those outside ``0..classes - 1`` become ``classes``."""
+    labels = jnp.asarray(labels)
+    labels = labels if labels.dtype.itemsize >= 4 else labels.astype(jnp.int32)
+    return jnp.where((labels >= 0) & (labels < classes), labels, classes)
 
 
 class _Batch(NamedTuple):

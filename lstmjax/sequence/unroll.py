@@ -102,6 +102,7 @@ def _unroll(
     *batch_shape, time, _ = inputs.shape
     if state is None:
         state = cell.initial_state(tuple(batch_shape))
+    state = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)  # no weak types
     state = vary_alike(state, like=(params, inputs, lengths, resets))
     valid = None if lengths is None else jnp.arange(time) < lengths[..., None].astype(int)
     if valid is not None:

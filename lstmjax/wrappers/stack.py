@@ -24,6 +24,11 @@ class Stack(Cell):
                     f"stack: cell {number} puts out {below.output_size} features, but cell "
                     f"{number + 1} takes {above.features}."
                 )
+            if below.input_dtype != above.input_dtype:
+                raise TypeError(
+                    f"stack: cell {number} puts out {below.input_dtype}, but cell {number + 1} takes "
+                    f"{above.input_dtype}: make both with the same dtype."
+                )
 
     @property
     def features(self) -> int:  # type: ignore[override]

@@ -130,3 +130,25 @@ def test_losses_take_any_batch_rank(shape: tuple[int, ...]) -> None:
     logits = np.zeros((*shape, 4))
     assert losses.bernoulli(logits, np.zeros_like(logits)).shape == shape
     assert losses.cross_entropy(logits, np.zeros(shape, np.int32)).shape == shape
+
+
+@pytest.mark.parametrize("label", [-1, -5, 5, 250])
+def test_a_label_that_is_no_class_gives_nan_at_its_own_position_alone(label):
+    logits = jnp.arange(15.0).reshape(3, 5)
+    labels = jnp.array([1, label, 4])
+    found = losses.cross_entropy(logits, labels)
+    assert np.isnan(found).tolist() == [False, True, False]
+    mask = jnp.array([True, False, True])
+    value, gradient = jax.value_and_grad(lambda logits: losses.cross_entropy(logits, labels, mask).sum())(
+        logits
+    )
+    np.testing.assert_allclose(value, found[0] + found[2], rtol=1e-6)
+    assert np.isfinite(gradient).all()
+    assert not gradient[1].any()
+
+
+def test_labels_of_few_bits_count_many_classes():
+    logits = jax.random.normal(jax.random.key(0), (4, 400))
+    labels = jnp.array([0, 5, 200, 255], jnp.uint8)
+    expected = losses.cross_entropy(logits, labels.astype(jnp.int32))
+    np.testing.assert_array_equal(losses.cross_entropy(logits, labels), expected)

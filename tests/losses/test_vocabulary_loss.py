@@ -117,3 +117,30 @@ def test_what_does_not_fit_is_refused(problem, change, message):
     arguments = {"hidden": hidden, "kernel": kernel, "bias": bias, "targets": targets, "weights": weights}
     with pytest.raises(ValueError, match=message):
         vocabulary_cross_entropy(**{**arguments, **change})
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "int32", "uint32"])
+def test_targets_of_any_integer_dtype_have_the_same_value_and_gradient(dtype):
+    """Of more words than the dtype can count, too."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    hidden, kernel = jax.random.normal(keys[0], (5, 3)), jax.random.normal(keys[1], (3, 300))
+    targets = jnp.array([0, 1, 44, 100, 127])
+
+    def loss(kernel, targets):
+        return vocabulary_cross_entropy(hidden, kernel, jnp.zeros(300), targets)
+
+    expected = jax.value_and_grad(loss)(kernel, targets)
+    found = jax.value_and_grad(loss)(kernel, targets.astype(dtype))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("target", [-1, -300, 300, 2**31 - 1])
+def test_a_target_that_is_no_word_gives_nan_unless_it_does_not_count(target):
+    hidden, kernel, bias = jnp.ones((2, 3)), jnp.ones((3, 300)), jnp.zeros(300)
+    targets = jnp.array([7, target])
+    assert np.isnan(vocabulary_cross_entropy(hidden, kernel, bias, targets))
+    weights = jnp.array([1.0, 0.0])
+    value, gradient = jax.value_and_grad(vocabulary_cross_entropy, 1)(hidden, kernel, bias, targets, weights)
+    alone = jax.value_and_grad(vocabulary_cross_entropy, 1)(hidden[:1], kernel, bias, targets[:1])
+    np.testing.assert_allclose(value, alone[0], rtol=1e-6)
+    np.testing.assert_allclose(gradient, alone[1], rtol=1e-5, atol=1e-6)

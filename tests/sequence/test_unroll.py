@@ -641,3 +641,46 @@ def test_segments_change_no_value_and_no_gradient(name, time, reverse):
 
     compare = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12)
     jax.tree.map(compare, results(2), results(None))
+
+
+@pytest.mark.parametrize("make", [lstmjax.min_lstm, lstmjax.min_gru, lstmjax.lstm, lstmjax.gru])
+@pytest.mark.parametrize("junk", [np.nan, np.inf])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_nothing_passes_a_reset_on_the_default_backend(make, junk, reverse):
+    """Junk before a reset, in the inputs or in the given state, stays before it: 0 times NaN is no 0."""
+    cell = make(2, 3, dtype="float64")
+    params = cell.init(jax.random.key(0))
+    inputs = jax.random.normal(jax.random.key(1), (1, 8, 2))
+    after = slice(0, 4) if reverse else slice(4, 8)
+    dirty = jnp.where(jnp.zeros(8, bool).at[after].set(True)[:, None], inputs, junk)
+    resets = jnp.zeros((1, 8), bool).at[0, 4].set(True)
+    state = jax.tree.map(lambda leaf: jnp.full_like(leaf, junk), cell.initial_state((1,)))
+
+    def outputs(params, inputs, **arguments):
+        last, outputs = lstmjax.unroll(cell, params, inputs, reverse=reverse, **arguments)
+        return outputs, last
+
+    found, last = outputs(params, dirty, state=state, resets=resets)
+    expected, expected_last = outputs(params, inputs[:, after])
+    assert_close(found[:, after], expected)
+    assert_close(last, expected_last)
+
+    if not reverse:  # a state that is reset at once reaches no gradient, either
+        at_once = resets.at[0, 0].set(True)
+
+        def loss(params, **arguments):
+            return (outputs(params, inputs, resets=at_once, **arguments)[0] ** 2).sum()
+
+        assert_close(jax.grad(loss)(params, state=state), jax.grad(loss)(params))
+
+
+@pytest.mark.parametrize("backend", ["auto", "scan"])
+def test_a_state_of_weak_type_gives_results_of_strong_type(backend):
+    cell = lstmjax.lstm(2, 3, dtype="float64")
+    leaf = jnp.broadcast_to(jnp.asarray(0.5), (4, 3))
+    assert leaf.weak_type
+    state = lstmjax.LSTMState(leaf, leaf)
+    state, outputs = lstmjax.unroll(
+        cell, cell.init(jax.random.key(0)), jnp.ones((4, 5, 2)), state=state, backend=backend
+    )
+    assert not any(leaf.weak_type for leaf in (*state, outputs))

@@ -186,7 +186,7 @@ def test_a_monitor_that_is_not_evaluated_is_named():
     ("name", "value"), [("steps", -1), ("log_every", 0), ("averaging", 1.0), ("seed", -2)]
 )
 def test_bad_settings_are_named(name, value):
-    with pytest.raises(training.ConfigError, match=f"training.{name} must .*{value}"):
+    with pytest.raises(training.ConfigError, match=f"train.{name} must .*{value}"):
         training.TrainConfig(**{name: value})
 
 

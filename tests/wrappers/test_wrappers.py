@@ -115,3 +115,9 @@ def test_narrow_inputs_stay_narrow_through_wrappers() -> None:
     )
     _, outputs = lstmjax.unroll(deep, deep.init(jax.random.key(0)), np.ones((2, 3), jnp.bfloat16))
     assert outputs.dtype == jnp.bfloat16
+
+
+def test_a_stack_of_cells_of_different_dtypes_is_refused():
+    below, above = lstmjax.lstm(3, 4, dtype="bfloat16"), lstmjax.lstm(4, 5)
+    with pytest.raises(TypeError, match="cell 0 puts out bfloat16, but cell 1 takes float32"):
+        lstmjax.stack(below, above)
