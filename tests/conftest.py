@@ -65,7 +65,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         is_of_experiment = item.path.parent.name in EXPERIMENTS
         is_smoke_test = getattr(item, "originalname", "") == SMOKE
-        if parameters(item).get("name") in OTHER_CELLS or (is_of_experiment and not is_smoke_test):
+        is_other_cell = parameters(item).get("name") in OTHER_CELLS
+        wants_all_data = "flip" in getattr(item, "fixturenames", ())
+        if is_other_cell or wants_all_data or (is_of_experiment and not is_smoke_test):
             item.add_marker(pytest.mark.full)
         if isinstance(item, pytest.Function) and COSTLY & set(item.fixturenames):
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))

@@ -76,6 +76,7 @@ def test_gates_saturate_without_overflow_and_nan_stays_nan():
     assert bool(jnp.isnan(ours[-1]).all())
 
 
+@pytest.mark.full
 @needs_native
 def test_results_do_not_depend_on_the_number_of_threads():
     code = (
@@ -130,6 +131,7 @@ def test_a_compiler_that_fails_is_named_with_its_first_error(tmp_path):
     assert "fatal error: no such header" in done.stderr
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not has_compiler, reason="no compiler")
 def test_it_is_compiled_once_and_kept(tmp_path):
     first = run(XDG_CACHE_HOME=tmp_path)
