@@ -1,1 +1,1 @@
-"""The experiments: each module reproduces one application or idea; `python -m experiments` lists them."""
+"""The experiments: each package reproduces one application or idea; `python -m experiments` lists them."""

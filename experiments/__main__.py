@@ -1,10 +1,10 @@
 """`python -m experiments`: list the experiments, run one, keep a record of a run, build the pages.
 
 python -m experiments                                   list the experiments
-python -m experiments NAME --help                       its flags
+python -m experiments NAME --help                       list the flags of one
 python -m experiments NAME [--quick] [flags]            run it
-python -m experiments record RUN --label LABEL          keep a run's figures in experiments/results
-python -m experiments models                            list the models that are kept with them
+python -m experiments record RUN --label LABEL          keep a run's metrics in experiments/results
+python -m experiments models                            list the models that are kept with the records
 python -m experiments pages [--check]                   build the tables of README and result pages
 """
 
@@ -28,11 +28,11 @@ EXPERIMENTS = {
     "protein_structure": "the secondary structure of proteins, residue by residue",
     "polyphonic_music": "the next frame of four-part chorales, folk tunes and piano music",
 }
-"""One line for each experiment; the package of the same name has the rest."""
+"""A one-line summary of each experiment; the package of the same name has the details."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what the arguments say; returns the exit status."""
+    """Execute the command of the arguments; returns the exit status."""
     if not arguments or arguments[0] in ("-h", "--help", "list"):
         print(__doc__)
         width = max(map(len, EXPERIMENTS))
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def load(name: str) -> "Experiment":
-    """What the package of an experiment declares."""
+    """The experiment that a package declares."""
     declared: Experiment = importlib.import_module(f"experiments.{name}").EXPERIMENT
     return declared
 
@@ -86,13 +86,13 @@ def _record(arguments: Sequence[str]) -> None:
         replace: bool = False,
         keep_model: bool = False,
     ) -> None:
-        """Keep a finished run's figures as experiments/results/<experiment>/<label>-seed<N>.json.
+        """Keep a finished run's metrics as experiments/results/<experiment>/<label>-seed<N>.json.
 
         Args:
             run: the run's folder.
             label: name of the row in tables: lower case letters, digits and hyphens.
-            replace: overwrite the record of another run under the same label and seed.
-            keep_model: keep its model, too, in experiments/results/<experiment>/models/<label>.
+            replace: overwrite the record of another run with the same label and seed.
+            keep_model: also keep its model, in experiments/results/<experiment>/models/<label>.
         """
         config = record.Run.open(run).config
         if config.get("quick") or config.get("limit"):
@@ -112,7 +112,7 @@ def _models(arguments: Sequence[str]) -> None:
     from lstmjax.training import record  # noqa: PLC0415
 
     def show() -> None:
-        """List the models that are kept beside their records."""
+        """List the models that are kept with the records."""
         for each in record.load_records(models.RESULTS):
             if each.model:
                 about = f"{each.model['dtype']}, {each.model['bytes']:,} bytes"
@@ -128,7 +128,7 @@ def _pages(arguments: Sequence[str]) -> None:
         """Build the tables of the README and the result pages from experiments/results.
 
         Args:
-            check: write nothing; fail if something is not up to date.
+            check: write nothing; fail if a file is out of date.
         """
         stale = pages.build({name: load(name) for name in EXPERIMENTS}, check=check)
         if check and stale:

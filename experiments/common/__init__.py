@@ -1,1 +1,1 @@
-"""What all experiments share."""
+"""Code that all experiments share."""

@@ -1,8 +1,8 @@
-"""From a command line to a finished run, the same way for every experiment.
+"""From a command line to a finished run, in the same way for every experiment.
 
-The flags of an experiment are the fields of its config. Defaults may depend on choices, such as the data set:
-flags are read once to see the choices, the experiment's ``preset`` gives the defaults that belong to them,
-and the flags are read again on top, so that what a person gives always wins.
+The flags of an experiment are the fields of its config. Their defaults may depend on choices, such as the
+data set: the flags are parsed once to get the choices, the experiment's ``preset`` gives the defaults for
+them, and the flags are parsed again on top, so that explicit flags always take precedence.
 """
 
 import dataclasses
@@ -25,39 +25,39 @@ from lstmjax.training.environment import device
 from lstmjax.training.record import RecordError, Run
 
 ERRORS = (CheckpointError, ConfigError, RecordError, TrainingError)
-"""What may go wrong without a fault in the code: told in a line, without a traceback."""
+"""Expected errors, reported in one line without a traceback."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """The flags that every experiment has."""
+    """The flags of every experiment."""
 
     quick: bool = False
-    """Shrink everything to under a minute on two cores; the whole path still runs."""
+    """Reduce all sizes to run in less than a minute on two cores; every stage still runs."""
     data_dir: Path | None = None
-    """Folder of the data sets; by default $LSTMJAX_DATA, or else a cache that is downloaded to."""
+    """Folder of the data sets; by default $LSTMJAX_DATA, or else a download cache."""
     runs: Path = Path("runs")
-    """Folder under which the run's own folder is made."""
+    """Parent folder of the run's folder."""
     keep_memory: bool = True
-    """Let the C library keep freed memory: quicker steps on CPU, a larger process."""
+    """Keep freed memory in the C library: faster steps on CPU, a larger process."""
     resume: Path | None = None
-    """A run's folder: go on with that run, with its config, where its last checkpoint is."""
+    """Folder of a run to resume, with its own config, from its latest checkpoint."""
 
     @property
     def seed(self) -> int:
-        """What everything random comes from; 0 where the figures are not of chance."""
+        """The random seed; 0 if the experiment has no randomness."""
         return 0
 
 
 @dataclasses.dataclass(frozen=True)
 class CommonConfig(RunConfig):
-    """The flags that every experiment with a training has."""
+    """The flags of every experiment that trains a model."""
 
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
     @property
     def seed(self) -> int:
-        """What everything random comes from."""
+        """The random seed."""
         return self.train.seed
 
 
@@ -65,7 +65,7 @@ Config = TypeVar("Config", bound=RunConfig)
 
 
 def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
-    """Run an experiment as its command line says; returns the run, finished."""
+    """Run an experiment with the given command-line arguments; returns the finished run."""
     program = f"python -m experiments {name}"
     config = parse(experiment, arguments, program)
     experiment.prepare(config)
@@ -85,7 +85,7 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
 
 
 def _host(memory_kept: bool) -> str:
-    """What the run has to compute with."""
+    """A description of the host: device, native code, memory setting."""
     kept = "kept" if memory_kept else "given back"
     if jax.default_backend() != "cpu":
         return f"host: {device()}; freed memory is {kept}"
@@ -93,7 +93,7 @@ def _host(memory_kept: bool) -> str:
 
 
 def _check_resume(experiment: Experiment, config: Any, run: Run) -> None:
-    """Refuse to go on with a run as another one: its folder says how it began, and so would its record."""
+    """Refuse to resume a run with another config: its folder and its record have the original config."""
     before, now = (
         dataclasses.replace(each, resume=None, data_dir=None, runs=Path(), keep_memory=True)
         for each in (from_mapping(experiment.config, run.config), config)
@@ -103,7 +103,7 @@ def _check_resume(experiment: Experiment, config: Any, run: Run) -> None:
 
 
 def parse(experiment: Experiment, arguments: Sequence[str], program: str) -> Any:
-    """The config that the flags say; exits with a message and a suggestion at an unknown flag."""
+    """The config from the flags; exits with a message and a suggestion at an unknown flag."""
 
     def read(default: Any) -> Any:
         return tyro.cli(
@@ -121,12 +121,12 @@ def parse(experiment: Experiment, arguments: Sequence[str], program: str) -> Any
 
 
 def from_mapping(kind: type[Config], values: Mapping[str, Any], allow_missing: bool = False) -> Config:
-    """A config dataclass from what `config.json` holds of it.
+    """Restore a config dataclass from its values in `config.json`.
 
     Args:
       kind: the dataclass.
-      values: its fields, as JSON has them.
-      allow_missing: give fields that are missing their defaults, as for a model of an earlier version.
+      values: its fields, as parsed from JSON.
+      allow_missing: use defaults for missing fields, as for a model of an earlier version.
 
     Raises:
       ConfigError: the fields are not those of ``kind``: the run was made by another version.
@@ -148,14 +148,14 @@ def check_numbers(
     rates: Sequence[str] = (),
     within: str = "",
 ) -> None:
-    """Raise ConfigError unless numbers of a config are in their range; those that are None are not checked.
+    """Raise ConfigError unless the numbers of a config are in their ranges; None is not checked.
 
     Args:
       config: a dataclass.
       positive: names of fields that must be at least 1.
-      not_negative: of fields that must be at least 0.
-      rates: of fields that must be from 0 to below 1.
-      within: what stands before a name on the command line.
+      not_negative: names of fields that must be at least 0.
+      rates: names of fields that must be in [0, 1).
+      within: prefix of the names on the command line.
     """
     ranges = (
         (positive, "must be at least 1", lambda value: value >= 1),
@@ -170,10 +170,10 @@ def check_numbers(
 
 
 def open_run(path: Path, experiment: str) -> Run:
-    """A run of an experiment.
+    """Open a run of an experiment.
 
     Raises:
-      RecordError: there is no run, or it is one of another experiment.
+      RecordError: there is no run, or it belongs to another experiment.
     """
     run = Run.open(path)
     if run.experiment != experiment:

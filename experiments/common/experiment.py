@@ -1,4 +1,4 @@
-"""What an experiment declares."""
+"""The declaration of an experiment."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -16,31 +16,31 @@ def _no_rows(records: Records) -> list[Row]:
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """How records are shown."""
+    """How the records of an experiment are presented."""
 
     text: Callable[[Records], str]
-    """The page in the experiment's folder of results, in Markdown."""
+    """The results page in the experiment's folder of results, in Markdown."""
     rows: Callable[[Records], list[Row]] = _no_rows
     """Rows of the README's table of results."""
     readme: Callable[[Records], str] | None = None
-    """A table of the experiment's own in the README, under its name."""
+    """A separate table of the experiment in the README, under its name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What a package in `experiments` declares as its ``EXPERIMENT``."""
+    """The declaration of an experiment: the ``EXPERIMENT`` of its package."""
 
     description: str
     """Paper, data, model, loss, recipe, cost: the docstring of the package."""
     config: type[Any]
-    """Its flags: a frozen dataclass, subclass of `RunConfig`."""
+    """Its flags: a frozen dataclass, a subclass of `RunConfig`."""
     run: Callable[[Any, Run], None]
-    """Train, evaluate, and write everything into the run's folder, from the config."""
+    """Train and evaluate as the config says, and write all results into the run's folder."""
     page: Page
-    """How its records are shown, beside the published figures."""
+    """The presentation of its records, with the published results."""
     preset: Callable[[Any], Any] = lambda config: config
-    """The defaults that belong to the choices in a config, such as the data set."""
+    """Returns the defaults for the choices in a config, such as the data set."""
     commands: Mapping[str, Callable[[Sequence[str]], None]] = dataclasses.field(default_factory=dict)
-    """What ``python -m experiments NAME COMMAND`` does beside training; each takes the arguments after it."""
+    """The subcommands ``python -m experiments NAME COMMAND``; each takes the arguments after its name."""
     prepare: Callable[[Any], None] = lambda config: None
-    """What must be set from the config before JAX is used."""
+    """Settings that must be made from the config before JAX is used."""

@@ -1,4 +1,4 @@
-"""From a task to a trained model with its figures: what all experiments with a training do alike."""
+"""From a task to a trained model with its metrics: the steps that all experiments with training share."""
 
 import shutil
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ class Learned(NamedTuple):
     params: Params
     """The best parameters."""
     figures: dict[str, float]
-    """How many parameters there are, the best step, and the number of steps."""
+    """The number of parameters, the best step, and the number of steps."""
     fit: training.Fit
 
 
@@ -32,15 +32,15 @@ def learn(
 ) -> Learned:
     """Train, and write the best parameters and the learning curves into the run's folder.
 
-    From here on the run is said to have read its test set.
+    Afterwards the run is marked as having read its test set.
 
     Args:
-      task: what is learned.
-      settings: how.
-      run: where everything goes.
+      task: the task.
+      settings: the training hyperparameters.
+      run: the run that everything is written to.
       optimizer: as for `training.fit`.
       params: as for `training.fit`.
-      curves: the metrics to draw, and what each is, with its unit.
+      curves: the metrics to plot, with their axis labels, which name quantity and unit.
     """
     fit = training.fit(task, settings, run, optimizer, params)
     folder = models.folder_in(run.path)
@@ -56,7 +56,7 @@ def learn(
 
 
 def evaluate(task: training.Task, params: Params, parts: Mapping[str, Iterable[Any]]) -> dict[str, float]:
-    """Metrics of parts of a data set, each under its part's name: ``valid_nll``; under none for ``""``."""
+    """Metrics of splits of a data set, prefixed by the split: ``valid_nll``; without a prefix for ``""``."""
     return {
         f"{part}_{metric}" if part else metric: value
         for part, batches in parts.items()
@@ -65,6 +65,6 @@ def evaluate(task: training.Task, params: Params, parts: Mapping[str, Iterable[A
 
 
 def finish(run: Run, figures: Mapping[str, float]) -> None:
-    """Write the summary of a run, and print its figures."""
+    """Write the summary of a run, and print its metrics."""
     run.finish(figures)
     print("  ".join(f"{name} {value:.4g}" for name, value in figures.items()))

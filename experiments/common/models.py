@@ -1,9 +1,9 @@
-"""Models of runs, and models kept beside their records: where they lie, and how they are read.
+"""Models of runs, and kept models: where they are stored, and how they are loaded.
 
-The folder ``model`` of a run holds all that it takes to use it: ``config.json``, ``parameters.safetensors``,
-and what the experiment adds, such as vocabularies. `keep` copies it to
-``experiments/results/<experiment>/models/<label>`` and puts the SHA-256 of each file into the record, so that
-commands work in a fresh clone, and on nothing but the files that were recorded.
+The folder ``model`` of a run contains all files that are needed to use the model: ``config.json``,
+``parameters.safetensors``, and files of the experiment, such as vocabularies. `keep` copies it to
+``experiments/results/<experiment>/models/<label>`` and writes the SHA-256 of each file into the record, so
+that commands work in a fresh clone, and only on the files that were recorded.
 """
 
 import dataclasses
@@ -28,14 +28,14 @@ RESULTS = Path(__file__).parent.parent / "results"
 PARAMETERS = "parameters.safetensors"
 
 LARGEST = 6 * 2**20
-"""Bytes of a kept model; one that is larger is kept in bfloat16."""
+"""Maximum bytes of a kept model in its own dtype; a larger one is kept in bfloat16."""
 
 Config = TypeVar("Config", bound=RunConfig)
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Which model a command uses."""
+    """The model that a command uses."""
 
     run: Path | None = None
     """Folder of a finished run, whose model is used."""
@@ -60,7 +60,7 @@ Chosen = Annotated[Source, tyro.conf.OmitArgPrefixes]
 
 
 def folder_in(run: Path) -> Path:
-    """The folder of a run's model, made if need be."""
+    """The folder of a run's model, created if necessary."""
     folder = run / "model"
     folder.mkdir(exist_ok=True)
     return folder
@@ -70,7 +70,7 @@ def of_run(run: Path, experiment: str) -> Path:
     """The folder of the model of a finished run.
 
     Raises:
-      RecordError: there is no run of the experiment, or it has no model.
+      RecordError: there is no such run of the experiment, or it has no model.
     """
     found = Run.open(run)
     if found.experiment != experiment:
@@ -81,10 +81,10 @@ def of_run(run: Path, experiment: str) -> Path:
 
 
 def kept(experiment: str, label: str) -> Path:
-    """The folder of a kept model, each file of which is as it was recorded.
+    """The folder of a kept model, after each file is verified against its record.
 
     Raises:
-      RecordError: there is none of this label, or a file is missing or damaged.
+      RecordError: there is no model of this label, or a file is missing or damaged.
     """
     records = {record.label: record for record in load_records(RESULTS, experiment) if record.model}
     if label not in records:
@@ -98,10 +98,10 @@ def kept(experiment: str, label: str) -> Path:
 
 
 def config_of(folder: Path, kind: type[Config]) -> Config:
-    """The config of the run that a model is of; fields that are new since have their defaults.
+    """The config of the run that trained a model; fields that were added later have their defaults.
 
     Raises:
-      ConfigError: it has fields that are unknown.
+      ConfigError: it has unknown fields.
     """
     return from_mapping(kind, read_json(folder / "config.json")["config"], allow_missing=True)
 
@@ -112,7 +112,7 @@ def save_params(folder: Path, params: Params) -> None:
 
 
 def load_params(folder: Path, init: Callable[[Key], Params]) -> Params:
-    """Read the parameters of a model back, whatever their dtype when kept."""
+    """Load the parameters of a model, in the dtypes of ``init``, whatever their dtype in the file."""
     shapes = jax.eval_shape(init, jax.random.key(0))
     dtype = checkpoint.metadata(folder / PARAMETERS).get("dtype")
     like = shapes if dtype is None else jax.tree.map(lambda leaf: _as(leaf, dtype), shapes)
@@ -126,7 +126,7 @@ def _as(leaf: Any, dtype: str) -> Any:
 
 
 def keep(run: Path, record: Record) -> Record:
-    """Keep the model of a run beside its record, in bfloat16 if it is large, and note that in the record.
+    """Keep the model of a run with its record, in bfloat16 if it is large; returns the updated record.
 
     Raises:
       RecordError: the run has no model.

@@ -1,4 +1,4 @@
-"""Tables of results, from the records in `experiments/results` alone; and of cells, from the code."""
+"""Builds the tables of results, from the records in `experiments/results` alone, and the tables of cells."""
 
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -17,11 +17,11 @@ def build(experiments: Mapping[str, Experiment], check: bool = False) -> list[Pa
     """Write the page of each experiment and the tables of README and documents.
 
     Args:
-      experiments: by name.
+      experiments: the experiments, by name.
       check: write nothing.
 
     Returns:
-      The files that were not up to date.
+      The files that were out of date.
 
     Raises:
       RecordError: a record's commit is not in the history.
@@ -44,9 +44,9 @@ def build(experiments: Mapping[str, Experiment], check: bool = False) -> list[Pa
 
 
 def check_commits(records: Iterable[Record]) -> None:
-    """Raise RecordError if a session of a record ran on a commit that is no ancestor of HEAD.
+    """Raise RecordError if a session of a record ran on a commit that is not an ancestor of HEAD.
 
-    Where the history is not at hand, whole, nothing can be said.
+    Without the complete history, nothing is checked.
     """
     history = _history()
     if history is None:
@@ -61,7 +61,7 @@ def check_commits(records: Iterable[Record]) -> None:
 
 
 def _history() -> frozenset[str] | None:
-    """The commits up to HEAD; None without git, without a repository, or in a shallow one."""
+    """The commits up to HEAD; None without git, without a repository, or in a shallow clone."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(ROOT), *arguments]
@@ -76,7 +76,7 @@ def _history() -> frozenset[str] | None:
 
 
 def _filled(text: str, tables: Mapping[str, str]) -> str:
-    """A document with its tables, each between the two lines that name it."""
+    """A document with its tables inserted, each between the two marker lines that name it."""
     for name, table_text in tables.items():
         begin, end = f"<!-- begin: table of {name} (make pages) -->", f"<!-- end: table of {name} -->"
         if begin in text:

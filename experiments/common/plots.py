@@ -1,4 +1,4 @@
-"""Pictures that every experiment makes of its run."""
+"""Plots that all experiments share."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from lstmjax.training.record import Run
 
 
 def learning_curves(run: Run, metric: str, path: Path, ylabel: str) -> None:
-    """Draw a metric over the training steps: of the training batches, and of the validation set.
+    """Plot a metric over the training steps, on the training batches and on the validation set.
 
     Args:
-      run: the run, with what it logged.
+      run: the run, with its logged metrics.
       metric: name of the metric.
-      path: the picture to write.
-      ylabel: what the metric is and its unit.
+      path: the image file to write.
+      ylabel: quantity and unit of the metric.
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()

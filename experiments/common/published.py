@@ -1,4 +1,4 @@
-"""What an experiment is compared with: the figures of the papers, kept beside the code that answers them."""
+"""Published results, kept with the code that compares them with the records."""
 
 import dataclasses
 import re
@@ -11,44 +11,44 @@ from lstmjax.training.record import Record
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A figure from the literature."""
+    """A published result."""
 
     group: str
-    """The benchmark it belongs to, such as a data set."""
+    """The benchmark that it belongs to, such as a data set."""
     model: str
     """The model, in the paper's words."""
     value: float
-    """The figure, of the benchmark's metric."""
+    """Its value, in the metric of the benchmark."""
     source: str
     """The paper."""
     label: str = ""
-    """The label of our records that answer this figure, which then stand beside it in the README."""
+    """The label of our records to compare with it; they are shown beside it in the README."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """How the records of an experiment are put into tables."""
+    """How the records of an experiment are tabulated."""
 
     title: str
-    """Name of the experiment."""
+    """Title of the experiment."""
     metric: str
     """The metric of the records that is compared."""
     unit: str
-    """What it is measured in."""
+    """Unit of the metric."""
     group_by: str
-    """The config value that tells groups apart."""
+    """The config field by which records are grouped."""
     groups: dict[str, str]
-    """The groups in order, and their titles."""
+    """The groups in order, with their titles."""
     published: tuple[Published, ...]
-    """Figures of the papers."""
+    """The published results."""
     note: str = ""
-    """What a reader of the figures must know."""
+    """Remarks on the results, for the reader."""
     details: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Metrics of the records that stand in a second table, and their titles."""
+    """Metrics of the records for a second table, with their titles."""
 
     @property
     def page(self) -> Page:
-        """The tables of the records."""
+        """The presentation of the records, as tables."""
         return Page(self._page, self._rows)
 
     def _page(self, records: Sequence[Record]) -> str:

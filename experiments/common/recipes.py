@@ -1,4 +1,4 @@
-"""Defaults that depend on choices, such as the data set: recipes, and how they are taken."""
+"""Recipes: defaults that depend on choices, such as the data set."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,20 @@ Config = TypeVar("Config", bound=CommonConfig)
 
 
 class Recipe(NamedTuple):
-    """Defaults that belong to a choice."""
+    """Defaults for a choice."""
 
     when: Mapping[str, Any]
-    """The config values that it belongs to."""
+    """The config values that select this recipe."""
     config: Mapping[str, Any] = MappingProxyType({})
     """Config values that differ from the defaults."""
     train: Mapping[str, Any] = MappingProxyType({})
-    """Values of the training config that differ from the experiment's usual ones."""
+    """Training hyperparameters that differ from the experiment's usual ones."""
 
 
 def take(config: Config, usual: TrainConfig, recipes: Sequence[Recipe]) -> Config:
-    """A config with its usual training and the recipes that belong to its choices.
+    """A config with the usual training hyperparameters and all recipes that match its choices.
 
-    They are taken one after the other, where they belong to what is chosen by then.
+    Recipes are applied in order; each is matched against the config with the earlier ones applied.
     """
     config = dataclasses.replace(config, train=usual)
     for recipe in recipes:
@@ -36,10 +36,10 @@ def take(config: Config, usual: TrainConfig, recipes: Sequence[Recipe]) -> Confi
 
 
 def training_config(config: Any, steps_per_epoch: int) -> TrainConfig:
-    """The training config of a config with epochs: with their steps, if they say how many there are.
+    """The training config for a config with epochs: epochs, if given, are converted to steps.
 
     Raises:
-      ConfigError: both epochs and steps say it, or neither does.
+      ConfigError: both epochs and steps are given, or neither is.
     """
     settings: TrainConfig = config.train
     if not config.epochs:

@@ -1,4 +1,4 @@
-"""Tables in Markdown, and what stands around them on pages of results."""
+"""Markdown tables, and other text of results pages."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from lstmjax.training.record import Record, summarize
 
 
 class Row(NamedTuple):
-    """A row of the README's table of results: a figure of ours beside that of a paper."""
+    """A row of the README's table of results: one of our results with a published one."""
 
     data: str
     label: str
@@ -19,32 +19,32 @@ class Row(NamedTuple):
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first row is its head."""
+    """A Markdown table; the first row is its header."""
     head, *body = (f"| {' | '.join(row)} |" for row in rows)
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
 
 
 def by_label(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Records under their labels, in the order that labels first come in."""
+    """Records grouped by label, labels in order of first occurrence."""
     labels = dict.fromkeys(record.label for record in records)
     return {label: [record for record in records if record.label == label] for label in labels}
 
 
 def titled(label: str, meanings: Mapping[str, str]) -> str:
-    """A label for a table, and what it stands for if that is known."""
+    """A label for a table, with its meaning if that is known."""
     return f"**{label}**: {meanings[label]}" if label in meanings else f"**{label}**"
 
 
 def commands(records: Sequence[Record]) -> str:
-    """The command of each label, as a block of shell; nothing where there is no record."""
+    """The command of each label, as a shell code block; empty without records."""
     lines = [f"{chosen[0].command}   # {label}" for label, chosen in by_label(records).items()]
     return "\n".join(["```sh", *lines, "```"]) if lines else ""
 
 
 def mean_of(records: Sequence[Record], metric: str, digits: int = 3, scale: float = 1.0) -> str:
-    """The mean of a metric of the records of one label, times ``scale``, ± the sample standard deviation.
+    """The mean of a metric over the records of one label, times ``scale``, ± the sample standard deviation.
 
-    Empty where no record has the metric.
+    Empty if no record has the metric.
     """
     (summary,) = summarize(records).values()
     statistic = summary.metrics.get(metric)
@@ -55,5 +55,5 @@ def mean_of(records: Sequence[Record], metric: str, digits: int = 3, scale: floa
 
 
 def minutes(records: Sequence[Record]) -> str:
-    """The median of how long the runs took."""
+    """The median duration of the runs in minutes."""
     return f"{statistics.median(record.seconds for record in records) / 60:.1f}"

@@ -1,6 +1,6 @@
-"""The data sets, in one table: what each is, whose it is, and how to load it.
+"""The data sets, in one table: title, licence, source and loader of each.
 
-Importing this package imports no parser: a loader brings in its own when it is called.
+Importing this package imports no parser: a loader imports its own when it is called.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,14 @@ Item = TypeVar("Item")
 
 
 class Splits(NamedTuple, Generic[Item]):
-    """A data set in its three parts, each a tuple of items (of piano rolls uint8 [time, 88], say)."""
+    """Training, validation and test split, each a tuple of items, such as piano rolls uint8 [time, 88]."""
 
     train: tuple[Item, ...]
     valid: tuple[Item, ...]
     test: tuple[Item, ...]
 
     def limited(self, limit: int) -> "Splits[Item]":
-        """The first ``limit`` items of each part; all of them if it is 0."""
+        """The first ``limit`` items of each split; all items if it is 0."""
         return Splits(*(part[: limit or None] for part in self))
 
 
@@ -48,7 +48,7 @@ def _piano_rolls(name: str, data_dir: str | Path | None) -> Splits[Any]:
 
 
 def _chorales(data_dir: str | Path | None) -> Splits[Any]:
-    """Load the chorales of music21, which come with the package: `data_dir` has no part in it."""
+    """Load the chorales of music21, which are part of that package: `data_dir` is not used."""
     from experiments.datasets import chorales  # noqa: PLC0415
 
     return chorales.load()
@@ -120,12 +120,12 @@ DATASETS: dict[str, Dataset] = {
 
 
 def get(name: str) -> Dataset:
-    """Return the row of the table for `name`; raise `DataError` with a suggestion if it has none."""
+    """Return the row of the table for `name`; raise `DataError` with a suggestion if there is none."""
     if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
     return DATASETS[name]
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Splits[Any]:
-    """Load the data set `name` of the table; raise `DataError` if it is unknown or not to be had."""
+    """Load the data set `name` of the table; raise `DataError` if it is unknown or unavailable."""
     return get(name).load(data_dir)

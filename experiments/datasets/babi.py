@@ -1,26 +1,26 @@
-"""bAbI v1.2: twenty tasks, each a kind of reasoning, as stories with questions in English.
+"""bAbI v1.2: twenty tasks, each testing one kind of reasoning, as English stories with questions.
 
 Source: Weston et al. 2015 (arXiv:1502.05698), from its authors' address. Licence: CC BY 3.0.
 
 A file is a sequence of stories whose lines are numbered from 1; a line is a sentence, or a question with its
-answer and the lines that it follows from:
+answer and the numbers of the supporting lines:
 
     1 Mary moved to the bathroom.
     2 John went to the hallway.
     3 Where is Mary? 	bathroom	1
 
-The story of a `Question` is all sentences that stand before it; the questions among them are left out.
-An answer that is a list (tasks 8 and 19: ``apple,milk`` or ``n,w``) is one string, right as a whole or not.
+The story of a `Question` is all sentences before it, without the earlier questions. An answer that is a list
+(tasks 8 and 19: ``apple,milk`` or ``n,w``) is one string, and only correct as a whole.
 
-Parts. Each task has 1,000 questions to train (10,000 in size ``10k``) and 1,000 to test, the same in both
-sizes. The validation part is the end of the published training part: the stories whose first question comes
-after 90 per cent of the questions. So no story is in two parts; of size ``1k`` that makes:
+Splits. Each task has 1,000 training questions (10,000 in size ``10k``) and 1,000 test questions, the same in
+both sizes. The validation split is the end of the published training split: the stories whose first question
+comes after 90 per cent of the questions. So no story is in two splits; for size ``1k`` this gives:
 
     train 18,017 questions    valid 1,983    test 20,000
 
-The published file is `tasks_1-20_v1-2.tar.gz`. Where the folder has `babi_en_1k.tar.xz` (the folder ``en`` of
-it) or `babi_en-10k_without_qa3_train.tar.xz` (``en-10k``, but for the training part of task 3, in whose place
-that of ``en`` is taken), these are read instead.
+The published file is `tasks_1-20_v1-2.tar.gz`. If the folder has `babi_en_1k.tar.xz` (the folder ``en`` of
+it) or `babi_en-10k_without_qa3_train.tar.xz` (``en-10k``, except the training split of task 3, which is
+replaced by that of ``en``), these are read instead.
 """
 
 import io
@@ -58,13 +58,13 @@ TASKS = {
 """The titles of the tasks."""
 
 SIZES = {"1k": "en", "10k": "en-10k"}
-"""The sizes of the training part, and their folders in the published file."""
+"""The sizes of the training split, and their folders in the published file."""
 
 _URL = "http://www.thespermwhale.com/jaseweston/babi/tasks_1-20_v1-2.tar.gz"
 PUBLISHED = DataFile(
     "babi", "tasks_1-20_v1-2.tar.gz", _URL, "0364ebde659f14d11bc21744516c5ec49d3d06cb692733f66680771244998898"
 )
-"""The file of the authors, with both sizes and other languages."""
+"""The published file, with both sizes and other languages."""
 
 PACKED = {
     "1k": DataFile(
@@ -80,24 +80,24 @@ PACKED = {
         "1a042166cd845ee3263cdd921c005cbd828dfe6d0601eb3ca536d180a66e34e8",
     ),
 }
-"""Smaller files of a folder each, which are read where they are there."""
+"""Smaller files with one folder each, which are preferred if present."""
 
 VALID_SHARE = 0.1
 
 
 class Question(NamedTuple):
-    """A question, and what it is asked about."""
+    """A question with its story and its answer."""
 
     task: int
     """1 to 20."""
     story: tuple[tuple[str, ...], ...]
-    """The sentences before it, each as its words."""
+    """The sentences before the question, each as its words."""
     question: tuple[str, ...]
-    """Its words."""
+    """The words of the question."""
     answer: str
-    """A word, or the words of a list with commas."""
+    """A word, or the words of a list separated by commas."""
     facts: tuple[int, ...]
-    """Which sentences of the story it follows from, counted from 0, in the order of the file."""
+    """Indices of the supporting sentences of the story, from 0, in the order of the file."""
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ def parse(text: str, task: int) -> Iterator[list[Question]]:
     """The questions of each story of a file.
 
     Raises:
-        DataError: a line is not as it should be; the message has its number.
+        DataError: a line is malformed; the message has its number.
     """
     questions: list[Question] = []
     sentences: list[tuple[str, ...]] = []
@@ -163,7 +163,7 @@ def parse(text: str, task: int) -> Iterator[list[Question]]:
 
 
 def _divide(stories: list[list[Question]]) -> tuple[list[Question], list[Question]]:
-    """The questions of a training part, and those of its validation part: see above."""
+    """The questions of the training and the validation split, from the published training stories."""
     train: list[Question] = []
     valid: list[Question] = []
     limit = round((1 - VALID_SHARE) * sum(map(len, stories)))
@@ -173,7 +173,7 @@ def _divide(stories: list[list[Question]]) -> tuple[list[Question], list[Questio
 
 
 def _files(size: str, data_dir: str | Path | None) -> dict[tuple[int, str], str]:
-    """The texts of a size, by task and part."""
+    """The texts of a size, by task and split."""
     packed = PACKED[size]
     if not (data_folder(data_dir) / packed.dataset / packed.name).exists():
         return _read(fetch(PUBLISHED, data_dir), SIZES[size], missing=set())

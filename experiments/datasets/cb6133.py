@@ -1,16 +1,16 @@
-"""CB6133 and CB513 with profiles, in the arrays of Zhou & Troyanskaya 2014 (arXiv:1403.1347).
+"""CB6133 and CB513 with profiles, in the array format of Zhou & Troyanskaya 2014 (arXiv:1403.1347).
 
     train  5,278 chains, the first of `cullpdb+profile_6133_filtered.npy.gz`
-    valid  256 chains, the others of it: the usual split (as in https://github.com/alrojo/CB513)
+    valid  256 chains, the rest of that file: the usual split (as in https://github.com/alrojo/CB513)
     test   514 chains: `cb513+profile_split1.npy.gz`; the last two are the overlapping halves of one chain
 
-The files were not at hand when this was written, and their SHA-256 is not known: they are told by their shape
-and by what every residue must be. They are looked for in the folder `protein`, as `.npy.gz`, or unpacked as
-`.npy`; nothing is downloaded. The address of the authors,
-https://www.princeton.edu/~jzthree/datasets/ICML2014, may not answer; a copy is said to be at
+The files were not available when this was written, and their SHA-256 is not known: they are identified by
+their shape and by the constraints on every residue. They are read from the folder `protein`, as `.npy.gz` or
+as unpacked `.npy`; nothing is downloaded. The address of the authors,
+https://www.princeton.edu/~jzthree/datasets/ICML2014, may not respond; a copy is said to be at
 https://zenodo.org/records/7764556. No licence is stated.
 
-A chain is 700 places of 57 columns, by the authors' description (quoted at
+A chain is 700 positions of 57 columns, by the authors' description (quoted at
 https://github.com/LucaAngioloni/ProteinSecondaryStructure-CNN/tree/master/dataset):
 
     [0, 22)   amino acid, one-hot: A C E D G F I H K M L N Q P S R T W V Y X, and NoSeq after the end
@@ -18,9 +18,9 @@ https://github.com/LucaAngioloni/ProteinSecondaryStructure-CNN/tree/master/datas
     [31, 35)  terminals and solvent accessibilities, which are not read
     [35, 57)  profile, in the other order A C D E F G H I K L M N P Q R S T V W X Y, and NoSeq
 
-L is C here. A residue whose state is NoSeq does not count. The profile is PSI-BLAST's log-odds under the
-logistic function, so that the values of a residue do not sum to 1. The authors found later that the file of
-6133 has some chains twice, so that valid, which is the end of it, may flatter.
+L is written C here. A residue whose state is NoSeq does not count. The profile is the PSI-BLAST log-odds
+passed through the logistic function, so the values of a residue do not sum to 1. The authors found later that
+the file of 6133 has some chains twice, so valid, which is the end of it, may give optimistic results.
 """
 
 import gzip
@@ -37,11 +37,11 @@ from experiments.datasets.chains import AMINO_ACIDS, Chain
 from experiments.datasets.files import VARIABLE, DataError, data_folder
 
 TRAIN, TEST = "cullpdb+profile_6133_filtered.npy", "cb513+profile_split1.npy"
-"""The files when unpacked."""
+"""The names of the unpacked files."""
 CHAINS = {TRAIN: 5278 + 256, TEST: 514}
-"""How many chains a file has."""
+"""Number of chains in each file."""
 TRAIN_CHAINS = 5278
-"""How many of those of the first file are for training."""
+"""Number of chains of the first file that are for training."""
 PLACES, COLUMNS = 700, 57
 
 _RESIDUES = "ACEDGFIHKMLNQPSRTWVYX"
@@ -51,7 +51,7 @@ _ORDER = [35 + _PROFILE.index(each) for each in AMINO_ACIDS]
 
 
 def load(data_dir: str | Path | None = None) -> Splits[Chain]:
-    """Load the chains, of eight states.
+    """Load the chains, with eight states.
 
     Raises:
         DataError: a file is missing or damaged or holds something else.
@@ -62,10 +62,10 @@ def load(data_dir: str | Path | None = None) -> Splits[Chain]:
 
 
 def chains(path: Path, count: int) -> Iterator[Chain]:
-    """The chains of a file, ``count`` in number, read one after the other.
+    """The ``count`` chains of a file, read one after the other.
 
     Raises:
-        DataError: the file is no such array, or a residue is not as it should be; the message says which.
+        DataError: the file is not such an array, or a residue is invalid; the message says which.
     """
     name = path.name.partition("+")[0]
     try:
@@ -116,7 +116,7 @@ def chain(places: np.ndarray, name: str, path: str = "an array") -> Chain:
 
 
 def _header(stream: IO[bytes], path: Path, count: int) -> np.dtype:
-    """What precedes the values of an array; returns their dtype."""
+    """Read the header before the values of an array; returns their dtype."""
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
         shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)

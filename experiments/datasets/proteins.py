@@ -1,4 +1,4 @@
-"""Protein chains and the secondary structure of their residues: with and without profiles.
+"""Protein chains and the secondary structure of their residues, with and without profiles.
 
 Chains / residues whose label counts:
 
@@ -8,25 +8,25 @@ Chains / residues whose label counts:
     cb6133   5,278                256              514 (CB513)            eight   see `cb6133.py`
 
 `nr25` are chains of the structure database of ProMod3 (Studer et al. 2021, doi:10.1371/journal.pcbi.1008667),
-culled at 25 per cent identity. Licence: Apache-2.0. The split is none that is published: the chains are
-others than those of `cb6133`, only as many, so that its figures do not compare with those of the literature.
-Nor are all strangers to each other: some chains of test have a relative in train or valid by `overlap.py`,
-and none was taken out; every run says how many, and what is right of the others. Every residue is resolved
-and standard. Each has a profile that sums to 1 but for rounding to 1/255; that of 82 chains without known
-relatives says for certain what stands there.
+culled at 25 per cent identity. Licence: Apache-2.0. The split is not a published one: the chains differ from
+those of `cb6133`, only their number is the same, so results are not comparable with those of the literature.
+The splits are not entirely unrelated: some chains of test have a relative in train or valid by `overlap.py`,
+and none was removed; every run reports their number, and the accuracy on the other chains. Every residue is
+resolved and standard. Each has a profile that sums to 1 but for rounding to 1/255; the profiles of 82 chains
+without known relatives are the one-hot sequence.
 
 `flip` are the chains of NetSurfP-2.0 (Klausen et al. 2019, doi:10.1002/prot.25674) in the split of FLIP
-(Dallago et al. 2021). Licence: AFL-3.0, says FLIP. Labels of residues that are not resolved (6 per cent; the
-file says C) do not count. The test part of FLIP is NEW364, newer chains (Elnaggar et al. 2021,
+(Dallago et al. 2021). Licence: AFL-3.0, according to FLIP. Labels of unresolved residues (6 per cent; the
+file says C) do not count. The test split of FLIP is NEW364, newer chains (Elnaggar et al. 2021,
 arXiv:2007.06225); the one here is CB513 (Cuff & Barton 1999) as NetSurfP-2.0 has it and ProtTrans packs it,
 CC0: 511 rows, each a domain, marked by `cb513_mask`, in a whole chain (432 chains, 60 of them more than once,
-with other domains). What counts is in the domain and resolved (`disorder` is 1 where it is), 83,427 residues.
-Two rows without such a residue are left out, and those whose chain overlaps with one of train or valid at
-30 per cent identity or more (`overlap.py`): there are such, some of them the very same chain, though the
-publishers took out what has more than 25. `flip_and_cb513` says which, and how much.
+with other domains). Residues count if in the domain and resolved (`disorder` is 1): 83,427 residues.
+Two rows without such a residue are left out, and so are those whose chain overlaps with one of train or valid
+at 30 per cent identity or more (`overlap.py`): such chains exist, some of them identical, though the
+publishers removed those above 25 per cent. `flip_and_cb513` returns them with their overlaps.
 
-The eight states are DSSP's (Kabsch & Sander 1983); of three states there are several readings, and this one,
-`REDUCTION`, is that of all 144,011 residues in the CSV of CB513, which has both.
+The eight states are DSSP's (Kabsch & Sander 1983). There are several conventions for the reduction to three
+states; the one here, `REDUCTION`, is that of all 144,011 residues in the CSV of CB513, which has both.
 """
 
 import re
@@ -43,7 +43,7 @@ from experiments.datasets.files import DataError, DataFile, data_folder, fetch, 
 from experiments.datasets.text import read
 
 NAMES = ("nr25", "flip")
-"""The sets."""
+"""The names of the data sets of this module."""
 
 
 NR25 = DataFile(
@@ -52,7 +52,7 @@ NR25 = DataFile(
     "https://git.scicore.unibas.ch/schwede/ProMod3",
     "f8eb1caf31dc866f08d9e9e3246a9db2f1837fb83d1a5c0d907d2dbab7b034c8",
 )
-"""An extract of the database in that repository, which is not published itself."""
+"""An extract of the database in that repository; the extract itself is not published."""
 
 
 FLIP = DataFile(
@@ -69,14 +69,14 @@ CB513 = DataFile(
     "https://www.dropbox.com/s/9mat2fqqkcvdr67/CB513_HHblits.csv?dl=1",
     "829e357259fd132e945af4ea4ffa4233f135e886b749a2fc5111b41102537afc",
 )
-"""The file that https://github.com/agemagician/ProtTrans names; it may lie in its folder packed by xz."""
+"""The file that https://github.com/agemagician/ProtTrans names; it may also be in its folder packed by xz."""
 
 
 class Dropped(NamedTuple):
-    """A chain that was taken out of a test set, and why."""
+    """A chain that was removed from a test set, and why."""
 
     chain: Chain
-    """The chain, whole."""
+    """The complete chain."""
     training: str
     """The id of the closest chain of train and valid."""
     identity: float
@@ -121,16 +121,16 @@ def nr25(data_dir: str | Path | None = None) -> Splits[Chain]:
 
 
 def chains_of_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Splits[Chain]:
-    """The chains of arrays in which all residues stand one after the other.
+    """The chains of arrays in which all residues are concatenated.
 
     Args:
         arrays: ``ids`` and ``split`` (train, valid or test) [chains]; ``offsets`` [chains + 1], where they
             begin and end; ASCII codes ``sequence`` and ``dssp8`` uint8 [residues]; ``profile`` uint8
-            [residues, 20], in 255ths.
-        name: of the file, for errors.
+            [residues, 20], in units of 1/255.
+        name: name of the file, for errors.
 
     Raises:
-        DataError: an array is missing or does not fit the others, or a letter is none that there is.
+        DataError: an array is missing or does not match the others, or a letter is invalid.
     """
     missing = {"ids", "split", "offsets", "sequence", "dssp8", "profile"} - set(arrays)
     if missing:
@@ -156,7 +156,7 @@ def chains_of_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Splits[Chai
 
 
 def flip(data_dir: str | Path | None = None) -> Splits[Chain]:
-    """Load the chains of FLIP in its own parts, of which the test part is NEW364.
+    """Load the chains of FLIP in its own splits, of which the test split is NEW364.
 
     Raises:
         DataError: the file is missing, damaged or holds something else.
@@ -175,10 +175,10 @@ def flip(data_dir: str | Path | None = None) -> Splits[Chain]:
 
 
 def chains_of_fasta(sequences: str, labels: str, mask: str, name: str) -> Splits[Chain]:
-    """The chains of three FASTA texts: amino acids, states with the part in the head line, and 1 or 0.
+    """The chains of three FASTA texts: amino acids, states with the split in the header line, and a 0/1 mask.
 
     Raises:
-        DataError: a chain is not in all of them, or not of one length, or has other letters.
+        DataError: a chain is not in all of them, or its lengths differ, or it has other letters.
     """
     heads, masks = _fasta(labels), {head.split()[0]: text for head, text in _fasta(mask).items()}
     residues = {head.split()[0]: text for head, text in _fasta(sequences).items()}
@@ -208,10 +208,10 @@ def cb513(data_dir: str | Path | None = None) -> tuple[Chain, ...]:
 
 
 def chains_of_csv(text: str, name: str) -> tuple[Chain, ...]:
-    """The chains of a table: amino acids, three states, eight states, resolved, evaluated.
+    """The chains of a CSV table: amino acids, three states, eight states, resolved, evaluated.
 
     Raises:
-        DataError: the columns are others, are not of one length or have other letters, or the three states
+        DataError: the columns are not these, differ in length or have other letters, or the three states
             are not the `REDUCTION` of the eight.
     """
     lines = text.splitlines()
@@ -234,7 +234,7 @@ def chains_of_csv(text: str, name: str) -> tuple[Chain, ...]:
 
 
 def flip_and_cb513(data_dir: str | Path | None = None) -> tuple[Splits[Chain], tuple[Dropped, ...]]:
-    """Load train and valid of FLIP and CB513 as the test part; and what was dropped from that.
+    """Load train and valid of FLIP with CB513 as the test split, and the chains dropped from CB513.
 
     Raises:
         DataError: a file is missing, damaged or holds something else.
@@ -254,13 +254,13 @@ def flip_and_cb513(data_dir: str | Path | None = None) -> tuple[Splits[Chain], t
 
 
 def _fasta(text: str) -> dict[str, str]:
-    """Of each head line what follows it."""
+    """The text after each header line, by header line."""
     records = (record.partition("\n") for record in f"\n{text}".split("\n>")[1:])
     return {head.strip(): "".join(lines.split()) for head, _, lines in records}
 
 
 def _standard(sequence: str, name: str) -> str:
-    """The sequence with X in place of what is no standard amino acid."""
+    """The sequence with X in place of amino acids that are not standard."""
     if not re.fullmatch("[A-Z]+", sequence):
         raise DataError(f"{name}: a sequence is empty or has other signs than A to Z: {sequence[:60]!r}.")
     return re.sub(f"[^{AMINO_ACIDS}]", "X", sequence)

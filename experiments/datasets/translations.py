@@ -1,6 +1,6 @@
-"""Sentences beside their translations: Multi30k and Tatoeba.
+"""Sentences with their translations: Multi30k and Tatoeba.
 
-Pairs, of Tatoeba by the hash that parts them:
+Numbers of pairs; Tatoeba is split by a hash:
 
     name               train     valid    test     languages
     multi30k            29,000   1,014    1,000    English, German, French: test 2016 of flickr
@@ -10,11 +10,11 @@ Pairs, of Tatoeba by the hash that parts them:
 
 Multi30k (Elliott et al. 2016, arXiv:1605.00459; French: Elliott et al. 2017) are descriptions of photographs
 and their translations by professionals, task 1, raw text. Licence: CC BY-NC-SA 4.0. Tatoeba are sentences of
-learners and their translations by volunteers, as manythings.org packs them, where one sentence often has many
-translations. Licence: CC BY 2.0 FR. It has no split of its own: sentences go by the SHA-256 of the English
-one, so that all translations of it are in one part: 1 per cent to valid and to test each.
+learners and their translations by volunteers, as packed by manythings.org, where one sentence often has many
+translations. Licence: CC BY 2.0 FR. It has no official split: sentences are assigned by the SHA-256 of the
+English one, so that all its translations are in one split: 1 per cent to valid and to test each.
 
-A published file that is text may also lie in its folder packed by xz, with `.xz` added to its name.
+A published text file may also be in its folder packed by xz, with `.xz` added to its name.
 """
 
 import gzip
@@ -28,7 +28,7 @@ from experiments.datasets.files import DataError, DataFile, fetch, unknown_name
 from experiments.datasets.text import read
 
 Translated = dict[str, str]
-"""A sentence in several languages, by their codes of two letters."""
+"""A sentence in several languages, by their two-letter codes."""
 
 _MULTI30K = "https://github.com/multi30k/dataset/raw/master/data/task1/raw"
 _LANGUAGES = ("en", "de", "fr")
@@ -83,16 +83,16 @@ NAMES = ("multi30k", "multi30k-2017", "tatoeba-spa", "tatoeba-fra")
 
 
 def multi30k_file(part: str, language: str) -> DataFile:
-    """The published file of a part (train, val, test_2016_flickr, test_2017_flickr) in a language."""
+    """The published file of a split (train, val, test_2016_flickr, test_2017_flickr) in a language."""
     name = f"{part}.{language}.gz"
     return DataFile("multi30k", name, f"{_MULTI30K}/{name}", _SHA256[part, language])
 
 
 def multi30k(part: str, data_dir: str | Path | None = None) -> tuple[Translated, ...]:
-    """Load one part of Multi30k (train, val, test_2016_flickr, test_2017_flickr).
+    """Load one split of Multi30k (train, val, test_2016_flickr, test_2017_flickr).
 
     Raises:
-        DataError: a file is missing or damaged, or its lines are not as many in all languages.
+        DataError: a file is missing or damaged, or the languages differ in their number of lines.
     """
     columns = []
     for language in _LANGUAGES:
@@ -110,7 +110,7 @@ def pairs(text: str, language: str, name: str) -> tuple[Translated, ...]:
     """The lines of a text: English, a tab, and a translation into ``language``.
 
     Raises:
-        DataError: a line is not so.
+        DataError: a line has another format.
     """
     found = []
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
@@ -124,7 +124,7 @@ def pairs(text: str, language: str, name: str) -> tuple[Translated, ...]:
 
 
 def split_by_hash(sentences: Iterable[Translated]) -> Splits[Translated]:
-    """One per cent to valid and to test each, by the SHA-256 of the English sentence."""
+    """Assign one per cent to valid and to test each, by the SHA-256 of the English sentence."""
     parts: tuple[list[Translated], ...] = ([], [], [])
     for sentence in sentences:
         number = int.from_bytes(hashlib.sha256(sentence["en"].encode()).digest()[:8]) % 100

@@ -36,7 +36,7 @@ def predict(arguments: Sequence[str]) -> None:
                 makes them. Signs other than letters, digits, dots and hyphens are _ in the files' names.
             pictures: a folder for a picture of each sequence.
         """
-        default = "cb513-sequence" if alignments is None else "nr25-blstm"
+        default = "nr25-sequence" if alignments is None else "nr25-blstm"
         folder = source.folder("protein_structure", default)
         saved = load_model(folder)
         if (saved.config.inputs == "profile") != (alignments is not None):

@@ -72,8 +72,8 @@ RECIPES = (
         {"steps": 40, "evaluate_every": 20, "log_every": 10, "warmup": 10, "averaging": 0.9},
     ),
 )
-"""Defaults that belong to choices, see `experiments.common.recipes`. The models `blstm`, `lstm` and `rnn` have about
-as many parameters as each other."""
+"""Defaults for choices, see `experiments.common.recipes`. The models `blstm`, `lstm` and `rnn` have about equally
+many parameters."""
 
 
 def preset(config: Config) -> Config:

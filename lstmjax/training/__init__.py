@@ -1,4 +1,4 @@
-"""Training: a small loop over pure functions, and what it needs of a host."""
+"""The training loop and its parts: tasks, batches, evaluation, checkpoints, run records, host settings."""
 
 from lstmjax.training.config import ConfigError, TrainConfig, adam, optimizer
 from lstmjax.training.evaluation import evaluate

@@ -1,8 +1,8 @@
-"""Averages of the parameters during training, which often generalise better than the last ones.
+"""Averages of the parameters during training, which often generalise better than the latest parameters.
 
-An average is a policy of pure functions (`Averaging`), which the training loop calls without knowing which it
-is: `NONE`, `exponential`, or `nonmonotone`, whose mean begins only when the validation figure has stopped
-improving (NT-ASGD).
+An average is a policy of pure functions (`Averaging`). The training loop treats all policies alike: `NONE`,
+`exponential`, and `nonmonotone`, whose mean begins only once the validation metric has stopped improving
+(NT-ASGD).
 
 Source: Polyak and Juditsky 1992 (SIAM J. Control Optim. 30(4)) for the mean; Merity, Keskar and Socher 2018
 (arXiv:1708.02182, algorithm 1) for NT-ASGD.
@@ -30,9 +30,9 @@ class Averaging(NamedTuple):
     update: Callable[[AverageState, Params, Int[Array, ""]], AverageState]
     """The state after a step, from the parameters after it and the number of steps before it; traced."""
     params: Callable[[AverageState, Params], Params]
-    """The parameters to evaluate, from the state and the latest ones."""
+    """The parameters to evaluate, from the state and the latest parameters."""
     observe: Callable[[AverageState, float], tuple[AverageState, str]] = lambda state, value: (state, "")
-    """The state after an evaluation of this value (smaller is better), and a remark to report, or nothing."""
+    """The state after an evaluation with this value (smaller is better), and a message to report, or ""."""
     done: Callable[[AverageState], bool] = lambda state: False
     """Whether training should stop."""
 
@@ -59,15 +59,15 @@ class NonMonotoneState(NamedTuple):
 
     mean: Params
     averaged: Int[Array, ""]
-    """Number of parameters that the mean is of; 0 until it begins."""
+    """Number of parameter vectors in the mean; 0 until the mean begins."""
     criterion: "NonMonotone"
 
 
 def nonmonotone(interval: int, from_start: bool = False) -> Averaging:
-    """NT-ASGD: the mean of the parameters, from when `NonMonotone` is reached.
+    """NT-ASGD: the mean of the parameters, which begins when the criterion `NonMonotone` is reached.
 
     Args:
-      interval: of the criterion.
+      interval: the interval of the criterion.
       from_start: for fine-tuning: the mean begins with the first step, and training stops when the criterion
         is reached.
     """
@@ -98,15 +98,15 @@ def nonmonotone(interval: int, from_start: bool = False) -> Averaging:
 
 
 def moving_average(average: Params, params: Params, decay: float, step: Int[Array, ""] | int) -> Params:
-    """The exponential moving average after a step; ``decay`` is smaller in the first steps."""
+    """The exponential moving average after a step; the decay is smaller than ``decay`` in the first steps."""
     kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return optax.incremental_update(params, average, 1 - kept)
 
 
 def running_mean(average: Params, params: Params, count: Int[Array, ""]) -> tuple[Params, Int[jax.Array, ""]]:
-    """The mean after a step, and the number of parameters that it is of.
+    """The mean after a step, and the number of parameter vectors in it.
 
-    While ``count`` is 0 the mean is the latest parameters; setting it to 1 begins the mean with those.
+    While ``count`` is 0 the mean is the latest parameters; setting it to 1 begins the mean with them.
 
     Example:
       >>> average, count = running_mean(jnp.array(7.0), jnp.array(1.0), jnp.array(0))
@@ -120,7 +120,7 @@ def running_mean(average: Params, params: Params, count: Int[Array, ""]) -> tupl
 
 
 class NonMonotone(NamedTuple):
-    """Whether evaluations have stopped improving; begin with `NonMonotone.of`.
+    """Whether evaluations have stopped improving; `NonMonotone.of` gives the initial state.
 
     Example:
       >>> criterion, found = NonMonotone.of(interval=2), []
@@ -132,19 +132,19 @@ class NonMonotone(NamedTuple):
     """
 
     best: Float[Array, ""]
-    """The least of all values but the last ``interval``; inf where there is none."""
+    """The minimum of all values except the last ``interval``; inf if there are none."""
     recent: Float[Array, " interval"]
-    """The last ones, latest last; inf before the first."""
+    """The last ``interval`` values, latest last; inf before the first."""
     reached: Bool[Array, ""]
-    """Whether a value was more than the best of all before it but the last ``interval``."""
+    """Whether some value exceeded the minimum of all values before it except the last ``interval``."""
 
     @classmethod
     def of(cls, interval: int) -> "NonMonotone":
-        """Before the first value."""
+        """The state before the first value."""
         return cls(jnp.float32(jnp.inf), jnp.full(interval, jnp.inf, jnp.float32), jnp.bool_(False))
 
     def after(self, value: float) -> "NonMonotone":
-        """With one more value."""
+        """The state after one more value."""
         recent = jnp.append(self.recent, jnp.float32(value))
         reached = self.reached | (jnp.float32(value) > self.best)
         return NonMonotone(jnp.minimum(self.best, recent[0]), recent[1:], reached)

@@ -1,10 +1,10 @@
-"""Batches of sequences of unequal length: the one place where sequences are padded.
+"""Batches of sequences of unequal length: the only module that pads sequences.
 
-A batch is a function of seed and step, so that a run can be stopped and resumed anywhere, and any step be
-looked at again. Each epoch is a fresh permutation. Sequences go into buckets of similar length, since
-every new shape compiles anew; the last batch of a bucket is filled up with rows of length 0, which by the
-sequence contract change nothing. So all batches of a bucket have one shape, no sequence is left out, and a
-batch size above the number of sequences is no special case.
+A batch is a function of the random seed and the step, so a run can be stopped and resumed anywhere, and the
+batch of any step can be reproduced. Each epoch is a fresh permutation. Sequences go into buckets of similar
+length, since every new shape is compiled again. The last batch of a bucket is filled up with rows of length
+0, which have no effect by the sequence contract. So all batches of a bucket have one shape, no sequence is
+left out, and a batch size above the number of sequences is no special case.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ class Padded(NamedTuple):
 
 
 def pad(sequences: Sequence[np.ndarray], time: int | None = None, rows: int | None = None) -> Padded:
-    """Put sequences ``[time_i, ...]`` into one array, filled up with zeros.
+    """Pad sequences ``[time_i, ...]`` with zeros and stack them into one array.
 
     Args:
       sequences: at least one array; all have the same dtype and the same axes after the first.
@@ -65,10 +65,11 @@ def pad(sequences: Sequence[np.ndarray], time: int | None = None, rows: int | No
 
 
 def chunk(sequences: Sequence[np.ndarray], time: int, overlap: int = 0) -> tuple[np.ndarray, ...]:
-    """Cut sequences ``[time_i, ...]`` into pieces of at most ``time`` steps, for training on long ones.
+    """Cut sequences ``[time_i, ...]`` into chunks of at most ``time`` steps, for training on long sequences.
 
-    With ``overlap=1`` each piece begins with the step that the piece before it ended with, so that when
-    a piece is split into inputs ``[:-1]`` and targets ``[1:]`` every step is a target exactly once.
+    With ``overlap=1`` each chunk begins with the last step of the chunk before it, so that when a chunk is
+    split into inputs ``[:-1]`` and targets ``[1:]`` every step except a sequence's first is a target exactly
+    once.
 
     Raises:
       ValueError: ``time`` does not exceed ``overlap``.
@@ -87,19 +88,19 @@ def chunk(sequences: Sequence[np.ndarray], time: int, overlap: int = 0) -> tuple
 
 
 def bucket_boundaries(lengths: Sequence[int], buckets: int) -> tuple[int, ...]:
-    """Upper lengths of at most ``buckets`` buckets that hold equally many sequences each."""
+    """Upper bounds of the lengths of at most ``buckets`` buckets with equally many sequences each."""
     quantiles = np.quantile(lengths, np.linspace(0, 1, buckets + 1)[1:], method="higher")
     return tuple(int(value) for value in np.unique(quantiles))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Buckets:
-    """Which items make a batch, as a function of seed and step; a batch has items of one bucket only.
+    """The items of each batch, as a function of seed and step; all items of a batch are from one bucket.
 
     Args:
-      bucket: ``[items]``, the number of each item's bucket.
-      rows: how many items a batch of each bucket has at most.
-      order: ``[items]``, what the items of a bucket are put in order by, for evaluation.
+      bucket: ``[items]``, the index of each item's bucket.
+      rows: the maximum number of items in a batch, for each bucket.
+      order: ``[items]``, the sort key of the items within a bucket, for evaluation.
 
     Example:
       >>> buckets = Buckets(np.array([0, 1, 0, 0]), rows=(2, 5), order=np.arange(4))
@@ -121,16 +122,16 @@ class Buckets:
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many batches hold every item once; the same in every epoch."""
+        """Number of batches that contain every item once; the same in every epoch."""
         return sum(-(-len(members) // rows) for members, rows in zip(self.members, self.rows, strict=True))
 
     def at(self, seed: int, step: int) -> tuple[int, np.ndarray]:
-        """Bucket and items of a training batch: epochs one after the other, each shuffled on its own."""
+        """Bucket and items of the training batch of a step; each epoch is shuffled separately."""
         epoch, position = divmod(step, self.steps_per_epoch)
         return self._epoch(seed, epoch)[position]
 
     def once(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Bucket and items of batches that have every item once, in a fixed order: for evaluation."""
+        """Bucket and items of batches that contain every item once, in a fixed order, for evaluation."""
         yield from self._batches(self.members)
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 (two epochs of a few arrays, for the life of the data set)
@@ -154,10 +155,10 @@ class SequenceBatches:
     Args:
       sequences: arrays ``[time_i, ...]`` of one dtype.
       batch_size: rows of a batch.
-      buckets: how many different padded lengths there are at most.
+      buckets: the maximum number of different padded lengths.
 
     Raises:
-      ValueError: there is no sequence, or a number is not positive.
+      ValueError: there is no sequence, or ``batch_size`` or ``buckets`` is not positive.
 
     Example:
       >>> batches = SequenceBatches([np.arange(n) for n in (2, 7, 3)], batch_size=2, buckets=2)
@@ -198,15 +199,15 @@ class SequenceBatches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many batches hold every sequence once; the same in every epoch."""
+        """Number of batches that contain every sequence once; the same in every epoch."""
         return self._buckets.steps_per_epoch
 
     def at(self, seed: int, step: int) -> Padded:
-        """The training batch of a step: epochs one after the other, each shuffled on its own."""
+        """The training batch of a step; each epoch is shuffled separately."""
         return self._padded(*self._buckets.at(seed, step))
 
     def once(self) -> Iterator[Padded]:
-        """Every sequence once, in a fixed order: for evaluation."""
+        """Every sequence once, in a fixed order, for evaluation."""
         for bucket, indices in self._buckets.once():
             yield self._padded(bucket, indices)
 
@@ -216,30 +217,30 @@ class SequenceBatches:
 
 
 class Pairs(NamedTuple):
-    """A batch of sequences beside others that belong to them."""
+    """A batch of pairs of sequences, such as sources and targets."""
 
     source: Padded
     target: Padded
     items: np.ndarray
-    """``[batch]``, int32: the number of each pair in the data set, and -1 for rows that fill up the batch."""
+    """``[batch]``, int32: the index of each pair in the data set; -1 for rows that fill up the batch."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PairBatches:
-    """Padded batches of pairs of sequences, each of about as many steps, as a function of seed and step.
+    """Padded batches of pairs of sequences, of similar numbers of steps, as a function of seed and step.
 
-    A pair's bucket is that of the longer side; a batch of a bucket has as many rows as fit into ``steps`` of
-    that length, so that short sequences come in many rows and long ones in few.
+    The bucket of a pair depends on its longer side. A batch of a bucket has as many rows of that length as
+    fit into ``steps``: many rows of short sequences, few rows of long ones.
 
     Args:
       sources: arrays ``[time_i, ...]`` of one dtype.
-      targets: as many, of a dtype of their own.
-      steps: how many steps, padding included, the longer side of a batch has at most; a pair that is longer
-        makes a batch of its own.
-      buckets: how many different shapes there are at most.
+      targets: as many arrays, with a dtype of their own.
+      steps: the maximum number of steps of the longer side of a batch, padding included; a longer pair is a
+        batch by itself.
+      buckets: the maximum number of different shapes.
 
     Raises:
-      ValueError: there is no pair, there are more of one side, or a number is not positive.
+      ValueError: there is no pair, the sides differ in number, or ``steps`` or ``buckets`` is not positive.
 
     Example:
       >>> texts = [np.arange(n) for n in (2, 7, 3, 1, 2)]
@@ -284,15 +285,15 @@ class PairBatches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many batches hold every pair once; the same in every epoch."""
+        """Number of batches that contain every pair once; the same in every epoch."""
         return self._buckets.steps_per_epoch
 
     def at(self, seed: int, step: int) -> Pairs:
-        """The training batch of a step: epochs one after the other, each shuffled on its own."""
+        """The training batch of a step; each epoch is shuffled separately."""
         return self._padded(*self._buckets.at(seed, step))
 
     def once(self) -> Iterator[Pairs]:
-        """Every pair once, shortest first: for evaluation."""
+        """Every pair once, shortest first, for evaluation."""
         for bucket, indices in self._buckets.once():
             yield self._padded(bucket, indices)
 

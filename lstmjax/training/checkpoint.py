@@ -1,9 +1,9 @@
-"""Checkpoints: one safetensors file each, written whole or not at all, and checked when read.
+"""Checkpoints: one safetensors file each, written atomically and verified when read.
 
 A file holds the leaves of a pytree under their paths (`jax.tree_util.keystr`), so any reader of
-safetensors can look into it. Its one metadata entry, `lstmjax`, is a JSON text that begins with
-the SHA-256 of the whole file (the digest's own 64 characters counted as zeros), and then says
-what each leaf was. Equal trees with equal metadata give equal files.
+safetensors can open it. Its one metadata entry, `lstmjax`, is a JSON text that begins with the
+SHA-256 of the whole file (the 64 characters of the digest itself counted as zeros), followed by the
+type of each leaf. Equal trees with equal metadata give equal files.
 """
 
 import hashlib
@@ -39,25 +39,25 @@ _SCALARS = (bool, int, float, complex)
 
 
 class CheckpointError(ValueError):
-    """A tree that cannot be saved, or a file that does not fit what is asked of it."""
+    """A tree that cannot be saved, or a file that does not match the requested tree."""
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A file that is not, byte for byte, what `save` wrote."""
+    """A file that differs from what `save` wrote."""
 
 
 def save(path: PathLike, tree: Any, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a pytree to one file, which then holds either all of it or what it held before.
+    """Write a pytree to one file, atomically: after a failure the file has its previous content.
 
     Args:
-      path: the file; its folder is made if need be.
+      path: the file; its folder is created if necessary.
       tree: a pytree of JAX arrays, NumPy arrays and scalars of any numeric or boolean dtype and any
         shape, typed PRNG keys, and Python `bool`, `int` (of 64 bits), `float` and `complex`. Each
-        must be whole on this process; of several processes, one should save.
-      metadata: text to keep beside it.
+        must be fully addressable from this process; of several processes, one should save.
+      metadata: text to store with the tree.
 
     Raises:
-      CheckpointError: a leaf is none of these; the message names it.
+      CheckpointError: a leaf has another type; the message names it.
       OSError: the file could not be written; an older one is still there.
 
     Example:
@@ -72,7 +72,7 @@ def save(path: PathLike, tree: Any, metadata: Mapping[str, str] | None = None) -
 
 
 def recast(source: PathLike, path: PathLike, dtype: str) -> None:
-    """Write a copy of a file with its arrays of floating point in another dtype, named in the metadata.
+    """Write a copy of a file with its floating-point arrays in another dtype, which the metadata names.
 
     Raises:
       DamagedCheckpointError: the file is not as it was written.
@@ -104,11 +104,11 @@ def restore(path: PathLike, like: Any) -> Any:
 
     Args:
       path: the file.
-      like: a pytree with the leaves that were saved; their values do not matter. Where it has a
-        NumPy array or scalar or a Python scalar, so has the result; where it has a JAX array, a
-        typed key or a `jax.ShapeDtypeStruct`, the result has a JAX array or key, in that one's
-        sharding if it has one and is committed to it, else on the default device; its weak type
-        is the file's.
+      like: a pytree with the leaves that were saved; their values do not matter. A leaf that is a NumPy
+        array, a NumPy scalar or a Python scalar is restored as the same type. A leaf that is a JAX
+        array, a typed key or a `jax.ShapeDtypeStruct` is restored as a JAX array or key, with the
+        sharding of that leaf if it has one and is committed to it, else on the default device; its
+        weak type is the file's.
 
     Raises:
       CheckpointError: leaves, shapes or dtypes differ; the message names each.
@@ -132,16 +132,16 @@ def restore(path: PathLike, like: Any) -> Any:
 
 
 def metadata(path: PathLike) -> dict[str, str]:
-    """Return the text saved beside a tree; checks the file and raises as `restore` does."""
+    """Return the text stored with a tree; verifies the file and raises as `restore` does."""
     return _read(path)[0]
 
 
 def write_atomically(path: PathLike, data: bytes | bytearray) -> None:
-    """Put a file in the place of another in one step that survives a crash, kill or full disk.
+    """Replace a file in one step, which is safe against a crash, a kill or a full disk.
 
     Raises:
-      OSError: it could not be written. What was there before is there still, whole; or the new
-        file is, whole, if only the last step failed, flushing the folder to disk.
+      OSError: it could not be written. The old file is still complete; or, if only the last step
+        failed, flushing the folder to disk, the new file is complete.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -192,9 +192,9 @@ class Checkpoints:
         return sorted(int(match[1]) for match in matches if match)
 
     def save(self, step: int, tree: Any, metadata: Mapping[str, str] | None = None) -> None:
-        """Save as `save` does, then remove the oldest and what killed saves left.
+        """Save as `save` does, then remove the oldest checkpoints and the leftovers of killed saves.
 
-        Checkpoints of later steps stay and do not count; `rewind` removes those.
+        Checkpoints of later steps are kept and not counted; `rewind` removes them.
         """
         save(self.path(step), tree, metadata)
         earlier = [self.path(other) for other in self.steps() if other <= step]
@@ -202,7 +202,7 @@ class Checkpoints:
             file.unlink(missing_ok=True)
 
     def rewind(self, step: int) -> None:
-        """Remove the checkpoints beyond a step, before another course is taken from there."""
+        """Remove the checkpoints after a step, before training diverges from them."""
         for later in [other for other in self.steps() if other > step]:
             self.path(later).unlink(missing_ok=True)
 
@@ -228,7 +228,7 @@ class Checkpoints:
 
 
 class _Leaf(NamedTuple):
-    """What a file says of a leaf: its type, as messages name it, and how to read its bytes."""
+    """The description of a leaf in a file: its type, as messages name it, and how to read its bytes."""
 
     type: str
     dtype: str
@@ -256,7 +256,7 @@ def _type(leaf: Any) -> str:
 
 
 def _encode(name: str, leaf: Any) -> tuple[_Leaf, np.ndarray]:
-    """Describe a leaf, and give its values in a dtype that safetensors can name."""
+    """Describe a leaf, and return its values in a dtype that safetensors can name."""
     is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     key_implementation = str(jax.random.key_impl(leaf)) if is_key else ""
     try:
@@ -276,7 +276,7 @@ def _encode(name: str, leaf: Any) -> tuple[_Leaf, np.ndarray]:
 
 
 def _read(path: PathLike) -> tuple[dict[str, str], dict[str, tuple[_Leaf, np.ndarray]]]:
-    """Read a file, check every byte of it, and return its metadata and its leaves."""
+    """Read a file, verify it, and return its metadata and its leaves."""
     data = Path(path).read_bytes()
     blank = data[: _DIGEST.start] + _NO_DIGEST + data[_DIGEST.stop :]
     if hashlib.sha256(blank).hexdigest().encode() != data[_DIGEST]:
@@ -297,13 +297,13 @@ def _read(path: PathLike) -> tuple[dict[str, str], dict[str, tuple[_Leaf, np.nda
 
 
 def _place(name: str, leaf: _Leaf, values: np.ndarray, like: Any) -> Any:
-    """Make of stored values what the leaf of `like` is, where that one is."""
+    """Convert stored values to the type of the leaf of `like`, on that leaf's devices."""
     if type(like) in _SCALARS:
         return values.item()
     if isinstance(like, np.ndarray | np.generic):
         return values if isinstance(like, np.ndarray) else values[()]
     array = jax.device_put(values)
-    if leaf.weak_type:  # Only Python scalars make arrays that give way in type promotion.
+    if leaf.weak_type:  # Only Python scalars make arrays of weak type.
         array = jnp.full(values.shape, values.dtype.type(0).item()).at[...].set(array)
     if array.dtype != values.dtype:
         raise CheckpointError(
@@ -312,6 +312,6 @@ def _place(name: str, leaf: _Leaf, values: np.ndarray, like: Any) -> Any:
         )
     if leaf.key_implementation:
         array = jax.random.wrap_key_data(array, impl=leaf.key_implementation)
-    # An array not committed to a device may be computed with others anywhere; it must stay so.
+    # An array not committed to a device can be combined with arrays on any device; it must stay so.
     is_committed = getattr(like, "committed", True) and like.sharding is not None
     return jax.device_put(array, like.sharding) if is_committed else array

@@ -1,4 +1,4 @@
-"""How a model is trained: what all experiments can set, and the optimizer that follows from it."""
+"""Training hyperparameters that all experiments share, and the optimizers that use them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,41 +11,41 @@ from lstmjax.training.averaging import Averaging
 
 
 class ConfigError(ValueError):
-    """A setting that makes no sense; the message names it."""
+    """An invalid setting; the message names it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How a model is trained: what all experiments have in common."""
+    """Training hyperparameters that all experiments share."""
 
     steps: int = 1000
     """Number of training steps."""
     seed: int = 1
-    """Seed of everything random: parameters, order of batches, noise."""
+    """Random seed of everything random: initial parameters, order of batches, noise."""
     learning_rate: float = 1e-3
-    """Peak learning rate of Adam."""
+    """Peak learning rate of the optimizer."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate after the warm-up; the cosine ends at zero after the last step."""
+    """Learning rate schedule after the warm-up; cosine reaches zero after the last step."""
     warmup: int = 0
-    """Steps over which the learning rate rises linearly from zero."""
+    """Steps of linear warm-up of the learning rate, from zero."""
     clip_norm: float = 1.0
-    """Gradients with a larger global norm are scaled down to this one; 0 turns clipping off."""
+    """Maximum global norm of the gradients, to which larger ones are scaled down; 0 turns clipping off."""
     averaging: float = 0.0
-    """Decay of an exponential moving average of the parameters, which is what is evaluated; 0 for none."""
+    """Decay of an exponential moving average of the parameters, which is then evaluated; 0 for no average."""
     nonmonotone: int = 0
-    """Interval n of NT-ASGD: once an evaluation is worse than the best of all but the last n, the mean of the
-    parameters from there on is evaluated; 0 turns it off."""
+    """Interval n of NT-ASGD: once an evaluation is worse than the best of all except the last n, the mean of
+    the parameters from there on is evaluated; 0 turns it off."""
     mean_from_start: bool = False
-    """NT-ASGD for fine-tuning: the mean begins with the first step, and training stops where it would
-    otherwise begin."""
+    """NT-ASGD for fine-tuning: the mean begins with the first step, and training stops where the mean
+    would otherwise begin."""
     evaluate_every: int = 100
     """Steps between two evaluations on the validation set."""
     patience: int = 0
-    """Evaluations without a new best one after which training stops; 0 for never."""
+    """Evaluations without improvement after which training stops; 0 for never."""
     log_every: int = 50
     """Steps between two reports of the training loss."""
     checkpoint_every: int = 500
-    """Steps between two checkpoints; there is one at the end in any case."""
+    """Steps between two checkpoints; the last step always has one."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "seed", "learning_rate", "warmup", "clip_norm", "nonmonotone", "patience"):
@@ -66,7 +66,7 @@ class TrainConfig:
 
     @property
     def average(self) -> Averaging:
-        """The average of the parameters that is evaluated."""
+        """The averaging policy, which decides the parameters that are evaluated."""
         if self.nonmonotone:
             return averaging.nonmonotone(self.nonmonotone, self.mean_from_start)
         return averaging.exponential(self.averaging) if self.averaging else averaging.NONE
@@ -80,7 +80,7 @@ def adam(config: TrainConfig) -> optax.GradientTransformation:
 def optimizer(
     config: TrainConfig, rule: Callable[[optax.Schedule], optax.GradientTransformation]
 ) -> optax.GradientTransformation:
-    """A rule of optax, such as ``optax.rmsprop``, with the schedule and clipping of ``config``."""
+    """An optax rule, such as ``optax.rmsprop``, with the schedule and clipping of ``config``."""
     after = max(config.steps - config.warmup, 1)
     schedules = {
         "constant": optax.constant_schedule(config.learning_rate),

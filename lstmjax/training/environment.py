@@ -1,4 +1,4 @@
-"""What a run ran on: the device, the versions of packages, the commit of the code."""
+"""The environment of a run: the device, the versions of packages, the commit of the code."""
 
 import functools
 import importlib.metadata
@@ -14,7 +14,7 @@ from lstmjax.training.checkpoint import PathLike
 
 
 def device() -> str:
-    """Name what JAX computes on: `cpu (2 cores, AMD EPYC)`, `gpu (NVIDIA H100)`."""
+    """Name the device that JAX computes on: `cpu (2 cores, AMD EPYC)`, `gpu (NVIDIA H100)`."""
     devices = jax.devices()
     if devices[0].platform != "cpu":
         count = f"{len(devices)} x " if len(devices) > 1 else ""
@@ -45,7 +45,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def commit(source: PathLike = __file__) -> str:
-    """Name the git commit that a source file belongs to, as it was when first asked.
+    """Name the git commit that a source file belongs to; the first answer is cached.
 
     Returns:
       The hash, with `-dirty` if tracked files differ from it or Python files are not tracked at

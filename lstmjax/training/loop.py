@@ -1,10 +1,10 @@
-"""A small training loop over pure functions.
+"""The training loop, over pure functions.
 
-A `Task` says what is learned: how parameters start, the loss of a batch, the batch of each step, the metrics.
-`fit` does the rest, the same for every experiment: a jitted step with donated buffers, averages of the
-parameters, evaluation on a validation set, the best parameters kept, early stopping, checkpoints, records.
-Everything random is a function of seed and step, so a resumed run gives the same bits as one that was never
-stopped.
+A `Task` defines the initial parameters, the loss, the batch of each step, and the metrics. `fit` does the
+rest, in the same way for every experiment: a jitted step with donated buffers, parameter averaging,
+evaluation on the validation set, selection of the best parameters, early stopping, checkpoints, and
+records. Everything random is a function of seed and step, so a resumed run gives the same bits as an
+uninterrupted one.
 """
 
 import functools
@@ -29,44 +29,44 @@ from lstmjax.types import Params
 
 
 class TrainState(NamedTuple):
-    """What a training step changes."""
+    """The state that a training step updates."""
 
     step: jax.Array
     """Number of steps done, int32."""
     params: Params
     average: Any
-    """State of the average of the parameters, see `TrainConfig.average`."""
+    """State of the averaging policy, see `TrainConfig.average`."""
     optimizer: optax.OptState
     carry: Carry = ()
-    """What the next batch begins with."""
+    """The carry that the next batch begins with."""
 
 
 class Best(NamedTuple):
-    """What an evaluation changes: the best parameters so far."""
+    """The best parameters so far; an evaluation updates it."""
 
     params: Params
     value: float
-    """Their monitored validation figure, negated where it is maximised; inf before the first evaluation."""
+    """Their value of the monitored metric, negated if it is maximised; inf before the first evaluation."""
     step: int
     stale: int
-    """Number of evaluations since."""
+    """Number of evaluations since then."""
 
 
 class Fit(NamedTuple):
-    """What `fit` returns."""
+    """The result of `fit`."""
 
     state: TrainState
     best: Best
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 def init_state(
     task: Task, config: TrainConfig, optimizer: optax.GradientTransformation, params: Params | None = None
 ) -> TrainState:
-    """The state before the first step, with fresh parameters or copies of those given."""
+    """The state before the first step, with fresh parameters or copies of the given ones."""
     init_key, _ = jax.random.split(jax.random.key(config.seed))
     params = jax.jit(task.init)(init_key) if params is None else jax.tree.map(jnp.array, params)
     carry = jax.tree.map(jnp.array, task.initial_carry())
@@ -77,7 +77,7 @@ def init_state(
 def make_step(
     task: Task, config: TrainConfig, optimizer: optax.GradientTransformation
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The jitted training step; the state that it is given is donated and must not be used again."""
+    """The jitted training step; the state passed to it is donated and must not be used again."""
     _, step_key = jax.random.split(jax.random.key(config.seed))
     update_average = config.average.update
 
@@ -105,22 +105,23 @@ def fit(
     optimizer: optax.GradientTransformation | None = None,
     params: Params | None = None,
 ) -> Fit:
-    """Train, from where the run's latest checkpoint ends if there is one.
+    """Train; resume from the latest checkpoint of the run if there is one.
 
     Args:
-      task: what is learned.
-      config: how.
-      run: where metrics and checkpoints go; by default nowhere.
-      optimizer: by default `adam` of the config, which then has learning rate, schedule and clipping.
-      params: trained ones to go on from, which are evaluated before the first step; by default fresh ones.
+      task: the task.
+      config: the training hyperparameters.
+      run: the run that metrics and checkpoints are written to; by default none.
+      optimizer: by default `adam` of the config; it includes learning rate, schedule and clipping.
+      params: initial parameters, such as trained ones, which are evaluated before the first step; by default
+        fresh ones.
 
     Returns:
-      The last state, and the parameters that did best on the validation set (the averaged ones where
-      there is averaging).
+      The last state, and the parameters that were best on the validation set (averaged ones if there is
+      averaging).
 
     Raises:
-      TrainingError: the loss, its gradient or the monitored metric is no longer finite, or the task does
-        not evaluate the metric that it monitors.
+      TrainingError: the loss, its gradient or the monitored metric is not finite, or the task does not
+        compute the metric that it monitors.
     """
     optimizer, average = optimizer or configs.adam(config), config.average
     state = init_state(task, config, optimizer, params)
@@ -148,7 +149,7 @@ def fit(
 
 
 def _resume(run: Run | None, progress: Fit) -> tuple[Checkpoints | None, Fit]:
-    """The checkpoints of a run, and where its latest one ended; what was logged beyond that is dropped."""
+    """The checkpoints of a run, and the state of its latest one; later log entries are dropped."""
     if run is None:
         return None, progress
     checkpoints = Checkpoints(run.path / "checkpoints")
@@ -160,12 +161,12 @@ def _resume(run: Run | None, progress: Fit) -> tuple[Checkpoints | None, Fit]:
 
 
 def evaluated(config: TrainConfig, state: TrainState) -> Params:
-    """The parameters of a state that are evaluated: averaged where the config says so."""
+    """The parameters of a state to evaluate: averaged ones if the config has averaging."""
     return config.average.params(state.average, state.params)
 
 
 def _candidate(average: Averaging, state: TrainState) -> Params:
-    """Copies of the parameters that are evaluated, since those of the state are donated to the next step."""
+    """Copies of the parameters to evaluate, since those of the state are donated to the next step."""
     return jax.tree.map(jnp.copy, average.params(state.average, state.params))
 
 
@@ -178,7 +179,7 @@ def _log(step: int, recent: list[Metrics], report: ProgressReport, run: Run | No
     """Report the metrics of the latest steps.
 
     Raises:
-      TrainingError: loss or gradient are not finite.
+      TrainingError: the loss or the gradient norm is not finite.
     """
     figures = compute(recent)
     for name, quantity in (("loss", "loss"), ("gradient_norm", "norm of the gradient")):
@@ -200,7 +201,7 @@ def _validate(
     run: Run | None,
     observe: bool = True,
 ) -> Fit:
-    """Evaluate on the validation set, keep the best parameters, and let the average know the figure."""
+    """Evaluate on the validation set, and update the best parameters and the averaging policy."""
     (state, best), params = progress, average.params(progress.state.average, progress.state.params)
     step, figures = int(state.step), evaluate(task, params, task.valid())
     if not figures:

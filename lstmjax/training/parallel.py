@@ -1,4 +1,4 @@
-"""The host that computations run on."""
+"""Memory settings of the host."""
 
 import ctypes
 import sys
@@ -7,15 +7,14 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of mallopt(3)
 
 
 def keep_memory() -> bool:
-    """Let glibc keep the memory that it has, and not give it back after each computation.
+    """Let glibc keep freed memory instead of returning it to the kernel after each computation.
 
     XLA on CPU allocates its buffers anew for each call. Those of a training step are so large that glibc
-    takes them from the kernel and returns them every time, and each step then waits for pages to be mapped
-    and zeroed. The price is that the process stays as large as it once was. To be called before the first
-    computation.
+    requests them from the kernel and returns them every time, so each step waits for pages to be mapped and
+    zeroed. The cost is that the process stays at its peak size. Call it before the first computation.
 
     Returns:
-      Whether it was done; other C libraries than glibc are left alone.
+      Whether the setting was applied; it has no effect on C libraries other than glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

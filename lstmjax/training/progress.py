@@ -1,4 +1,4 @@
-"""What a person sees while training: a live line in a terminal, plain lines elsewhere."""
+"""Progress reports: a live line in a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Mapping
@@ -9,11 +9,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ProgressReport:
-    """Reports steps out of a total, as a context manager.
+    """Reports the progress of training, as a context manager.
 
     Args:
-      total: the step at which training ends.
-      start: the step it begins at, above 0 after a resume.
+      total: the last step of training.
+      start: the first step, above 0 after a resume.
       console: where to write; by default standard output.
     """
 
@@ -44,11 +44,11 @@ class ProgressReport:
         self._bar.stop()
 
     def line(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def update(self, step: int, figures: Mapping[str, float]) -> None:
-        """Show the figures of the latest steps, ``loss`` among them, with the speed and the time left."""
+        """Show the metrics of the latest steps, ``loss`` among them, the speed and the remaining time."""
         (before, then), self._latest = self._latest, (step, time.monotonic())
         speed = (step - before) / max(self._latest[1] - then, 1e-9)
         if self.console.is_terminal:
@@ -61,7 +61,7 @@ class ProgressReport:
 
 
 def format_figures(figures: Mapping[str, float]) -> str:
-    """Names and numbers on one line."""
+    """Names and values on one line."""
     return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
 
 

@@ -1,13 +1,13 @@
-"""Runs and records: the folder that a run of an experiment writes, and the one file kept of it.
+"""Runs and records: the folder of a run of an experiment, and the one file that is kept of it.
 
 The folder of a run, `runs/<experiment>/<time>-<seed>/`, holds
 
 * `config.json`: experiment, command, config, seed, and when it started;
 * `metrics.jsonl`: one line for each `Run.log`, in order;
-* `sessions.json`: when each session of the run began, its commit, device and versions, and whether it
+* `sessions.json`: the start of each session of the run, its commit, device and versions, and whether it
   read the test set;
-* `summary.json`: what came out and how it came about, once the run has finished;
-* `checkpoints/`, and whatever pictures and samples the experiment puts there.
+* `summary.json`: the final metrics and the provenance of the run, once it has finished;
+* `checkpoints/`, and the figures and samples that the experiment writes.
 
 `keep` makes a record of a finished run, and tables are built from `load_records`. All files are
 strict JSON; a float that is not finite is one of the strings "NaN", "Infinity", "-Infinity".
@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 
 
 class RecordError(ValueError):
-    """A run folder or a record that is not what it should be."""
+    """A run folder or a record that is invalid."""
 
 
 class Entry(NamedTuple):
@@ -51,10 +51,10 @@ class Entry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """One process of a run: a run that is never resumed has one."""
+    """One process of a run; a run that is never resumed has one session."""
 
     started: str
-    """When it began, UTC."""
+    """Time of its start, UTC."""
     commit: str
     device: str
     versions: dict[str, str]
@@ -64,10 +64,10 @@ class Session:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A run worth keeping, as `<results>/<experiment>/<label>-seed<seed>.json` has it.
+    """The record of a run, in `<results>/<experiment>/<label>-seed<seed>.json`.
 
-    The name has no seed where the seed is 0: figures that are not of chance, such as timings. Commit,
-    device and versions are those of the last session. Records made before sessions were have none.
+    The file name has no seed if the seed is 0: for results without randomness, such as timings. Commit,
+    device and versions are those of the last session. Records from before sessions were introduced have none.
     """
 
     experiment: str
@@ -81,21 +81,21 @@ class Record:
     commit: str
     versions: dict[str, str]
     tested_before: bool = False
-    """Whether the test set had been read before the figures were made: by an earlier session of the run, or
-    by the run whose record this one replaced."""
+    """Whether the test set had been read before the metrics were computed: by an earlier session of the run,
+    or by the run whose record this one replaced."""
     sessions: list[Session] = dataclasses.field(default_factory=list)
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """What is kept of the run's model: dtype, bytes, and the SHA-256 of each file; empty for nothing."""
+    """The kept model of the run: dtype, bytes, and the SHA-256 of each file; empty if none is kept."""
 
     @property
     def file(self) -> Path:
-        """Where it lies in the folder of all results."""
+        """Path of the record, relative to the results folder."""
         seed = f"-seed{self.seed}" if self.seed else ""
         return Path(self.experiment, f"{self.label}{seed}.json")
 
 
 class Statistic(NamedTuple):
-    """A metric over several seeds; the sample standard deviation of a single one is NaN."""
+    """Mean and sample standard deviation of a metric over seeds; the latter is NaN for a single seed."""
 
     mean: float
     deviation: float
@@ -103,14 +103,14 @@ class Statistic(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The records of one label: each metric's statistic, and the mean of the seconds."""
+    """The records of one label: the statistic of each metric, and the mean duration in seconds."""
 
     metrics: dict[str, Statistic]
     seconds: float
 
 
 class _Header(NamedTuple):
-    """What `config.json` holds."""
+    """The content of `config.json`."""
 
     experiment: str
     command: str
@@ -120,7 +120,7 @@ class _Header(NamedTuple):
 
 
 class Run:
-    """The folder of one run, made by `Run.create` or found again by `Run.open`.
+    """The folder of one run, created by `Run.create` or opened by `Run.open`.
 
     Its `path`, `experiment`, `command`, `config` (as JSON gives it back) and `seed` are attributes.
 
@@ -143,18 +143,18 @@ class Run:
     def create(
         cls, root: PathLike, experiment: str, config: Mapping[str, Any], seed: int, command: str
     ) -> "Run":
-        """Make a run folder, `<root>/<experiment>/<UTC time>-<seed>`; `-2` and so on if taken.
+        """Create a run folder, `<root>/<experiment>/<UTC time>-<seed>`; `-2` and so on if it exists.
 
         Args:
           root: the folder of all runs.
           experiment: its name: lower case letters, digits and underscores.
           config: numbers, text, None, and mappings and sequences of these. An enum member becomes
             its name, a path its text, a tuple a list.
-          seed: what everything random in the run comes from.
-          command: what a person types to do it again.
+          seed: the random seed of the run.
+          command: the command line that reproduces the run.
 
         Raises:
-          RecordError: the name has other characters, or the config other values; it says where.
+          RecordError: the name has other characters, or the config other values; the message says where.
         """
         now = _now()
         fields = _Header(experiment, command, dict(config), seed, now)._asdict()
@@ -165,13 +165,13 @@ class Run:
 
     @classmethod
     def open(cls, path: PathLike) -> "Run":
-        """Find a run again, to read it or to go on with it; nothing is written yet.
+        """Open a run, to read it or to resume it; nothing is written yet.
 
-        Its clock goes on from the last time on file, a logged line's or the summary's. So all
-        sessions count, steps done twice too, but not what a killed one did after its last line.
+        Its clock resumes from the last recorded time, that of a logged line or of the summary. So all
+        sessions count, repeated steps included, but not what a killed session did after its last line.
 
         Raises:
-          RecordError: this is no run folder, or a file in it is damaged; it names file and line.
+          RecordError: this is not a run folder, or a file in it is damaged; the message names file and line.
         """
         path = Path(path)
         if not (path / "config.json").is_file():
@@ -187,7 +187,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether there is a summary."""
+        """Whether the run has a summary."""
         return (self.path / "summary.json").is_file()
 
     def figures(self) -> dict[str, float]:
@@ -202,7 +202,7 @@ class Run:
         return _checked(read_json(path).get("metrics"), dict[str, float], f"{path}: metrics")
 
     def sessions(self) -> list[Session]:
-        """The sessions that wrote something, in order.
+        """The sessions that wrote to the run, in order.
 
         Raises:
           RecordError: `sessions.json` is damaged.
@@ -213,11 +213,11 @@ class Run:
         return _checked(read_json(path).get("sessions"), list[Session], f"{path}: sessions")
 
     def mark_tested(self) -> None:
-        """Note that this session reads the test set; to be called before it does."""
+        """Record that this session reads the test set; must be called before it does."""
         self._write_session(tested=True)
 
     def _write_session(self, tested: bool = False) -> list[Session]:
-        """Note this session in `sessions.json` unless it is there, and return all of them."""
+        """Add this session to `sessions.json` if it is missing, and return all sessions."""
         sessions = self.sessions()
         if self._session < 0:
             self._session = len(sessions)
@@ -231,12 +231,12 @@ class Run:
         return sessions
 
     def log(self, step: int, metrics: Mapping[str, SupportsFloat], kind: str = "train") -> None:
-        """Append the metrics of a step to `metrics.jsonl`, where a kill cannot reach them.
+        """Append the metrics of a step to `metrics.jsonl`, flushed to survive a kill.
 
-        Metrics are Python numbers, or NumPy or JAX ones without axes; they become floats.
+        Metrics are Python numbers, or NumPy or JAX scalars; they become floats.
 
         Raises:
-          RecordError: a metric is no number.
+          RecordError: a metric is not a number.
         """
         fields = {"step": step, "kind": kind, "seconds": self.seconds, "metrics": dict(metrics)}
         entry = _build(Entry, _plain(fields), f"metrics of step {step}")
@@ -244,16 +244,16 @@ class Run:
             self._write_session()
         with open(self.path / "metrics.jsonl", "ab+") as file:
             file.seek(max(file.tell() - 1, 0))
-            if file.read(1) not in (b"", b"\n"):  # a killed session left half a line
+            if file.read(1) not in (b"", b"\n"):  # a killed session left an incomplete line
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
             file.write(_json(entry._asdict()))
 
     def metrics(self, kind: str | None = None) -> list[Entry]:
-        """Read what was logged, of one kind or all; half a last line of a killed run is left out.
+        """Read the logged metrics, of one kind or all; an incomplete last line of a killed run is ignored.
 
         Raises:
-          RecordError: the file is damaged; it names the line.
+          RecordError: the file is damaged; the message names the line.
         """
         path = self.path / "metrics.jsonl"
         *lines, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
@@ -264,7 +264,7 @@ class Run:
         return [entry for entry in entries if kind in (None, entry.kind)]
 
     def rewind(self, step: int) -> None:
-        """Drop what was logged beyond a step, and with it a summary, to go on from a checkpoint."""
+        """Drop the log entries after a step, and the summary if there is one, to resume from a checkpoint."""
         entries = self.metrics()
         kept = [entry for entry in entries if entry.step <= step]
         if len(kept) < len(entries):
@@ -274,13 +274,13 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Active time of the run so far, all its sessions together."""
+        """Active time of the run so far, summed over its sessions."""
         return round(time.monotonic() - self._clock_zero, 3)
 
     def finish(self, metrics: Mapping[str, SupportsFloat]) -> None:
-        """Write `summary.json`: the final metrics, and all that a `Record` says, label excepted.
+        """Write `summary.json`: the final metrics, and all fields of a `Record` except the label.
 
-        Its commit is the one that the last session began with.
+        The commit is the one at the start of the last session.
         """
         metrics = _checked(_plain(dict(metrics)), dict[str, float], "summary: metrics")
         sessions = self._write_session()
@@ -307,7 +307,7 @@ def _now() -> str:
 
 
 def _make_folder(path: Path) -> Path:
-    """Make a folder of this name or, if others were quicker, with -2, -3, ... added."""
+    """Create a folder of this name or, if it exists already, with -2, -3, ... appended."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         free = path if number == 1 else path.with_name(f"{path.name}-{number}")
@@ -324,15 +324,15 @@ def keep(run_path: PathLike, label: str, results_root: PathLike, *, replace: boo
 
     Args:
       run_path: the folder of the run.
-      label: what the run is an example of: lower case letters, digits and hyphens.
+      label: name of the configuration: lower case letters, digits and hyphens.
       results_root: the folder of all results.
-      replace: whether it may take the place of another run's record.
+      replace: whether it may overwrite the record of another run.
 
     Returns:
       The record's file.
 
     Raises:
-      RecordError: the run has no summary, the label other characters, or there is another record.
+      RecordError: the run has no summary, the label is invalid, or there is another record.
     """
     path = Path(run_path, "summary.json")
     if not path.is_file():
@@ -349,14 +349,14 @@ def keep(run_path: PathLike, label: str, results_root: PathLike, *, replace: boo
 
 
 def _same_run(one: Record, other: Record) -> bool:
-    """Whether two records are of one run, whatever is noted of its model or of those before it."""
+    """Whether two records are of one run, ignoring the fields on models and earlier test-set reads."""
     plain = (dataclasses.replace(each, tested_before=False, model={}) for each in (one, other))
     first, second = (_json(dataclasses.asdict(each)) for each in plain)
     return first == second
 
 
 def write_record(results_root: PathLike, record: Record) -> Path:
-    """Write a record to its file in the folder of all results."""
+    """Write a record to its file in the results folder."""
     file = Path(results_root) / record.file
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, _json(dataclasses.asdict(record), indent=2))
@@ -367,7 +367,7 @@ def read_record(path: PathLike) -> Record:
     """Read the record in a file.
 
     Raises:
-      RecordError: the file is not what `keep` writes; it names the file and the field.
+      RecordError: the file is not what `keep` writes; the message names the file and the field.
     """
     return _build(Record, read_json(Path(path)), path)
 
@@ -376,7 +376,7 @@ def load_records(results_root: PathLike, experiment: str | None = None) -> list[
     """Read all records, or those of one experiment, in order of experiment, label and seed.
 
     Raises:
-      RecordError: a file is not what `keep` writes; it names the file and the field.
+      RecordError: a file is not what `keep` writes; the message names the file and the field.
     """
     records = []
     for path in Path(results_root).glob(f"{experiment or '*'}/*.json"):
@@ -388,7 +388,7 @@ def load_records(results_root: PathLike, experiment: str | None = None) -> list[
 
 
 def summarize(records: Iterable[Record]) -> dict[tuple[str, str], Summary]:
-    """Bring the records of each (experiment, label) together, whatever metrics each seed has."""
+    """Group records by (experiment, label) and summarize each group; seeds may have different metrics."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((record.experiment, record.label), []).append(record)
@@ -402,13 +402,13 @@ def summarize(records: Iterable[Record]) -> dict[tuple[str, str], Summary]:
 
 
 def _statistic(values: list[float]) -> Statistic:
-    with np.errstate(all="ignore"):  # a value that is not finite makes the statistic so
+    with np.errstate(all="ignore"):  # a non-finite value makes the statistic non-finite
         deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
         return Statistic(float(np.mean(values)), deviation, len(values))
 
 
 def _plain(value: Any, where: str = "") -> Any:
-    """Make of a value what JSON can hold."""
+    """Convert a value to what JSON can represent."""
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, PurePath):
@@ -449,13 +449,13 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file, strictly.
 
     Raises:
-      RecordError: the file is damaged; it names the line.
+      RecordError: the file is damaged; the message names the line.
     """
     return _parse(path.read_bytes(), path)
 
 
 def _build(kind: Callable[..., _T], fields: Mapping[str, Any], where: object) -> _T:
-    """Make a `kind` of just its fields, each checked against its type."""
+    """Build a `kind` from exactly its fields, each checked against its type."""
     hints = typing.get_type_hints(kind)
     optional = () if not dataclasses.is_dataclass(kind) else _optional(kind)
     for name in {**hints, **fields}:
@@ -480,7 +480,7 @@ def _optional(kind: Any) -> set[str]:
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
-    """Return a value read from JSON as the type that it should be."""
+    """Return a value read from JSON as the expected type."""
     if typing.get_origin(hint) is dict and isinstance(value, dict):
         items = typing.get_args(hint)[1]
         return {key: _checked(item, items, f"{where}.{key}") for key, item in value.items()}

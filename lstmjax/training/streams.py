@@ -1,8 +1,8 @@
 """Batches of one long stream of tokens, for truncated backpropagation through time with a carried state.
 
 The stream is cut into as many rows of equal length as a batch has, and a batch is the next window of every
-row: each row goes on where the window before left it, and so does the state that a model carries. A batch
-is a function of its step, by slices of the stream: so the stream may be larger than memory
+row: each window of a row begins where the previous one ended, and the state of the model is carried along. A
+batch is a function of its step, by slices of the stream, so the stream may be larger than memory
 (`numpy.memmap`), and training can be resumed in the middle of an epoch.
 """
 
@@ -17,16 +17,16 @@ from jaxtyping import Int
 
 
 class Window(NamedTuple):
-    """The next piece of every row, and what follows each of its tokens."""
+    """The next window of every row, as inputs and targets."""
 
     inputs: np.ndarray
     """``[batch, time]``, int32."""
     targets: np.ndarray
     """``[batch, time]``, int32: the token after each input."""
     lengths: np.ndarray
-    """``[batch]``, int32: how many of a row's targets count; what lies beyond is zero."""
+    """``[batch]``, int32: the number of valid targets of each row; later entries are zero."""
     first: np.ndarray
-    """Scalar, bool: nothing came before, and the state starts afresh."""
+    """Scalar, bool: whether this is the first window of the rows, at which the state is reset."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class TokenStream:
       time: steps of a window.
 
     Raises:
-      ValueError: a number is not positive, or the tokens are no vector of integers.
+      ValueError: ``batch_size`` or ``time`` is not positive, or the tokens are not a vector of integers.
 
     Source: Mikolov et al. 2010 (Interspeech); these windows: Zaremba et al. 2014 (arXiv:1409.2329).
 
@@ -62,7 +62,7 @@ class TokenStream:
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many windows have all their steps; the few tokens after the last of them are not trained on.
+        """Number of full windows in a row; the few tokens after the last one are not trained on.
 
         Raises:
           ValueError: there is none.
@@ -70,9 +70,9 @@ class TokenStream:
         return _row("TokenStream", self.tokens, self.batch_size, self.time) // self.time
 
     def at(self, seed: int, step: int) -> Window:
-        """The training window of a step: epochs one after the other, each from the stream's beginning.
+        """The training window of a step; each epoch begins at the beginning of the stream.
 
-        ``seed`` is there since a batch is a function of seed and step; a stream is read in order.
+        ``seed`` is unused: it is an argument since batches are functions of seed and step.
 
         Raises:
           ValueError: the stream is too short to give every row a window.
@@ -83,10 +83,10 @@ class TokenStream:
         return _window(self.tokens, self.batch_size, row, position * self.time, self.time, self.time)
 
     def once(self) -> Iterator[Window]:
-        """Every target once, in rows whose last windows are filled up: for evaluation.
+        """Every target once, in rows whose last windows are padded, for evaluation.
 
-        The rows after the first begin with a fresh state, though not at the stream's beginning: of one row,
-        the targets have all that came before; of more, it is quicker.
+        Each row begins with the initial state, though only the first begins at the start of the stream. With
+        one row every target has its full context; several rows are faster.
         """
         row = -(-(len(self.tokens) - 1) // self.batch_size)
         for position in range(-(-row // self.time)):
@@ -95,24 +95,24 @@ class TokenStream:
 
 @dataclasses.dataclass(frozen=True)
 class WindowLengths:
-    """A distribution of window lengths: normal around ``time``, now and then around half of it.
+    """A distribution of window lengths: normal around ``time``, with some lengths around half of it.
 
-    Windows that are all as long would be cut at the same places in every epoch.
+    With windows of one length, the stream would be cut at the same places in every epoch.
 
     Raises:
-      ValueError: a number is not positive, the deviation is negative, or ``halved`` is no probability.
+      ValueError: a length is not positive, the deviation is negative, or ``halved`` is not a probability.
 
     Source: Merity, Keskar and Socher 2018 (arXiv:1708.02182, section 4.1).
     """
 
     time: int
-    """Where most lengths lie."""
+    """Mean of most lengths."""
     stddev: float = 5.0
-    """Standard deviation around it."""
+    """Standard deviation of the lengths around their mean."""
     halved: float = 0.05
     """Probability that a length is drawn around half of ``time``."""
     shortest: int = 5
-    """What a length is at least."""
+    """Minimum length."""
 
     def __post_init__(self) -> None:
         if self.time < 1 or self.shortest < 1 or self.stddev < 0 or not 0 <= self.halved <= 1:
@@ -123,31 +123,31 @@ class WindowLengths:
 
     @functools.cached_property
     def mean(self) -> float:
-        """The mean length, from a large draw."""
+        """The mean length, estimated from a large sample."""
         return float(self.draw(np.random.default_rng(0), 100_000).mean())
 
     def draw(self, random: np.random.Generator, count: int) -> Int[np.ndarray, " count"]:
-        """So many lengths."""
+        """Draw ``count`` lengths."""
         center = np.where(random.random(count) < self.halved, self.time / 2, self.time)
         return np.maximum(random.normal(center, self.stddev).astype(np.int64), self.shortest)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VariableTokenStream:
-    """Windows of a stream that are drawn to be of unequal length, as a function of seed and step.
+    """Windows of a stream with random lengths, as a function of seed and step.
 
-    In an epoch every target of a row is there once, and the last window has what is left. Windows are filled
-    up to a multiple of some steps, so that few shapes are compiled; ``lengths``, the same in all rows, say
-    how long they are.
+    In an epoch every target of a row occurs once, and the last window has the remaining targets. Windows are
+    padded to a multiple of some number of steps, so that few shapes are compiled; ``lengths``, the same in
+    all rows, are their lengths without padding.
 
     Args:
       tokens: ``[tokens]``, integers; anything that gives arrays for slices, such as a `numpy.memmap`.
       batch_size: rows of a batch.
-      window_lengths: what the lengths are drawn from.
-      multiple: of which the steps of a window are one.
+      window_lengths: the distribution of the lengths.
+      multiple: the padded length of a window is a multiple of this.
 
     Raises:
-      ValueError: a number is not positive, the tokens are no vector of integers, or give no row a target.
+      ValueError: a size is not positive, the tokens are not a vector of integers, or too few for the rows.
 
     Source: Merity, Keskar and Socher 2018 (arXiv:1708.02182, section 4.1).
 
@@ -173,12 +173,12 @@ class VariableTokenStream:
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many windows an epoch has in the mean, rounded: each has a number of its own."""
+        """Mean number of windows in an epoch, rounded; the number differs between epochs."""
         row = (len(self.tokens) - 1) // self.batch_size
         return max(round(row / self.window_lengths.mean), 1)
 
     def at(self, seed: int, step: int) -> Window:
-        """The training window of a step: epochs one after the other, each cut in its own way."""
+        """The training window of a step; each epoch is cut at different places."""
         row = (len(self.tokens) - 1) // self.batch_size
         for epoch in itertools.count():
             starts = _starts(self.window_lengths, row, seed, epoch)
@@ -192,7 +192,7 @@ class VariableTokenStream:
 
 @functools.lru_cache(maxsize=4096)
 def _starts(lengths: WindowLengths, row: int, seed: int, epoch: int) -> Int[np.ndarray, " windows_and_one"]:
-    """Where the windows of an epoch begin in a row, and in the end its length."""
+    """The first position of each window of an epoch in a row, and finally the length of the row."""
     random = np.random.default_rng((seed, epoch))
     ends = np.cumsum(lengths.draw(random, -(-row // lengths.shortest)))
     return np.concatenate([[0], ends[ends < row], [row]])
@@ -209,7 +209,7 @@ def _check(name: str, tokens: np.ndarray, **numbers: int) -> None:
 
 
 def _row(name: str, tokens: np.ndarray, rows: int, time: int) -> int:
-    """How many targets each row has, if that is enough for a window."""
+    """Number of targets of each row; raises ValueError if it is less than a window."""
     row = (len(tokens) - 1) // rows
     if row < time:
         raise ValueError(
@@ -220,7 +220,7 @@ def _row(name: str, tokens: np.ndarray, rows: int, time: int) -> int:
 
 
 def _window(tokens: np.ndarray, rows: int, row: int, position: int, length: int, time: int) -> Window:
-    """So many targets from a position on in rows of ``row`` targets, filled up to ``time``."""
+    """``length`` targets from a position on in rows of ``row`` targets, padded to ``time``."""
     inputs, targets = np.zeros((rows, time), np.int32), np.zeros((rows, time), np.int32)
     lengths = np.zeros(rows, np.int32)
     for number in range(rows):

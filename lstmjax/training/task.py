@@ -1,4 +1,4 @@
-"""What is learned: a task for the training loop."""
+"""The interface between a task and the training loop."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
@@ -16,11 +16,11 @@ Metrics = Mapping[str, Mean]
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is learned, as pure functions.
+    """A learning task, as pure functions.
 
-    Each batch begins with the carry that the one before it left, a pytree of arrays such as the state of a
-    recurrent network. No gradient goes through it: backpropagation through time is truncated there. Where
-    batches are independent the carry is empty, and `Task.plain` makes the task.
+    Each batch begins with the carry that the previous one returned, a pytree of arrays such as the state of a
+    recurrent network. No gradient flows through it: backpropagation through time is truncated there. For
+    independent batches the carry is empty, and `Task.plain` constructs the task.
 
     Source: Williams and Peng 1990 (Neural Computation 2(4)); Mikolov et al. 2010 (Interspeech).
     """
@@ -32,20 +32,20 @@ class Task:
     batch: Callable[[int, int], Batch]
     """The training batch of ``(seed, step)``: a pytree of NumPy arrays."""
     evaluate: Callable[[Params, Carry, Batch], tuple[Carry, Metrics]]
-    """The next carry, and metrics of a batch, nothing random in it."""
+    """The next carry, and the metrics of a batch; deterministic."""
     valid: Callable[[], Iterable[Batch]]
-    """Batches of the validation set in order; where there is none, the last parameters are the best."""
+    """Batches of the validation set in order; if it is empty, the last parameters are the best."""
     initial_carry: Callable[[], Carry] = tuple
     """The carry before the first training batch."""
     initial_evaluation_carry: Callable[[], Carry] = tuple
     """The carry before the first batch of an evaluation."""
     monitor: str = "nll"
-    """The validation figure that decides on the best parameters: to be minimised, or, with a minus before its
-    name, maximised (``"-accuracy"``)."""
+    """The selection criterion: the validation metric by which the best parameters are chosen. It is
+    minimised, or, with a minus before its name, maximised (``"-accuracy"``)."""
     examine: Callable[[Params], Mapping[str, float]] | None = None
-    """Further validation figures, such as the BLEU of decoded text, which are no sums over batches."""
+    """Further validation metrics that are not sums over batches, such as the BLEU of decoded text."""
     rate_factor: Callable[[Batch], jax.Array] | None = None
-    """What the learning rate of a batch is multiplied by; None for 1."""
+    """The factor of the learning rate for a batch; None for 1."""
 
     @classmethod
     def plain(
@@ -59,7 +59,7 @@ class Task:
         monitor: str = "nll",
         examine: Callable[[Params], Mapping[str, float]] | None = None,
     ) -> "Task":
-        """A task whose batches are independent: no function has a carry."""
+        """A task with independent batches: no function has a carry."""
 
         def loss_with_carry(params: Params, carry: Carry, batch: Batch, key: Key) -> Any:
             value, metrics = loss(params, batch, key)
@@ -72,10 +72,10 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class WithoutCarry:
-    """`Task.evaluate` of independent batches; equal ones share a compilation."""
+    """`Task.evaluate` for independent batches; equal instances share a compilation."""
 
     function: Callable[[Params, Batch], Metrics]
 
     def __call__(self, params: Params, carry: Carry, batch: Batch) -> tuple[Carry, Metrics]:
-        """The carry as it was, and the metrics."""
+        """The unchanged carry, and the metrics."""
         return carry, self.function(params, batch)

@@ -1,1 +1,1 @@
-"""Text as numbers."""
+"""Vocabularies: text as token ids."""

@@ -1,4 +1,4 @@
-"""Texts as pieces of words, by SentencePiece."""
+"""Subword vocabularies, by SentencePiece."""
 
 import io
 import itertools
@@ -11,18 +11,18 @@ import sentencepiece
 from jaxtyping import Int
 
 UNKNOWN, START, END = 0, 1, 2
-"""Numbers of the pieces that are no text. Characters that the training text has not are spelt in bytes."""
+"""Ids of the special tokens. Characters that are not in the training text are encoded as bytes."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 class Subwords:
-    """A vocabulary of pieces of words, learned from a text; texts come back as they were.
+    """A subword vocabulary trained on a text; encoding is lossless up to white space.
 
-    White space between words counts as one space, and that at the ends as none; nothing else is changed.
+    White space between words counts as one space, and at the ends it is dropped; nothing else is changed.
 
     Args:
-      model: what `learn` made, in SentencePiece's own form.
+      model: the output of `learn`, in SentencePiece's own format.
 
     Source: Sennrich et al. 2016 (arXiv:1508.07909); Kudo and Richardson 2018 (arXiv:1808.06226).
 
@@ -38,7 +38,7 @@ class Subwords:
 
     @classmethod
     def learn(cls, texts: Iterable[str], size: int) -> "Subwords":
-        """At most ``size`` pieces, bytes included, by byte pair encoding.
+        """Train a vocabulary of at most ``size`` subwords, bytes included, by byte pair encoding.
 
         Raises:
           ValueError: ``size`` is too small for the characters of the texts and 256 bytes.
@@ -65,17 +65,17 @@ class Subwords:
         return cls(model.getvalue())
 
     def __len__(self) -> int:
-        """How many pieces there are."""
+        """Number of subwords."""
         return len(self._processor)
 
     def encode(self, text: str) -> Int[np.ndarray, " pieces"]:
-        """Numbers of the pieces of a text, int32, with `END` after them."""
+        """Ids of the subwords of a text, int32, followed by `END`."""
         return np.array([*self._processor.encode(" ".join(text.split())), END], np.int32)
 
     def decode(self, numbers: Sequence[int] | np.ndarray) -> str:
-        """The text of pieces up to the first `END`, one line.
+        """The text of subwords up to the first `END`, on one line.
 
-        Pieces that are bytes can spell anything: what is no UTF-8 becomes the replacement sign, and control
+        Byte subwords can form any byte sequence: invalid UTF-8 becomes the replacement character, and control
         characters, line breaks among them, become spaces.
         """
         before: list[int] = list(
@@ -84,11 +84,11 @@ class Subwords:
         return _CONTROL.sub(" ", self._processor.decode(before))
 
     def pieces(self, numbers: Sequence[int] | np.ndarray) -> list[str]:
-        """Pieces as they are written in pictures: a new word begins with a low line."""
+        """The subwords as text, for plots: a new word begins with a low line."""
         return [self._processor.id_to_piece(number) for number in np.asarray(numbers).tolist()]
 
     def save(self, path: Path) -> None:
-        """Write the vocabulary, as a file of SentencePiece."""
+        """Write the vocabulary, as a SentencePiece file."""
         path.write_bytes(self._model)
 
     @classmethod

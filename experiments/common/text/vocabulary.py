@@ -1,4 +1,4 @@
-"""Tokens as numbers."""
+"""Vocabularies of whole tokens."""
 
 import collections
 import json
@@ -12,13 +12,13 @@ UNKNOWN = "<unk>"
 
 
 class Vocabulary:
-    """The distinct tokens of a text; a token's number is its place among them.
+    """The distinct tokens of a text; a token's id is its index.
 
     Args:
-      tokens: distinct tokens in the order of their numbers.
+      tokens: distinct tokens in the order of their ids.
 
     Raises:
-      ValueError: a token is there twice.
+      ValueError: a token occurs twice.
 
     Example:
       >>> vocabulary = Vocabulary.of("a b b <unk>".split())
@@ -35,19 +35,19 @@ class Vocabulary:
 
     @classmethod
     def of(cls, text: Iterable[str]) -> "Vocabulary":
-        """The tokens of a text: the most frequent first, those of equal frequency in alphabetical order."""
+        """The vocabulary of a text: tokens by descending frequency, ties in alphabetical order."""
         counts = collections.Counter(text)
         return cls(sorted(counts, key=lambda token: (-counts[token], token)))
 
     def __len__(self) -> int:
-        """How many tokens there are."""
+        """Number of tokens."""
         return len(self.tokens)
 
     def encode(self, text: Sequence[str]) -> Int[np.ndarray, " tokens"]:
-        """Numbers of tokens, int32; those that it does not have become ``<unk>``.
+        """Ids of tokens, int32; unknown tokens become ``<unk>``.
 
         Raises:
-          KeyError: a token is not known, and neither is ``<unk>``.
+          KeyError: a token is unknown, and the vocabulary has no ``<unk>``.
         """
         unknown = self._numbers.get(UNKNOWN)
         missing = {token for token in text if token not in self._numbers}
@@ -57,7 +57,7 @@ class Vocabulary:
         return np.fromiter(numbers, np.int32, len(text))
 
     def decode(self, numbers: Iterable[int]) -> list[str]:
-        """Tokens of numbers."""
+        """Tokens of ids."""
         return [self.tokens[number] for number in numbers]
 
     def save(self, path: Path) -> None:
