@@ -1,4 +1,4 @@
-r"""Machine translation: descriptions of photographs from English into German, and other sentences.
+r"""Machine translation: captions of photographs from English into German, and other language pairs.
 
     python -m experiments machine_translation                            English to German, Multi30k
     python -m experiments machine_translation --pair de-en               and back
@@ -10,17 +10,17 @@ r"""Machine translation: descriptions of photographs from English into German, a
 Papers. Sutskever, Vinyals and Le 2014 (arXiv:1409.3215); Bahdanau, Cho and Bengio 2015 (arXiv:1409.0473);
 Luong, Pham and Manning 2015 (arXiv:1508.04025). Data: Elliott et al. 2016 (arXiv:1605.00459).
 
-Model. Pieces of words (byte pair encoding) go through a bidirectional LSTM; an LSTM writes the translation
-piece by piece, and looks at the source in each step (`model.py`).
+Model. Subwords (byte pair encoding) go through a bidirectional LSTM encoder; an LSTM decoder generates the
+translation subword by subword, with attention over the source in each step (`model.py`).
 
-Loss. The cross entropy of each piece of the translation given all before it, smoothed: a part of the
-probability belongs to all pieces alike. ``valid_nll`` is without smoothing. What counts is BLEU, by sacrebleu
-on text as it is written, case and punctuation included: ``test2016_bleu`` with beam search,
-``test2016_greedy_bleu`` without.
+Loss. The cross entropy of each subword of the translation given all before it, with label smoothing: a part
+of the probability is spread evenly over all subwords. ``valid_nll`` is without smoothing. The main metric is
+BLEU, by sacrebleu on raw text, case and punctuation included: ``test2016_bleu`` with beam search,
+``test2016_greedy_bleu`` with greedy decoding.
 
-Recipe. Adam with a cosine, dropout on inputs and outputs of layers, a running average of the parameters,
-batches of as many steps whatever the sentences' length; the parameters with the best BLEU of greedy
-translations of the validation set are tested once. Cost and figures: see the page of the results.
+Recipe. Adam with a cosine schedule, dropout on inputs and outputs of layers, an exponential moving average of
+the parameters, batches of equally many steps whatever the sentences' length; the parameters with the best
+BLEU of greedy translations of the validation set are tested once. Cost and figures: see the results page.
 """
 
 import itertools
@@ -59,7 +59,7 @@ from lstmjax.training.record import Run
 
 
 def run(config: Config, run: Run) -> None:
-    """Train, translate the tests, and write the model, its vocabularies, tables, pictures and the summary."""
+    """Train, translate the test sets, and write model, vocabularies, tables, plots and the summary."""
     corpus = load_corpus(config)
     vocabularies = Vocabularies.learn(config, corpus.train)
     vocabularies.save(folder_in(run.path))
@@ -81,11 +81,11 @@ def run(config: Config, run: Run) -> None:
 
 
 CURVES = {"nll": "nats per piece", "bleu": "BLEU of greedy translations"}
-"""What is drawn over the training steps."""
+"""The metrics that are plotted over the training steps, with their axis labels."""
 
 
 def test(saved: Saved, beam: Search, corpus: Corpus, run: Run) -> dict[str, float]:
-    """Figures of the validation and all test sets, by beam search and greedily; tables and pictures."""
+    """Metrics of the validation and all test sets, by beam search and greedily; writes tables and plots."""
     figures = {"length_penalty": beam.length_penalty}
     for name, texts in {"valid": corpus.valid, **corpus.tests}.items():
         for prefix, search in ((name, beam), (f"{name}_greedy", Search(beams=1))):
@@ -95,7 +95,7 @@ def test(saved: Saved, beam: Search, corpus: Corpus, run: Run) -> dict[str, floa
             translations = Translations(*texts, hypotheses)
             found = report.figures(prefix, translations)
             figures |= found if prefix == name else {f"{prefix}_bleu": found[f"{prefix}_bleu"]}
-            # The last test set, when all has been compiled.
+            # Overwritten in each round: that of the last test set, when all has been compiled, is kept.
             kind = "greedy" if search.beams == 1 else "beam"
             figures[f"{kind}_sentences_per_second"] = len(texts.sources) / seconds
             if prefix == name:
@@ -107,7 +107,7 @@ def test(saved: Saved, beam: Search, corpus: Corpus, run: Run) -> dict[str, floa
 
 
 def choose_search(config: Config, saved: Saved, valid: Bitext) -> Search:
-    """Beam search as the config has it, with the length penalty that is best on the validation set."""
+    """Beam search with the config's settings and the length penalty that is best on the validation set."""
     penalties = LENGTH_PENALTIES if config.length_penalty is None else (config.length_penalty,)
     found = [Search(config.beams, penalty, config.coverage_penalty) for penalty in penalties]
     if len(found) == 1 or config.beams == 1:
@@ -120,7 +120,7 @@ def choose_search(config: Config, saved: Saved, valid: Bitext) -> Search:
 
 
 def training_rate(run: Run, pairs: int, steps_per_epoch: int) -> float:
-    """Sentence pairs of training in a second: the median over what lies between two reports."""
+    """Training sentence pairs per second: the median over the intervals between progress reports."""
     entries = run.metrics("train")
     rates = [
         (after.step - before.step) / (after.seconds - before.seconds)

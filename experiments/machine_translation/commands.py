@@ -1,4 +1,4 @@
-"""The commands beside training: translate, compare."""
+"""The subcommands: translate, compare."""
 
 import dataclasses
 import sys
@@ -21,7 +21,7 @@ NAME = "machine_translation"
 
 
 def translate_lines(arguments: Sequence[str]) -> None:
-    """``translate``: translate lines of standard input as they come."""
+    """``translate``: translate lines of standard input one by one."""
 
     def write(
         source: models.Chosen,
@@ -32,11 +32,11 @@ def translate_lines(arguments: Sequence[str]) -> None:
         """Translate each line of standard input, and write its translation at once.
 
         Args:
-            source: by default the kept model from English into German.
-            beams: hypotheses that are kept; 1 for greedy decoding. This and the others are by default what
-                was best on the validation set.
-            length_penalty: alpha of Wu et al.: the higher, the longer translations may be.
-            coverage_penalty: beta of Wu et al.: the higher, the more of the source must have been looked at.
+            source: the model; by default the kept one from English into German.
+            beams: beam size; 1 for greedy decoding. By default this and the penalties are those that were
+                chosen on the validation set.
+            length_penalty: alpha of Wu et al.: higher values favour longer translations.
+            coverage_penalty: beta of Wu et al.: higher values favour attention over the whole source.
         """
         options: dict[str, Any] = {
             "beams": beams,
@@ -57,16 +57,16 @@ def translate_lines(arguments: Sequence[str]) -> None:
 
 
 def compare(arguments: Sequence[str]) -> None:
-    """``compare --runs A B``: BLEU by the length of sentences, of several runs in one picture."""
+    """``compare --runs A B``: plot BLEU by sentence length, several runs in one plot."""
 
     def write(
         runs: tuple[Path, ...], output: Path = Path("bleu-by-length.png"), test: str = "test2016"
     ) -> None:
-        """Draw BLEU by the length of the source.
+        """Plot BLEU by the length of the source.
 
         Args:
             runs: folders of finished runs.
-            output: the picture to write.
+            output: the image file to write.
             test: the test set.
         """
         found = {}
@@ -80,4 +80,4 @@ def compare(arguments: Sequence[str]) -> None:
 
 
 COMMANDS = {"translate": translate_lines, "compare": compare}
-"""What `python -m experiments machine_translation NAME` does beside training."""
+"""The subcommands `python -m experiments machine_translation NAME`."""

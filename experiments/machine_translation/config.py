@@ -1,4 +1,4 @@
-"""Flags of machine_translation, and the recipes for its choices."""
+"""Flags of machine_translation, and the recipes for their choices."""
 
 import dataclasses
 from typing import Literal
@@ -20,47 +20,48 @@ class Config(CommonConfig):
     """Flags of machine_translation; defaults depend on data set and attention, see `preset`."""
 
     dataset: Literal["multi30k", "tatoeba"] = "multi30k"
-    """Descriptions of photographs, or sentences of learners."""
+    """Captions of photographs, or sentences of language learners."""
     pair: Literal["en-de", "de-en", "en-fr", "fr-en", "en-es", "es-en"] = "en-de"
     """Source and target language; Spanish is in Tatoeba only, German in Multi30k only."""
     attention: Attention = "general"
-    """Luong's dot, scaled_dot or general, Bahdanau's, or none, for the form of Sutskever et al."""
+    """Luong's dot, scaled_dot or general, Bahdanau's, or none, which is the model of Sutskever et al."""
     input_feeding: bool = True
-    """The decoder's last output is part of its next input; with one of Luong's attentions."""
+    """Feed the decoder's last output into its next input; for Luong's attentions only."""
     hidden: int = 320
-    """Size of the decoder's state; each direction of the encoder has half of it."""
+    """Hidden size of the decoder; each direction of the encoder has half of it."""
     embedding: int = 256
-    """Size of embeddings, and of what the next piece is read from."""
+    """Size of the embeddings and of the decoder outputs."""
     layers: int = 1
-    """Number of layers of encoder and decoder each."""
+    """Number of encoder layers, and of decoder layers."""
     dropout: float = 0.2
-    """Rate at which inputs and outputs of layers are dropped."""
+    """Dropout rate on inputs and outputs of layers."""
     label_smoothing: float = 0.1
-    """Part of the probability that belongs to all pieces alike."""
+    """Label smoothing: the part of the probability that is spread evenly over all subwords."""
     scheduled_sampling: float = 0.0
-    """How often the decoder reads its own likeliest piece in training, in the end; it rises from 0."""
+    """Scheduled sampling: final rate at which the decoder is fed its own likeliest subword in training; it
+    rises from 0."""
     vocabulary: int = 4000
-    """Most pieces of a vocabulary."""
+    """Maximum size of a subword vocabulary."""
     joint: bool = False
-    """One vocabulary for both languages, and one table of embeddings."""
+    """Share one vocabulary and one embedding table between both languages."""
     batch_steps: int = 1600
-    """Pieces of the longer side of a batch, padding included."""
+    """Subwords of the longer side of a batch, padding included."""
     buckets: int = 6
-    """Number of shapes that batches have; each is compiled for."""
+    """Maximum number of different batch shapes; each is compiled."""
     max_pieces: int = 50
-    """Longer sentences are not trained on."""
+    """Maximum length of training sentences in subwords; longer ones are left out."""
     epochs: int = 24
-    """Passes over the training set, with an evaluation after each; 0 lets train.steps and
-    train.evaluate_every say."""
+    """Passes over the training set, with an evaluation after each; with 0, train.steps and
+    train.evaluate_every apply."""
     beams: int = 5
-    """Hypotheses that beam search keeps."""
+    """Beam size."""
     length_penalty: float | None = None
-    """Of beam search: alpha of Wu et al.; by default the one of `LENGTH_PENALTIES` that is best on the
+    """Alpha of Wu et al. in beam search; by default the one of `LENGTH_PENALTIES` that is best on the
     validation set."""
     coverage_penalty: float = 0.0
-    """Of beam search: beta of Wu et al."""
+    """Beta of Wu et al. in beam search."""
     limit: int = 0
-    """Use only so many sentences of each split; 0 for all. Figures are then of no use."""
+    """Maximum number of sentences of each split; 0 for all. With a limit, the results are not meaningful."""
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -78,24 +79,24 @@ class Config(CommonConfig):
 
     @property
     def languages(self) -> tuple[str, str]:
-        """Source and target."""
+        """Source and target language."""
         source, target = self.pair.split("-")
         return source, target
 
     @property
     def beside_english(self) -> str:
-        """The one that is not English."""
+        """The language that is not English."""
         return (set(self.languages) - {"en"}).pop()
 
 
 LANGUAGES = {"multi30k": ("de", "fr"), "tatoeba": ("es", "fr")}
-"""What there is beside English."""
+"""The languages of each data set, besides English."""
 
 
 TRAIN = training.TrainConfig(
     steps=0, learning_rate=2e-3, schedule="cosine", warmup=200, averaging=0.998, log_every=50
 )
-"""With steps of 0, the epochs say how many there are."""
+"""With ``steps=0``, the number of steps follows from the epochs."""
 
 
 RECIPES = (
@@ -107,9 +108,9 @@ RECIPES = (
         {"steps": 60, "evaluate_every": 30, "log_every": 15, "warmup": 10},
     ),
 )
-"""Defaults that belong to choices, see `experiments.common.recipes`."""
+"""Defaults for choices, see `experiments.common.recipes`."""
 
 
 def preset(config: Config) -> Config:
-    """The defaults that belong to the choices of data set, attention and ``--quick`` in ``config``."""
+    """The defaults for the choices of data set, attention and ``--quick`` in ``config``."""
     return recipes.take(config, TRAIN, RECIPES)

@@ -1,4 +1,4 @@
-"""Sentences of two languages, and their subwords."""
+"""Sentence pairs, and their subwords."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,19 +14,19 @@ TATOEBA = {"es": "tatoeba-spa", "fr": "tatoeba-fra"}
 
 
 class Bitext(NamedTuple):
-    """Sentences of two languages."""
+    """Parallel sentences in two languages."""
 
     sources: list[str]
     targets: list[str]
 
 
 class Corpus(NamedTuple):
-    """A data set in one direction."""
+    """A data set, in one direction of translation."""
 
     train: Bitext
     valid: Bitext
     tests: dict[str, Bitext]
-    """By the names that their figures have."""
+    """The test sets, by the prefixes of their metrics."""
 
 
 def load_corpus(config: Config) -> Corpus:
@@ -54,21 +54,21 @@ def load_corpus(config: Config) -> Corpus:
 
 
 class Vocabularies(NamedTuple):
-    """Pieces of both languages; the same twice if they are joint."""
+    """Subword vocabularies of both languages; the same one twice if they are joint."""
 
     source: Subwords
     target: Subwords
 
     @classmethod
     def learn(cls, config: Config, texts: Bitext) -> "Vocabularies":
-        """From the sentences of the training set."""
+        """Train them on the sentences of the training set."""
         if config.joint:
             both = Subwords.learn([*texts.sources, *texts.targets], config.vocabulary)
             return cls(both, both)
         return cls(*(Subwords.learn(side, config.vocabulary) for side in texts))
 
     def save(self, folder: Path) -> None:
-        """Write both."""
+        """Write both vocabularies."""
         for name, subwords in zip(VOCABULARIES, self, strict=True):
             subwords.save(folder / name)
 
@@ -79,11 +79,11 @@ class Vocabularies(NamedTuple):
 
 
 VOCABULARIES = ("source.model", "target.model")
-"""Files in a model's folder: SentencePiece's models of both languages."""
+"""Files in a model's folder: the SentencePiece models of both languages."""
 
 
 def pair_batches(config: Config, vocabularies: Vocabularies, texts: Bitext, longest: int = 0) -> PairBatches:
-    """Batches of a bitext, without sentences of more than ``longest`` pieces if that is not 0."""
+    """Batches of a bitext, without sentences of more than ``longest`` subwords unless that is 0."""
     encoded = [
         (vocabularies.source.encode(source), vocabularies.target.encode(target))
         for source, target in zip(*texts, strict=True)

@@ -1,4 +1,4 @@
-"""Translations of whole texts."""
+"""Translation of whole texts."""
 
 import dataclasses
 import json
@@ -19,11 +19,11 @@ from lstmjax.training.record import read_json
 from lstmjax.types import Params
 
 LENGTH_PENALTIES = (0.6, 0.8, 1.0, 1.2, 1.4)
-"""What the length penalty is chosen among."""
+"""Candidates for the length penalty."""
 
 
 class Saved(NamedTuple):
-    """A model with what it takes to use it."""
+    """A model with its config, vocabularies and parameters."""
 
     vocabularies: Vocabularies
     model: Functional
@@ -31,11 +31,11 @@ class Saved(NamedTuple):
 
 
 SEARCH = "search.json"
-"""In a model's folder, the beam search that was best on the validation set."""
+"""File in a model's folder: the beam search settings that were best on the validation set."""
 
 
 def save_search(folder: Path, search: Search) -> None:
-    """Write the search that was chosen."""
+    """Write the chosen search settings."""
     (folder / SEARCH).write_text(json.dumps(dataclasses.asdict(search)) + "\n", "utf-8")
 
 
@@ -45,18 +45,18 @@ def load_search(folder: Path) -> Search:
 
 
 ROWS = 32
-"""Sentences that are translated at a time."""
+"""Sentences that are translated in one batch."""
 
 
 LONGEST = 128
-"""Pieces of a source that is translated as a whole; longer ones are cut at spaces."""
+"""Maximum length in subwords of a source that is translated as a whole; longer ones are cut at spaces."""
 
 
 def translate_all(saved: Saved, texts: Sequence[str], search: Search, rows: int = ROWS) -> list[str]:
-    """Translations of texts, in their order; that of an empty one is empty.
+    """Translations of texts, in their order; that of an empty text is empty.
 
-    Sources are padded to powers of two and batches filled up, so that few shapes are compiled. A text of more
-    than `LONGEST` pieces is cut at spaces into as few parts as can be, which are translated one by one.
+    Sources are padded to powers of two and batches are filled up, so that few shapes are compiled. A text of
+    more than `LONGEST` subwords is cut at spaces into as few parts as possible; each is translated by itself.
     """
     parts = [
         (number, part) for number, text in enumerate(texts) for part in cut(saved.vocabularies.source, text)
@@ -78,9 +78,9 @@ def translate_all(saved: Saved, texts: Sequence[str], search: Search, rows: int 
 
 
 def cut(subwords: Subwords, text: str) -> Iterator[Int[np.ndarray, " pieces"]]:
-    """The pieces of a text; of a long one part by part, of an empty one nothing.
+    """The subwords of a text; several parts for a long text, none for an empty one.
 
-    Parts end at spaces; a word of more than `LONGEST` pieces is cut by its characters.
+    Parts end at spaces; a word of more than `LONGEST` subwords is cut between characters.
     """
     words = text.split()
     if not words:
@@ -98,11 +98,11 @@ def cut(subwords: Subwords, text: str) -> Iterator[Int[np.ndarray, " pieces"]]:
 
 
 PICTURES = 4
-"""How many sentences of the validation set have a picture of where the decoder looked."""
+"""Number of sentences of the validation set whose attention weights are plotted."""
 
 
 def write_attention(saved: Saved, texts: Bitext, folder: Path) -> None:
-    """``attention-N.png``: where the decoder looked while it translated sentences of the validation set."""
+    """``attention-N.png``: attention weights of the translations of sentences of the validation set."""
     source_words, target_words = saved.vocabularies
     for number, text in enumerate(texts.sources[:PICTURES], start=1):
         source = source_words.encode(text)

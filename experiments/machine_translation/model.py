@@ -1,4 +1,4 @@
-"""An encoder and a decoder between two languages: losses, translations, and where the decoder looks."""
+"""The encoder-decoder model: losses, translation, and attention weights."""
 
 import dataclasses
 import functools
@@ -24,80 +24,81 @@ Attention = Literal["dot", "scaled_dot", "general", "bahdanau", "none"]
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """The numbers of a model."""
+    """The hyperparameters of a model."""
 
     source_vocabulary: int
-    """Number of pieces of the source language."""
+    """Number of subwords of the source language."""
     target_vocabulary: int
-    """Number of pieces of the target language."""
+    """Number of subwords of the target language."""
     joint: bool
-    """Both languages have one vocabulary, and one table of embeddings."""
+    """Both languages share one vocabulary and one embedding table."""
     embedding: int
-    """Size of an embedding, and of what the next piece is read from."""
+    """Size of the embeddings and of the decoder outputs."""
     hidden: int
-    """Size of a decoder's state; each direction of an encoder has half of it."""
+    """Hidden size of the decoder; each direction of the encoder has half of it."""
     layers: int
-    """Number of layers of encoder and decoder each."""
+    """Number of encoder layers, and of decoder layers."""
     attention: Attention
-    """How the decoder looks at the source; none for the form of Sutskever et al."""
+    """Attention of the decoder; none for the model of Sutskever et al."""
     input_feeding: bool
-    """The decoder's last output is part of its next input (Luong et al.)."""
+    """The decoder's last output is fed into its next input (Luong et al.)."""
     dropout: float
-    """Rate at which inputs and outputs of layers are dropped, the same ones in all steps of a sentence."""
+    """Dropout rate on inputs and outputs of layers, with one mask for all steps of a sentence."""
 
 
 class DecoderState(NamedTuple):
-    """What a decoder carries from one piece to the next."""
+    """The state that a decoder carries from one step to the next."""
 
     layers: State
     """States of the recurrent layers."""
     output: jax.Array
-    """``[batch, embedding]``: the last output."""
+    """``[batch, embedding]``: the previous output."""
     attention: State
-    """That of the attention."""
+    """State of the attention."""
 
 
 class Decoded(NamedTuple):
-    """What a step of a decoder gives."""
+    """The result of a decoder step."""
 
     output: jax.Array
-    """``[batch, embedding]``: what the next piece is read from."""
+    """``[batch, embedding]``: the vector that gives the logits of the next subword."""
     weights: jax.Array
-    """``[batch, source time]``: where it looked; no entry without attention."""
+    """``[batch, source time]``: attention weights; empty without attention."""
 
 
 class Encoded(NamedTuple):
-    """A source as the decoder sees it."""
+    """An encoded source."""
 
     memory: Memory | None
     """None without attention."""
     state: DecoderState
-    """What the decoder begins with."""
+    """Initial state of the decoder."""
 
 
 class Noise(NamedTuple):
-    """What is dropped of a decoder in a training step."""
+    """Dropout masks of a decoder for a training step."""
 
     layers: Params
-    """Parameters of the recurrent layers with their masks."""
+    """Parameters of the recurrent layers, with their masks."""
     output: jax.Array | float
-    """Factors ``[batch, embedding]`` of the outputs."""
+    """Dropout factors ``[batch, embedding]`` of the outputs."""
 
 
 class Translator(nnx.Module):
-    """From pieces of one language to the distribution of the next piece of the other.
+    """From subwords of one language to the distribution of the next subword of the other.
 
-    With attention (Luong et al. 2015; Bahdanau et al. 2015) the encoder is bidirectional, and the decoder
-    begins with both directions' last states side by side. Luong's decoder looks at the source with its new
-    state, and what it has seen goes into the next step if there is input feeding; Bahdanau's looks with its
-    old state, and what it has seen goes into this step. Without attention (Sutskever et al. 2014) the encoder
-    reads the source from its end to its beginning, and the decoder goes on from each layer's last state.
+    With attention (Luong et al. 2015; Bahdanau et al. 2015) the encoder is bidirectional, and the initial
+    state of the decoder is the concatenation of the last states of both directions. In Luong's decoder the
+    new state is the query of the attention, and with input feeding the result is part of the next step's
+    input; in Bahdanau's the old state is the query, and the context is an input of the same step. Without
+    attention (Sutskever et al. 2014) the encoder reads the source in reverse, and each decoder layer starts
+    from the last state of the encoder layer.
 
-    The output is read by the table of the target's embeddings (Press and Wolf 2017).
+    The output layer shares the embedding table of the target (Press and Wolf 2017).
 
     Args:
-      architecture: the numbers.
-      rngs: the stream ``params`` starts the parameters.
+      architecture: the hyperparameters.
+      rngs: the stream ``params`` initializes the parameters.
     """
 
     def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs) -> None:
@@ -129,13 +130,13 @@ class Translator(nnx.Module):
 
     @property
     def looks_first(self) -> bool:
-        """Whether the decoder looks at the source before its step and not after it."""
+        """Whether the decoder attends before its recurrent step and not after it."""
         return self.architecture.attention == "bahdanau"
 
     def encode(
         self, source: Int[Array, "batch time"], lengths: Int[Array, " batch"], key: Key | None = None
     ) -> Encoded:
-        """What the decoder sees of a source; with dropout if there is a key."""
+        """The encoded source; with dropout if there is a key."""
         table = self.target_embedding if self.source_embedding is None else self.source_embedding
         embedded = self._embed(table, source)
         has_attention = self.attention is not None
@@ -150,7 +151,7 @@ class Translator(nnx.Module):
         return Encoded(memory, DecoderState(layers, output, looking))
 
     def noise(self, key: Key | None, batch: int) -> Noise:
-        """What is dropped of the decoder in all steps of a batch: nothing without a key."""
+        """The decoder's dropout masks for all steps of a batch; no dropout without a key."""
         values, rate = self.decoder.values, self.architecture.dropout
         if key is None or rate == 0:
             return Noise(values, 1.0)
@@ -161,7 +162,7 @@ class Translator(nnx.Module):
     def step(
         self, noise: Noise, memory: Memory | None, state: DecoderState, tokens: Int[Array, " batch"]
     ) -> tuple[DecoderState, Decoded]:
-        """Advance by one piece."""
+        """Advance by one subword."""
         inputs, looking = [self._embed(self.target_embedding, tokens)], state.attention
         if self.looks_first:
             glimpse, looking = self._look(memory, state.layers[-1].hidden, looking)
@@ -185,14 +186,14 @@ class Translator(nnx.Module):
         key: Key | None = None,
         own_rate: Float[Array, ""] | float = 0.0,
     ) -> tuple[Float[jax.Array, "batch time embedding"], Float[jax.Array, "batch time source"]]:
-        """Outputs after each of the given pieces, and where the decoder looked.
+        """Outputs after each of the given subwords, and the attention weights.
 
         Args:
           encoded: the source.
-          tokens: what the decoder is given, piece by piece.
-          key: for dropout, and for the choice of what follows.
-          own_rate: how often the decoder is given the piece that it takes for the likeliest itself, in place
-            of the given one (scheduled sampling, Bengio et al. 2015); 0 for never.
+          tokens: the decoder inputs, subword by subword.
+          key: for dropout and scheduled sampling.
+          own_rate: the rate at which the decoder is fed its own likeliest subword instead of the given one
+            (scheduled sampling, Bengio et al. 2015); 0 for never.
         """
         batch, time = tokens.shape
         noise_key, choice_key = (None, None) if key is None else jax.random.split(key)
@@ -218,7 +219,7 @@ class Translator(nnx.Module):
         return jnp.moveaxis(decoded.output, 0, 1), jnp.moveaxis(decoded.weights, 0, 1)
 
     def logits(self, outputs: Float[Array, "*batch embedding"]) -> Float[jax.Array, "*batch vocabulary"]:
-        """Logits of the next piece."""
+        """Logits of the next subword."""
         return outputs @ self.target_embedding[...].T + self.bias[...]
 
     def losses(
@@ -227,10 +228,10 @@ class Translator(nnx.Module):
         targets: Int[Array, "batch time"],
         weights: Float[Array, "batch time"],
     ) -> tuple[jax.Array, jax.Array]:
-        r"""Sums of the negative log-likelihood of the targets, and of the mean one of all pieces, in nats.
+        r"""Sums of the targets' negative log-likelihood, and of its mean over all subwords, in nats.
 
-        The mean over all v of log sum exp l - l_v differs from the target's by l_y less the mean of the
-        logits, which is the logit of the mean row: the logits need not be there.
+        The mean over all v of log sum exp l - l_v differs from the target's value by l_y minus the mean of
+        the logits, which is the logit of the mean row of the table, so the full logits are not needed.
         """
         table, bias = self.target_embedding[...], self.bias[...]
         nll = vocabulary_cross_entropy(outputs, table.T, bias, targets, weights)
@@ -239,7 +240,7 @@ class Translator(nnx.Module):
         return nll, nll + (weights * (right - mean)).sum()
 
     def _embed(self, table: nnx.Param, tokens: Array) -> jax.Array:
-        """Embeddings of variance 1 in the beginning, though the table's own is that of a readout."""
+        """Embeddings scaled to initial variance 1; the table itself is initialized as a readout."""
         return table[...][tokens] * self.architecture.embedding**0.5
 
     def _look(self, memory: Memory | None, query: jax.Array, state: State) -> Any:
@@ -265,14 +266,14 @@ def _side_by_side(forward: jax.Array, backward: jax.Array) -> jax.Array:
 
 
 def teacher_inputs(targets: Int[Array, "batch time"]) -> Int[jax.Array, "batch time"]:
-    """What a decoder is given when the targets are known: `START`, and each target but the last."""
+    """Decoder inputs for teacher forcing: `START`, and each target except the last."""
     return jnp.concatenate([jnp.full_like(targets[:, :1], START), targets[:, :-1]], axis=1)
 
 
 def pair_losses(
     model: Functional, params: Params, batch: Pairs, key: Key | None = None, own_rate: Any = 0.0
 ) -> tuple[Mean, Mean]:
-    """Means over the pieces of the targets: of the negative log-likelihood, and that of all pieces alike."""
+    """Means over the target subwords: of the negative log-likelihood, and of its mean over the vocabulary."""
     module = model.bind(params)
     encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
     encoded = module.encode(jnp.asarray(batch.source.values), jnp.asarray(batch.source.lengths), encoder_key)
@@ -292,14 +293,14 @@ def evaluate_pairs(model: Functional, params: Params, batch: Pairs) -> dict[str,
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """How translations are sought."""
+    """Settings of the search for translations."""
 
     beams: int = 5
-    """Hypotheses kept at a time; 1 for greedy decoding."""
+    """Beam size; 1 for greedy decoding."""
     length_penalty: float = 1.0
-    """Alpha of Wu et al. 2016: the higher, the longer translations may be."""
+    """Alpha of Wu et al. 2016: higher values favour longer translations."""
     coverage_penalty: float = 0.0
-    """Beta of Wu et al. 2016: the higher, the more of the source must have been looked at."""
+    """Beta of Wu et al. 2016: higher values favour attention over the whole source."""
 
 
 def translate(
@@ -310,8 +311,8 @@ def translate(
     search: Search,
     max_length: int,
 ) -> tuple[Int[jax.Array, "batch max_length"], Float[jax.Array, " batch"]]:
-    """The best translation of each source that is found, `END` after it; and its log-probability."""
-    # The penalty is an argument of the compiled search, so that trying others compiles nothing.
+    """The best translation found for each source, followed by `END`, and its log-probability."""
+    # The penalty is an argument of the compiled search, so that other values need no compilation.
     penalty, search = jnp.float32(search.length_penalty), dataclasses.replace(search, length_penalty=0.0)
     return _translate(model, params, source, lengths, penalty, search, max_length)
 
@@ -363,6 +364,6 @@ def alignments(
     lengths: Int[Array, " batch"],
     targets: Int[Array, "batch target_time"],
 ) -> Float[jax.Array, "batch target_time time"]:
-    """Where the decoder looks when it gives each piece of the targets."""
+    """Attention weights of the decoder for each subword of the targets."""
     module = model.bind(params)
     return module.outputs(module.encode(source, lengths), teacher_inputs(targets))[1]

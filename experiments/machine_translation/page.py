@@ -1,4 +1,4 @@
-"""The published figure, and how the records stand beside it."""
+"""The results page: the published result, and the records beside it."""
 
 from experiments.common.published import Benchmark, Published
 from experiments.machine_translation import report

@@ -1,4 +1,4 @@
-"""What a person wants to see of translations: figures others can compare with, tables, pictures."""
+"""Reports on translations: comparable metrics, tables, plots."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +10,14 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp"
-"""How BLEU is computed, by sacrebleu on text as it is written."""
+"""The sacrebleu signature: how BLEU is computed, on raw text."""
 
 LENGTHS = ((1, 8), (9, 12), (13, 16), (17, 100))
-"""Words of a source sentence, from and to, by which BLEU is told apart."""
+"""Ranges of the number of words of a source sentence, bounds included, for BLEU by length."""
 
 
 class Translations(NamedTuple):
-    """Sentences, what they should become, and what they became."""
+    """Sources, references and hypotheses."""
 
     sources: Sequence[str]
     references: Sequence[str]
@@ -25,12 +25,12 @@ class Translations(NamedTuple):
 
 
 def bleu(translations: Translations) -> float:
-    """BLEU of the whole set, from 0 to 100."""
+    """Corpus BLEU, from 0 to 100."""
     return float(sacrebleu.corpus_bleu(list(translations.hypotheses), [list(translations.references)]).score)
 
 
 def figures(name: str, translations: Translations) -> dict[str, float]:
-    """BLEU and chrF, BLEU by the length of the source, and words found over words wanted."""
+    """BLEU and chrF, BLEU by the length of the source, and the length ratio of hypotheses to references."""
     chrf = sacrebleu.corpus_chrf(list(translations.hypotheses), [list(translations.references)]).score
     words, wanted = (
         sum(len(text.split()) for text in texts)
@@ -48,7 +48,7 @@ def figures(name: str, translations: Translations) -> dict[str, float]:
 
 
 def write_table(translations: Translations, path: Path, count: int = 50) -> None:
-    """The first translations, beside sources and references."""
+    """Write the first translations, with their sources and references."""
     lines = (
         f"source     {source}\nreference  {reference}\nours       {hypothesis}\n"
         for source, reference, hypothesis in list(zip(*translations, strict=True))[:count]
@@ -57,12 +57,12 @@ def write_table(translations: Translations, path: Path, count: int = 50) -> None
 
 
 def draw_lengths(found: dict[str, dict[str, float]], name: str, path: Path) -> None:
-    """BLEU by the length of the source.
+    """Plot BLEU by the length of the source.
 
     Args:
-      found: what `figures` gave, by the name of each model.
-      name: of the test set.
-      path: the picture to write.
+      found: the results of `figures`, by the name of each model.
+      name: name of the test set.
+      path: the image file to write.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
@@ -83,7 +83,7 @@ def draw_attention(
     target: Sequence[str],
     path: Path,
 ) -> None:
-    """Where the decoder looked, piece by piece: a row for each piece of the translation."""
+    """Plot attention weights, one row per subword of the translation."""
     figure = Figure(figsize=(2 + 0.32 * len(source), 1.5 + 0.28 * len(target)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(weights, cmap="gray_r", vmin=0, vmax=1, aspect="auto")

@@ -1,4 +1,4 @@
-"""The model and the training task of a config; a saved model."""
+"""The model and the training task for a config; loading a saved model."""
 
 import functools
 from pathlib import Path
@@ -27,7 +27,7 @@ from lstmjax.types import Key, Params
 
 
 def make_model(config: Config, vocabularies: Vocabularies) -> Functional:
-    """The model that a config says."""
+    """The model of a config."""
     architecture = Architecture(
         source_vocabulary=len(vocabularies.source),
         target_vocabulary=len(vocabularies.target),
@@ -43,17 +43,17 @@ def make_model(config: Config, vocabularies: Vocabularies) -> Functional:
 
 
 class TrainingBatch(NamedTuple):
-    """What a training step takes."""
+    """The input of a training step."""
 
     pairs: Pairs
     own_rate: np.ndarray
-    """Scalar: how often the decoder reads its own likeliest piece."""
+    """Scalar: the rate at which the decoder is fed its own likeliest subword."""
 
 
 def make_task(
     config: Config, settings: training.TrainConfig, saved: Saved, batches: PairBatches, valid: Bitext
 ) -> training.Task:
-    """The training task; what decides is the BLEU of greedy translations of the validation set."""
+    """The training task; the selection criterion is the BLEU of greedy translations of the validation set."""
     model, smoothing, samples = saved.model, config.label_smoothing, config.scheduled_sampling > 0
 
     def loss(params: Params, batch: TrainingBatch, key: Key) -> tuple[jax.Array, training.Metrics]:
@@ -82,7 +82,7 @@ def make_task(
 
 
 def load_model(folder: Path) -> Saved:
-    """Read back a model, from a folder that `models.Source` gives."""
+    """Load a model, from a folder that `models.Source` gives."""
     config, vocabularies = models.config_of(folder, Config), Vocabularies.load(folder)
     model = make_model(config, vocabularies)
     return Saved(vocabularies, model, models.load_params(folder, model.init))

@@ -1,25 +1,26 @@
 r"""Polyphonic music: predict which of 88 keys sound in the next frame.
 
-    make run                                                        Bach chorales, with samples to hear
+    make run                                                        Bach chorales, with generated audio
     python -m experiments polyphonic_music --dataset jsb            the published benchmark
     python -m experiments polyphonic_music --dataset jsb --head nade
-    python -m experiments polyphonic_music generate                 new chorales, by the model that is kept
+    python -m experiments polyphonic_music generate                 new chorales, from the kept model
 
 Papers. Boulanger-Lewandowski, Bengio and Vincent 2012 (arXiv:1206.6392) for the data, the loss and the NADE
 head; Chung et al. 2014 (arXiv:1412.3555) and Bai, Kolter and Koltun 2018 (arXiv:1803.01271) for plain LSTMs.
 
-Model. A frame x_t, 88 zeros and ones, goes into an LSTM; from its output h_t comes the distribution of
-x_{t+1}: ``--head bernoulli`` takes the keys as independent, ``--head nade`` makes each depend on all lower
-ones (`lstmjax.nade`). A frame of zeros stands before each sequence, so that the model can begin by itself.
+Model. A frame x_t, 88 zeros and ones, goes into an LSTM; its output h_t gives the distribution of x_{t+1}:
+with ``--head bernoulli`` the keys are independent, with ``--head nade`` each depends on all lower ones
+(`lstmjax.nade`). A frame of zeros precedes each sequence as a start symbol, so that the model can generate
+without a prompt.
 
 Loss. The negative log-likelihood in nats of a frame, summed over its 88 keys, given all true frames before
 it; summed over all predicted frames of all sequences, each up to its own length, and divided by their number.
 ``test_nll`` predicts the frames 2..T of a sequence, as Bai et al. do; ``test_nll_all_frames`` predicts the
-first one too, and ``test_nll_by_sequence`` is the mean over sequences of each one's mean.
+first one too, and ``test_nll_by_sequence`` is the mean of the per-sequence means.
 
-Recipe. Adam, Gaussian noise on the weights while training, dropout on the outputs of the LSTM, a running
-average of the parameters, readout biases that start at the log odds of each key; what was best on the
-validation set is tested once. Cost and figures: `experiments/results/polyphonic_music`.
+Recipe. Adam, Gaussian noise on the weights in training, dropout on the outputs of the LSTM, an exponential
+moving average of the parameters, readout biases initialized to the log odds of each key; the best parameters
+on the validation set are tested once. Cost and figures: `experiments/results/polyphonic_music`.
 """
 
 from experiments import datasets
@@ -39,7 +40,7 @@ from lstmjax.training.record import Run
 
 
 def run(config: Config, run: Run) -> None:
-    """Train, test once, and write pictures, generated pieces to read and to hear, and the summary."""
+    """Train, test once, and write plots, generated pieces as MIDI and WAV, and the summary."""
     splits = datasets.load(config.dataset, config.data_dir).limited(config.limit)
     model = make_model(config, splits)
     task = make_task(config, model, splits)

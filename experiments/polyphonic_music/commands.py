@@ -1,4 +1,4 @@
-"""The command beside training: generate."""
+"""The subcommand: generate."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from experiments.polyphonic_music.task import make_model
 
 
 def generate(arguments: Sequence[str]) -> None:
-    """``generate``: pieces that a saved model makes up."""
+    """``generate``: sample pieces from a saved model."""
 
     def write(
         source: models.Chosen,
@@ -23,15 +23,15 @@ def generate(arguments: Sequence[str]) -> None:
         temperature: float = 0.8,
         seed: int = 1,
     ) -> None:
-        """Write pieces as MIDI and WAV, and a picture of them.
+        """Write generated pieces as MIDI and WAV, and plot them.
 
         Args:
-            source: by default the kept model of chorales.
+            source: the model; by default the kept one of chorales.
             out: the folder to write to.
-            pieces: how many.
+            pieces: number of pieces.
             frames: length of each; a frame of the chorales is an eighth note.
-            temperature: 1 is the model itself, less takes likely notes more often.
-            seed: another seed gives other pieces.
+            temperature: 1 samples from the model's distribution, lower values favour likely notes.
+            seed: random seed.
         """
         folder = source.folder("polyphonic_music", default="chorales-lstm-nade")
         config = models.config_of(folder, Config)

@@ -1,4 +1,4 @@
-"""Flags of polyphonic_music, and the recipes for its choices."""
+"""Flags of polyphonic_music, and the recipes for their choices."""
 
 import dataclasses
 from typing import Literal
@@ -18,8 +18,8 @@ class Config(CommonConfig):
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
     """The recurrent cell."""
     head: Literal["auto", "bernoulli", "nade"] = "auto"
-    """Distribution of a frame: keys independent, or each dependent on the lower ones; auto is nade for
-    chorales, which are there to be listened to, and bernoulli for the benchmarks."""
+    """Distribution of a frame: independent keys, or each dependent on the lower ones; auto is nade for the
+    chorales, whose samples are meant for listening, and bernoulli for the benchmarks."""
     hidden: int = 200
     """Size of the hidden state."""
     layers: int = 1
@@ -29,21 +29,21 @@ class Config(CommonConfig):
     batch_size: int = 16
     """Sequences in a batch."""
     buckets: int = 4
-    """Number of lengths that sequences are padded to; each is compiled for."""
+    """Number of lengths that sequences are padded to; each is compiled."""
     chunk_frames: int = 0
-    """Longest piece that training sequences are cut into; 0 leaves them whole."""
+    """Maximum length in frames of training chunks, into which sequences are cut; 0 for whole sequences."""
     dropout: float = 0.2
-    """Rate at which outputs of each recurrent layer are dropped."""
+    """Dropout rate on the outputs of each recurrent layer."""
     weight_noise: float = 0.15
     """Standard deviation of the Gaussian noise on all weights."""
     limit: int = 0
-    """Use only so many sequences of each split; 0 for all. Figures are then of no use."""
+    """Maximum number of sequences of each split; 0 for all. With a limit, the results are not meaningful."""
     samples: int = 3
     """Number of pieces to generate."""
     sample_frames: int = 128
-    """Length of each."""
+    """Length of each generated piece, in frames."""
     temperature: float = 0.8
-    """Of the generated pieces: 1 is the model itself, less takes likely notes more often."""
+    """Sampling temperature: 1 samples from the model's distribution, lower values favour likely notes."""
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -76,9 +76,9 @@ RECIPES = (
         {"steps": 60, "evaluate_every": 30, "log_every": 15},
     ),
 )
-"""Found on the validation sets."""
+"""Hyperparameters selected on the validation sets."""
 
 
 def preset(config: Config) -> Config:
-    """The defaults that belong to the choices of data set, cell, head and ``--quick`` in ``config``."""
+    """The defaults for the choices of data set, cell, head and ``--quick`` in ``config``."""
     return recipes.take(config, TRAIN, RECIPES)

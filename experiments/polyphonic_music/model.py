@@ -1,4 +1,4 @@
-"""Recurrent layers over frames, and the distribution of the next frame."""
+"""The music model: recurrent layers over frames, and the distribution of the next frame."""
 
 import functools
 import itertools
@@ -34,9 +34,9 @@ class MusicModel(nnx.Module):
 
     Args:
       config: sizes and rates.
-      frequencies: ``[88]``, how often each key sounds, for the start of the readout's bias.
-      max_active: the largest number of keys in a frame, which the NADE head needs to be quick.
-      rngs: the stream ``params`` starts the parameters.
+      frequencies: ``[88]``, the frequency of each key, for the initial bias of the readout.
+      max_active: maximum number of active keys in a frame, which makes the NADE head efficient.
+      rngs: the stream ``params`` initializes the parameters.
     """
 
     def __init__(self, config: Config, frequencies: np.ndarray, max_active: int, *, rngs: nnx.Rngs) -> None:
@@ -103,7 +103,7 @@ class NADEHead(nnx.Module):
 
 
 def frame_losses(model: MusicModel, batch: Padded, key: Key | None = None) -> tuple[jax.Array, jax.Array]:
-    """Negative log-likelihoods ``[batch, time]`` of frames that follow the first, and which are valid."""
+    """Negative log-likelihoods ``[batch, time]`` of the frames after the first, and their mask."""
     frames = jnp.asarray(batch.values, jnp.float32)
     inputs, targets = frames[:, :-1], frames[:, 1:]
     lengths = jnp.maximum(batch.lengths - 1, 0)
@@ -115,7 +115,7 @@ def frame_losses(model: MusicModel, batch: Padded, key: Key | None = None) -> tu
 def generate(
     config: Config, model: Functional, params: Params, key: Key, count: int, frames: int
 ) -> UInt8[np.ndarray, "count frames 88"]:
-    """Pieces that the model makes up, from the start frame on."""
+    """Sample pieces from the model, beginning with the start frame."""
     module = model.bind(params)
 
     def body(carry: Any, step_key: Key) -> tuple[Any, jax.Array]:

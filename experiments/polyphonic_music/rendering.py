@@ -1,8 +1,8 @@
-"""Piano rolls to hear, to play and to see: WAV, MIDI and PNG.
+"""Rendering of piano rolls as audio, MIDI and images: WAV, MIDI and PNG.
 
-All take rolls [time, 88] of zeros and ones, any dtype (see `datasets.piano_rolls`; key 0 is A0). A
-key that sounds in successive frames is one held note, since a roll does not tell it from a repeated
-one. A roll of no frames or of no notes gives a file of silence, or an empty picture.
+All functions take rolls [time, 88] of zeros and ones, any dtype (see `datasets.piano_rolls`; key 0 is
+A0). A key that sounds in successive frames is rendered as one held note, since a roll does not
+distinguish it from a repeated one. A roll without frames or notes gives silence, or an empty image.
 """
 
 import importlib
@@ -17,13 +17,13 @@ import numpy.typing as npt
 from experiments.datasets.files import DataError
 from experiments.datasets.piano_rolls import LOWEST_PITCH, PianoRoll, as_piano_roll
 
-SAMPLE_RATE = 22_050  # of the sound, in samples a second
+SAMPLE_RATE = 22_050  # of the audio, in samples per second
 FRAME_SECONDS = 0.3  # an eighth note at 100 quarter notes a minute
 
 _HARMONICS = 6
 _ATTACK_SECONDS, _RELEASE_SECONDS, _DECAY_SECONDS = 0.01, 0.04, 1.0
 _PEAK = 0.9  # of the loudest sample, 1 being full scale
-_NOTE_COLOR, _LINE_COLOR = "#0072B2", "#D0D0D0"  # Okabe and Ito's blue, told apart by all eyes
+_NOTE_COLOR, _LINE_COLOR = "#0072B2", "#D0D0D0"  # Okabe and Ito's blue, safe for the colour-blind
 
 
 class Note(NamedTuple):
@@ -35,7 +35,7 @@ class Note(NamedTuple):
 
 
 def notes(roll: npt.ArrayLike) -> list[Note]:
-    """Return the held notes of a roll [time, 88], by pitch and then by time."""
+    """Return the held notes of a roll [time, 88], sorted by pitch and then by time."""
     sounding = as_piano_roll(roll).T.astype(np.int8)
     edges = np.diff(sounding, axis=1, prepend=0, append=0)  # 1 where a note begins, -1 after it
     keys, starts = np.nonzero(edges == 1)
@@ -55,10 +55,10 @@ def write_midi(
 ) -> None:
     """Write a roll as a MIDI file in which a frame is `quarter_length` quarter notes long.
 
-    The tempo is chosen for frames of `frame_seconds`. Silence after the last note is not written.
+    The tempo is chosen so that a frame lasts `frame_seconds`. Silence after the last note is not written.
 
     Raises:
-        DataError: the roll is no piano roll, or music21 is missing.
+        DataError: the roll is not a piano roll, or music21 is missing.
     """
     music21 = _require("music21")
     part = music21.stream.Part()
@@ -70,20 +70,20 @@ def write_midi(
 
 
 def write_wav(roll: npt.ArrayLike, path: str | Path, *, frame_seconds: float = FRAME_SECONDS) -> None:
-    """Write a roll as sound: mono, 16 bits, 22,050 Hz, `frame_seconds` a frame.
+    """Write a roll as a WAV file: mono, 16 bits, 22,050 Hz, `frame_seconds` per frame.
 
     Raises:
-        DataError: the roll is no piano roll, or soundfile is missing.
+        DataError: the roll is not a piano roll, or soundfile is missing.
     """
     samples = synthesize(roll, frame_seconds)
     _require("soundfile").write(_with_folder(path), samples, SAMPLE_RATE, subtype="PCM_16")
 
 
 def synthesize(roll: npt.ArrayLike, frame_seconds: float = FRAME_SECONDS) -> npt.NDArray[np.float32]:
-    """Return the sound of a roll, float32 [samples] within [-0.9, 0.9], 22,050 samples a second.
+    """Return the audio of a roll, float32 [samples] within [-0.9, 0.9], 22,050 samples per second.
 
-    A note is the sum of its first harmonics, the n-th with amplitude 1/n², under an envelope that
-    rises at once, decays as a string does and is let go within the note's own time.
+    A note is the sum of its first harmonics, the n-th with amplitude 1/n², with an envelope that has an
+    instant attack, decays like a plucked string and is released within the note's own duration.
     """
     samples_per_frame = frame_seconds * SAMPLE_RATE
     sound = np.zeros(round(len(np.asarray(roll)) * samples_per_frame), np.float32)
@@ -102,13 +102,13 @@ def write_picture(
     frame_seconds: float | None = None,
     columns: int = 2,
 ) -> None:
-    """Draw rolls side by side, title to roll, on the same keys and the same stretch of time.
+    """Plot rolls side by side, each under its title, with shared key and time axes.
 
-    The picture's format follows from the ending of `path`. Time is in seconds if `frame_seconds`
-    is given, in frames otherwise.
+    The image format follows from the suffix of `path`. Time is in seconds if `frame_seconds` is given,
+    in frames otherwise.
 
     Raises:
-        DataError: a roll is no piano roll, or matplotlib is missing.
+        DataError: a roll is not a piano roll, or matplotlib is missing.
     """
     figure_module = _require("matplotlib.figure")  # not pyplot: no display and no global state
     checked = {title: as_piano_roll(roll, title) for title, roll in rolls.items()}
@@ -133,10 +133,10 @@ def _tone(pitch: int, count: int) -> npt.NDArray[np.float32]:
     """Return `count` samples of a note as `synthesize` describes it."""
     frequency = 440.0 * 2.0 ** ((pitch - 69) / 12)
     time = np.arange(count) / SAMPLE_RATE
-    phase = (2 * np.pi * (frequency * time % 1)).astype(np.float32)  # whose sine is much the quicker
+    phase = (2 * np.pi * (frequency * time % 1)).astype(np.float32)  # float32 sines are much faster
     wave = np.zeros(count, np.float32)
     for harmonic in range(1, _HARMONICS + 1):
-        if harmonic * frequency < SAMPLE_RATE / 2:  # what is above would come back as another pitch
+        if harmonic * frequency < SAMPLE_RATE / 2:  # higher harmonics would alias
             wave += np.sin(harmonic * phase) / harmonic**2
     attack = np.minimum(1.0, time / _ATTACK_SECONDS)
     release = np.minimum(1.0, time[::-1] / _RELEASE_SECONDS)
@@ -163,7 +163,7 @@ def _draw(axes: Any, title: str, roll: PianoRoll, seconds: float) -> None:
 
 
 def _with_folder(path: str | Path) -> Path:
-    """Return `path`, whose folder is made if it is missing."""
+    """Return `path`, whose folder is created if it is missing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

@@ -1,4 +1,4 @@
-"""Generated pieces, to be seen and heard."""
+"""Generated pieces, as audio, MIDI and plots."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ FRAME_QUARTERS = {"chorales": 0.5, "jsb": 1.0, "nottingham": 0.5, "muse": 0.5, "
 def write_samples(
     config: Config, model: Functional, params: Params, test: Sequence[np.ndarray], folder: Path
 ) -> None:
-    """Generated pieces as MIDI and WAV, and as a picture beside pieces of the test set."""
+    """Write generated pieces as MIDI and WAV, and plot them beside pieces of the test set."""
     key = jax.random.key(config.train.seed)
     rolls = generate(config, model, params, key, config.samples, config.sample_frames)
     quarters = FRAME_QUARTERS[config.dataset]
@@ -36,4 +36,4 @@ def write_samples(
 
 
 TEMPO = 80
-"""Quarter notes in a minute, of what is written to be seen and heard."""
+"""Tempo of the generated pieces, in quarter notes per minute."""

@@ -19,7 +19,7 @@ from lstmjax.types import Key, Params
 
 
 def make_model(config: Config, splits: datasets.Splits[np.ndarray] | None = None) -> Functional:
-    """The model of a config; what it starts from and its speed in training depend on the data."""
+    """The model of a config; its initial biases and its training speed depend on the data."""
     frequencies, most = (np.full(KEYS, 0.5), KEYS) if splits is None else statistics(splits)
     return functional(functools.partial(MusicModel, config, frequencies, most))
 
@@ -51,8 +51,8 @@ def make_task(config: Config, model: Functional, splits: datasets.Splits[np.ndar
 
 
 def evaluate_batch(model: Functional, params: Params, batch: Padded) -> training.Metrics:
-    """The metrics of whole sequences: means over frames without and with the first one, and the mean over
-    sequences of each one's mean."""
+    """The metrics of whole sequences: means over frames without and with the first one, and the mean of the
+    per-sequence means."""
     values, mask = frame_losses(model.bind(params), batch)
     later = mask & (jnp.arange(mask.shape[1]) > 0)
     counts = later.sum(axis=1)
@@ -70,12 +70,12 @@ def evaluation_batches(sequences: Sequence[np.ndarray], config: Config) -> Itera
 
 
 def with_start_frame(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """A frame of zeros before each sequence."""
+    """Prepend a frame of zeros to each sequence."""
     return tuple(np.concatenate([np.zeros((1, KEYS), np.uint8), sequence]) for sequence in sequences)
 
 
 def statistics(splits: datasets.Splits[np.ndarray]) -> tuple[np.ndarray, int]:
-    """How often each key sounds in training, never quite 0 or 1; and the most keys in any frame."""
+    """Frequency of each key in training, bounded away from 0 and 1; and the most active keys in any frame."""
     frames = np.concatenate(splits.train)
     frequencies = (frames.sum(axis=0) + 1) / (len(frames) + 2)
     most = max(int(roll.sum(axis=1).max(initial=0)) for part in splits for roll in part)

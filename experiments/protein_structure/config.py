@@ -72,8 +72,8 @@ RECIPES = (
         {"steps": 40, "evaluate_every": 20, "log_every": 10, "warmup": 10, "averaging": 0.9},
     ),
 )
-"""Defaults for choices, see `experiments.common.recipes`. The models `blstm`, `lstm` and `rnn` have about equally
-many parameters."""
+"""Defaults for choices, see `experiments.common.recipes`. The models `blstm`, `lstm` and `rnn` have about as
+many parameters as each other."""
 
 
 def preset(config: Config) -> Config:

@@ -3,25 +3,25 @@ r"""Question answering: read a story, and answer a question about it. All twenty
     python -m experiments question_answering                            one attentive reader for all tasks
     python -m experiments question_answering --model lstm               twenty LSTMs, one for each task
     python -m experiments question_answering --readers single           twenty attentive readers
-    python -m experiments question_answering --supervision facts        shown where to look, too
-    python -m experiments question_answering ask --run RUN              answers about a story that you tell
-    python -m experiments question_answering speed                      twenty LSTMs in a step, by vmap or not
+    python -m experiments question_answering --supervision facts        with supervised attention
+    python -m experiments question_answering ask --run RUN              interactive question answering
+    python -m experiments question_answering speed                      twenty LSTMs per step, by vmap or not
 
 Papers. Weston et al. 2015 (arXiv:1502.05698) for the tasks and the LSTM, which reads story and question as
 one sequence of words; Sukhbaatar et al. 2015 (arXiv:1503.08895) for memory networks, trained on all tasks
 jointly.
 
-Models. `model.py` has the equations. The answer is one of all answers of the training
-part; one that is a list (tasks 8 and 19) is a class of its own, and so right as a whole or not at all. No
-reader is told which task a question is of. Stories are cut to their last ``memory`` sentences, or sequences
-to their last ``longest`` words, which only long stories of task 3 and a few of task 5 go beyond.
+Models. `model.py` has the equations. Answers are classes: the distinct answers of the training split. An
+answer that is a list (tasks 8 and 19) is one class, and so only correct as a whole. The task of a question is
+not an input. Stories are truncated to their last ``memory`` sentences, or sequences to their last ``longest``
+words, which affects only long stories of task 3 and a few of task 5.
 
-Loss. The cross entropy of the answer. Which sentences an answer follows from is in the data, and is used
-under ``--supervision facts`` only: then the first hops are to look at one of them each.
+Loss. The cross entropy of the answer. The data give the supporting facts of each answer, which are used under
+``--supervision facts`` only: then the loss rewards attention of the first hops to one supporting fact each.
 
-Recipe. Adam with a cosine schedule, dropout, a running average of the parameters; the parameters that make
-the fewest errors on the validation part (a tenth of the training part, `experiments/datasets/babi.py`) are
-tested once. Readers of single tasks are trained side by side in one step (`side_by_side.py`).
+Recipe. Adam with a cosine schedule, dropout, an exponential moving average of the parameters; the parameters
+with the fewest errors on the validation split (a tenth of the training split, `experiments/datasets/babi.py`)
+are tested once. Readers of single tasks are trained side by side in one step (`side_by_side.py`).
 Cost and figures: `experiments/results/question_answering`.
 """
 
@@ -50,7 +50,7 @@ from lstmjax.training.record import Run
 
 
 def run(config: Config, run: Run) -> None:
-    """Train, test once, and write the model, tables, pictures, wrong answers and the summary."""
+    """Train, test once, and write the model, tables, plots, wrong answers and the summary."""
     parts = datasets.load(f"babi-{config.size}", config.data_dir)
     parts = datasets.Splits(*(limited(part, config.limit) for part in parts))
     language = Language.of(parts.train)

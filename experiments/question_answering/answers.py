@@ -1,4 +1,4 @@
-"""What readers of questions say: sums for metrics, and the answer to each question."""
+"""Outputs of readers: sums for metrics, and the answer to each question."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from lstmjax.types import Key, Params
 def figures_of(
     model: Functional, facts: bool, params: Params, batch: Any, key: Key | None
 ) -> dict[str, Mean]:
-    """The sums of one reader's losses, of its errors, and of right answers for each task."""
+    """The sums of one reader's losses and errors, and of its correct answers for each task."""
     reading: Reading = model.bind(params)(batch, key)
     asked = batch.tasks > 0
     right = known_answers(reading).argmax(axis=-1) == batch.answers
@@ -34,12 +34,12 @@ def figures_of(
 
 
 def known_answers(reading: Reading) -> jax.Array:
-    """Probabilities of the answers, of which ``<unk>``, number 0, is never given."""
+    """Probabilities of the answers, with ``<unk>``, class 0, excluded."""
     return jax.nn.softmax(reading.logits.at[:, 0].set(-jnp.inf))
 
 
 def facts_loss(weights: Any, facts: Any) -> Mean:
-    """How far the first hops are from looking at a supporting fact each: negative log weights."""
+    """Negative log attention weight of the supporting facts: one fact for each of the first hops."""
     hops = min(weights.shape[1], facts.shape[1])
     seen = jnp.take_along_axis(weights[:, :hops], jnp.maximum(facts[:, :hops, None], 0), axis=-1)[..., 0]
     return Mean.of(-jnp.log(seen + 1e-6), facts[:, :hops] >= 0)
@@ -48,7 +48,7 @@ def facts_loss(weights: Any, facts: Any) -> Mean:
 def answers_of(
     model: Functional, params: Params, language: Language, batches: SideBySide[Question]
 ) -> list[Answered]:
-    """What the readers answer to each question of their sets."""
+    """The readers' answers to all questions of their data sets."""
     read = jax.jit(lambda params, batch: _told(model, params, batch))
     place = {
         reader: (number, row)

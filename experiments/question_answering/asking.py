@@ -1,4 +1,4 @@
-"""A conversation with a reader: sentences are told, questions are answered."""
+"""Interactive question answering: the user enters sentences and questions, the reader answers."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -12,14 +12,14 @@ Reader = Callable[[Question], Answered]
 
 
 def converse(lines: Iterable[str], language: Language, read: Reader) -> Iterator[str]:
-    """What is said to each line: a question ends with ``?``, an empty line begins a new story.
+    """The responses to each line: a question ends with ``?``, an empty line begins a new story.
 
-    Numbers at the beginning of lines, as the files of bAbI have them, are passed over. A line with a word
-    that the reader does not know is named and left out, since what it says would be another sentence.
+    Numbers at the beginning of lines, as in the bAbI files, are ignored. A line with an unknown word is
+    reported and skipped, since without the word it would be another sentence.
 
     Args:
-      lines: what a person tells and asks.
-      language: the words and answers that the reader knows.
+      lines: the sentences and questions of the user.
+      language: the known words and answers.
       read: answers a question.
     """
     story: list[tuple[str, ...]] = []
@@ -41,7 +41,7 @@ def converse(lines: Iterable[str], language: Language, read: Reader) -> Iterator
 
 
 def told_answer(answered: Answered, least: float = 0.1) -> Iterator[str]:
-    """The answer, how sure it is, and the sentences that each hop looked at."""
+    """The answer, its probability, and the sentences that each hop attends to."""
     yield f"{answered.answer}   (confidence {answered.confidence:.0%})"
     weights = answered.weights
     for hop, looks in enumerate(() if weights is None else weights, start=1):

@@ -1,4 +1,4 @@
-"""The commands beside training: ask, speed."""
+"""The subcommands: ask, speed."""
 
 import sys
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ from lstmjax.training import parallel
 
 
 def ask(arguments: Sequence[str]) -> None:
-    """``ask``: answer questions about a story that is told in lines."""
+    """``ask``: answer questions about a story that is entered line by line."""
 
     def answer(source: models.Chosen, file: Path | None = None, task: int = 0) -> None:
         """Answer questions about a story. A line that ends with ? is a question; an empty one begins anew.
 
         Args:
-            source: by default the kept attentive reader.
-            file: the lines; by default what is typed.
-            task: which reader is asked, of a model with one for each task.
+            source: the model; by default the kept attentive reader.
+            file: file with the lines; by default standard input.
+            task: the task whose reader answers, for models with one reader per task.
         """
         folder = source.folder("question_answering", default="attention-1k")
         saved = load_model(folder)
@@ -63,7 +63,7 @@ def speed(arguments: Sequence[str]) -> None:
 
         Args:
             groups: numbers of groups to compare; the readers of a group are run by one vmap.
-            steps: how many steps of each are timed.
+            steps: timed steps for each number of groups.
             data_dir: folder of the data sets.
         """
         parallel.keep_memory()
@@ -92,4 +92,4 @@ def speed(arguments: Sequence[str]) -> None:
 
 
 COMMANDS = {"ask": ask, "speed": speed}
-"""What `python -m experiments question_answering NAME` does beside training."""
+"""The subcommands `python -m experiments question_answering NAME`."""

@@ -1,4 +1,4 @@
-"""Flags of question_answering, and the recipes for its choices."""
+"""Flags of question_answering, and the recipes for their choices."""
 
 import dataclasses
 from typing import Literal
@@ -14,39 +14,39 @@ class Config(CommonConfig):
     """Flags of question_answering; defaults depend on the model, see `preset`."""
 
     model: Literal["attention", "lstm"] = "attention"
-    """A reader that looks at sentences, or an LSTM over all words."""
+    """A reader with attention over sentences, or an LSTM over all words."""
     size: Literal["1k", "10k"] = "1k"
-    """Questions of each task to train on."""
+    """Number of training questions per task."""
     readers: Literal["auto", "joint", "single"] = "auto"
     """One reader for all tasks, or one for each; auto is single for the LSTM, as in its paper."""
     supervision: Literal["answers", "facts"] = "answers"
-    """Learn from answers alone, or also from the sentences that they follow from."""
+    """Train on the answers alone, or also on the supporting facts."""
     hidden: int = 32
-    """Units of each LSTM, in each direction."""
+    """Hidden units of each LSTM, in each direction."""
     embedding: int = 32
-    """Size of the words of the LSTM reader; the other has two times hidden."""
+    """Size of the word embeddings of the LSTM reader; the attentive reader has twice the hidden size."""
     layers: int = 3
-    """Layers over the sentences."""
+    """Number of recurrent layers over the sentences."""
     hops: int = 3
-    """How often the attentive reader looks at the story."""
+    """Number of attention hops of the attentive reader."""
     matches: int = 8
-    """How many numbers say how well a sentence matches what is asked; they divide two times hidden."""
+    """Number of match features between a sentence and the query; must divide twice the hidden size."""
     dropout: float = 0.1
-    """Rate at which words, sentences and outputs are dropped."""
+    """Dropout rate on words, sentences and outputs."""
     memory: int = 64
-    """The most sentences of a story."""
+    """Maximum number of sentences of a story."""
     longest: int = 400
-    """The most words of a sequence."""
+    """Maximum number of words of a sequence."""
     batch_size: int = 32
-    """Questions of each reader in a step."""
+    """Questions per reader in a step."""
     shares: tuple[float, ...] = (0.4, 0.83, 0.94, 1.0)
-    """Questions sorted by the length of their stories are padded to the longest of these shares of them."""
+    """Bucket bounds: quantiles of the story lengths, to which the questions of each bucket are padded."""
     groups: int = 20
-    """Groups of readers of single tasks; those of a group are padded to one length and run by one vmap."""
+    """Number of groups of single-task readers; a group is padded to one length and run by one vmap."""
     epochs: int = 26
-    """Passes over the training set, the validation set after each; 0 lets train.steps say."""
+    """Passes over the training set, with an evaluation after each; with 0, train.steps applies."""
     limit: int = 0
-    """Use only so many questions of each task in each part; 0 for all. Figures are then of no use."""
+    """Maximum number of questions per task and split; 0 for all. Limited results are not meaningful."""
 
     def __post_init__(self) -> None:
         sizes = ("hidden", "embedding", "layers", "hops", "matches", "memory", "longest", "batch_size")
@@ -66,7 +66,7 @@ class Config(CommonConfig):
 TRAIN = training.TrainConfig(
     steps=0, learning_rate=3e-3, schedule="cosine", warmup=100, clip_norm=5.0, averaging=0.99, log_every=100
 )
-"""With steps of 0, the epochs say how many there are."""
+"""With ``steps=0``, the number of steps follows from the epochs."""
 
 
 RECIPES = (
@@ -86,9 +86,9 @@ RECIPES = (
         {"steps": 8, "evaluate_every": 4, "log_every": 4},
     ),
 )
-"""Found on the validation parts."""
+"""Hyperparameters selected on the validation splits."""
 
 
 def preset(config: Config) -> Config:
-    """The defaults that belong to the choices of model, size, readers and ``--quick`` in ``config``."""
+    """The defaults for the choices of model, size, readers and ``--quick`` in ``config``."""
     return recipes.take(config, TRAIN, RECIPES)

@@ -1,4 +1,4 @@
-"""Questions as numbers: as sequences of words, or by sentences, with each distinct one once in a batch."""
+"""Batches of questions: as sequences of words, or by sentences, each distinct one once in a batch."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -12,49 +12,49 @@ from experiments.datasets.babi import Question
 from lstmjax.training.batching import pad
 
 FACTS = 3
-"""How many supporting facts a batch has at most: the last ones of a question that has more."""
+"""Maximum number of supporting facts per question in a batch; of more, the last ones are used."""
 
 
 class SentenceBatch(NamedTuple):
-    """Questions and their stories by sentences. Rows that fill up have a story of length 0 and no task."""
+    """Questions and their stories by sentences. Padding rows have a story of length 0 and task 0."""
 
     sentences: Int[np.ndarray, "distinct words"]
-    """The distinct sentences of all stories, and the questions, as numbers of words."""
+    """The distinct sentences of all stories, and the questions, as word ids."""
     sentence_lengths: Int[np.ndarray, " distinct"]
     story: Int[np.ndarray, "rows time"]
-    """Which of `sentences` a story consists of."""
+    """Indices into `sentences` of the sentences of each story."""
     story_lengths: Int[np.ndarray, " rows"]
     question: Int[np.ndarray, " rows"]
-    """Which of `sentences` is asked."""
+    """Index into `sentences` of each question."""
     facts: Int[np.ndarray, "rows facts"]
-    """The supporting facts as places in the story; -1 where there are no more, or beyond the memory."""
+    """Indices of the supporting facts in the story; -1 for padding, or if outside the memory."""
     answers: Int[np.ndarray, " rows"]
-    """Numbers of the answers."""
+    """Classes of the answers."""
     tasks: Int[np.ndarray, " rows"]
-    """The task of each question; 0 for rows that fill up."""
+    """The task of each question; 0 for padding rows."""
 
 
 class SequenceBatch(NamedTuple):
-    """Stories and questions as sequences. Rows that fill up have length 0 and no task."""
+    """Stories and questions as sequences. Padding rows have length 0 and task 0."""
 
     words: Int[np.ndarray, "rows time"]
-    """The words of the story, and then those of the question."""
+    """The words of the story, followed by those of the question."""
     lengths: Int[np.ndarray, " rows"]
     answers: Int[np.ndarray, " rows"]
-    """Numbers of the answers."""
+    """Classes of the answers."""
     tasks: Int[np.ndarray, " rows"]
-    """The task of each question; 0 for rows that fill up."""
+    """The task of each question; 0 for padding rows."""
 
 
 class Language(NamedTuple):
-    """The words that there are, and the answers: one for each distinct string, a list as a whole."""
+    """The vocabularies of words and of answers; the latter has one entry for each distinct answer string."""
 
     words: Vocabulary
     answers: Vocabulary
 
     @classmethod
     def of(cls, questions: Iterable[Question]) -> "Language":
-        """Words and answers of a training part; any others are ``<unk>``, which is never a right answer."""
+        """Words and answers of the training split; all others are ``<unk>``, which is never correct."""
         questions = tuple(questions)
         words = {word for each in questions for text in (*each.story, each.question) for word in text}
         answers = {each.answer for each in questions}
@@ -66,19 +66,19 @@ class Sentences:
     """Makes batches by sentences.
 
     Args:
-      language: words and answers as numbers.
-      memory: the most sentences of a story; of a longer one the last are taken.
+      language: the vocabularies.
+      memory: maximum number of sentences of a story; of a longer story the last ones are used.
     """
 
     language: Language
     memory: int
 
     def length(self, question: Question) -> int:
-        """How many sentences are taken."""
+        """Number of sentences that are used."""
         return min(len(question.story), self.memory)
 
     def story(self, question: Question) -> tuple[tuple[str, ...], ...]:
-        """The sentences that are taken."""
+        """The sentences that are used."""
         return question.story[-self.memory :]
 
     def __call__(self, questions: Sequence[Question], time: int, rows: int) -> SentenceBatch:
@@ -112,15 +112,15 @@ class Sequences:
     """Makes batches of sequences of words.
 
     Args:
-      language: words and answers as numbers.
-      longest: the most words; of a longer sequence the last are taken.
+      language: the vocabularies.
+      longest: maximum number of words; of a longer sequence the last ones are used.
     """
 
     language: Language
     longest: int
 
     def length(self, question: Question) -> int:
-        """How many words are taken."""
+        """Number of words that are used."""
         return min(sum(map(len, question.story)) + len(question.question), self.longest)
 
     def __call__(self, questions: Sequence[Question], time: int, rows: int) -> SequenceBatch:
@@ -137,14 +137,14 @@ class Sequences:
 
 
 WORDS = 12
-"""Sentences are padded to a multiple of so many words; all of bAbI's have fewer."""
+"""Sentences are padded to a multiple of this number of words; all sentences of bAbI have fewer."""
 
 _EMPTY = np.zeros(0, np.int32)
 _NO_FACTS = np.full(FACTS, -1, np.int32)
 
 
 def _room(sentences: int) -> int:
-    """From 128 on a power of two, or the middle between two, not below a number: few shapes compile."""
+    """``sentences`` rounded up to a power of two, or midway between two, from 128 on: few shapes compile."""
     power = 1 << max(sentences - 1, 127).bit_length()
     return max(power * 3 // 4, 128) if sentences <= power * 3 // 4 else power
 

@@ -1,24 +1,24 @@
 r"""Networks that read a story and a question and give a distribution over answers.
 
 `SequenceReader` is the baseline of Weston et al. 2015: story and question are one sequence of words, an LSTM
-reads it, and its last hidden state says the answer.
+reads it, and its last hidden state gives the logits of the answer.
 
-`AttentiveReader` reads sentence by sentence, guided by the question:
+`AttentiveReader` reads sentence by sentence, conditioned on the question:
 
-1. A bidirectional LSTM reads the words w_i of a sentence; the sentence is
-   :math:`x = n^{-1/2} \sum_{i=1}^n (w_i + h_i)`, and the question q is read by the same.
-2. Layers of bidirectional LSTMs read the sentences in the order of time. A layer sees at sentence t what it
-   says, what is asked by now, and how well they match,
+1. A bidirectional LSTM reads the words w_i of a sentence; the sentence vector is
+   :math:`x = n^{-1/2} \sum_{i=1}^n (w_i + h_i)`. The question vector q is computed by the same network.
+2. Layers of bidirectional LSTMs read the sentences in temporal order. The input of a layer at sentence t is
+   the sentence vector, the current query g_t, and features of how well they match,
    :math:`[x_t; g_t; x_t \circ g_t; m(x_t, q); m(x_t, g_t)]`, where m is a product of linear maps, summed over
-   a few groups of units. Its output h_t and the matches open a gate z_t, and what it let in last is recalled,
-   :math:`c_t = z_t x_t + (1 - z_t) c_{t-1}`, and likewise from the end. Both are added to what is asked:
-   :math:`g^{l+1}_t = g^l_t + h_t + M [\overrightarrow{c}_t; \overleftarrow{c}_t]` with :math:`g^0_t = q`.
-   So it may change while reading, from where the milk is to where Mary is.
-3. In a number of hops an LSTM looks at the sentences, each as its last g_t: it begins with q, its output is
-   the query of an attention, and what that sees is its next input.
-4. The answer is read off its last output, what it saw last, and q.
+   a few groups of units. The layer's output h_t and the matches control a gate z_t; a recurrence keeps the
+   last gated sentence, :math:`c_t = z_t x_t + (1 - z_t) c_{t-1}`, and likewise in reverse. Both update the
+   query: :math:`g^{l+1}_t = g^l_t + h_t + M [\overrightarrow{c}_t; \overleftarrow{c}_t]` with
+   :math:`g^0_t = q`. So the query can change while reading, from where the milk is to where Mary is.
+3. An LSTM attends to the sentences, each represented by its last g_t, in a number of hops: its first input is
+   q, its output is the query of an attention, and the attention's result is its next input.
+4. The logits of the answer are computed from its last output, the last attention result, and q.
 
-The second step is after the query-reduction networks of Seo et al. 2017 (arXiv:1606.04582), the third after
+The second step follows the query-reduction networks of Seo et al. 2017 (arXiv:1606.04582), the third
 the memory networks of Sukhbaatar et al. 2015 (arXiv:1503.08895).
 """
 
@@ -38,40 +38,40 @@ from lstmjax.types import Array, DTypeLike, Key
 
 
 class Architecture(NamedTuple):
-    """The numbers of a reader."""
+    """The hyperparameters of a reader."""
 
     words: int
     """Size of the vocabulary."""
     answers: int
-    """How many answers there are."""
+    """Number of answers."""
     hidden: int
-    """Units of each LSTM: of each direction, where there are two."""
+    """Hidden units of each LSTM; of each direction, if there are two."""
     embedding: int
-    """Size of the words of the sequence reader; the attentive one has twice the units."""
+    """Size of the word embeddings of the sequence reader; the attentive reader has twice the hidden size."""
     layers: int
-    """Layers over the sentences of a story."""
+    """Number of recurrent layers over the sentences of a story."""
     hops: int
-    """How often the attentive reader looks at the story."""
+    """Number of attention hops of the attentive reader."""
     matches: int
-    """How many numbers say how well a sentence matches what is asked."""
+    """Number of match features between a sentence and the query."""
     dropout: float
-    """Rate at which words, sentences, outputs of layers, and what is read out are dropped."""
+    """Dropout rate on words, sentences, outputs of layers, and the input of the readout."""
 
 
 class Reading(NamedTuple):
-    """What a reader says."""
+    """The output of a reader."""
 
     logits: Float[jax.Array, "rows answers"]
     weights: Float[jax.Array, "rows hops time"] | None
-    """How much of each hop's look went to each sentence; None of a reader that does not look."""
+    """Attention weights of each hop; None for a reader without attention."""
 
 
 class SequenceReader(nnx.Module):
     """An LSTM over the words of story and question.
 
     Args:
-      numbers: its sizes.
-      rngs: the stream ``params`` starts the parameters.
+      numbers: its hyperparameters.
+      rngs: the stream ``params`` initializes the parameters.
     """
 
     def __init__(self, numbers: Architecture, *, rngs: nnx.Rngs) -> None:
@@ -91,8 +91,8 @@ class AttentiveReader(nnx.Module):
     """Bidirectional LSTMs over words and over sentences, and hops of attention by an LSTM: see above.
 
     Args:
-      numbers: its sizes.
-      rngs: the stream ``params`` starts the parameters.
+      numbers: its hyperparameters.
+      rngs: the stream ``params`` initializes the parameters.
     """
 
     def __init__(self, numbers: Architecture, *, rngs: nnx.Rngs) -> None:
@@ -118,7 +118,7 @@ class AttentiveReader(nnx.Module):
         self.hops, self.dropout = numbers.hops, numbers.dropout
 
     def __call__(self, batch: SentenceBatch, key: Key | None = None) -> Reading:
-        """Logits of the answers, and where each hop looked; with dropout if there is a key."""
+        """Logits of the answers, and attention weights of each hop; with dropout if there is a key."""
         noise = Noise(key, self.dropout)
         texts = self.read_sentences(noise(self.embedding(batch.sentences)), batch.sentence_lengths)
         sentences, question = noise(texts[batch.story]), noise(texts[batch.question])
@@ -128,7 +128,7 @@ class AttentiveReader(nnx.Module):
     def read_sentences(
         self, words: Float[Array, "distinct words size"], lengths: Int[Array, " distinct"]
     ) -> Float[jax.Array, "distinct size"]:
-        """The first step: a vector for each text."""
+        """Step 1: a vector for each sentence or question."""
         _, outputs = self.sentence(words, lengths=lengths)
         there = jnp.arange(words.shape[1]) < lengths[:, None]
         total = jnp.where(there[..., None], words + outputs, 0).sum(axis=1)
@@ -141,7 +141,7 @@ class AttentiveReader(nnx.Module):
         lengths: Int[Array, " rows"],
         noise: "Noise",
     ) -> Float[jax.Array, "rows time size"]:
-        """The second step: what is asked, as it stands at each sentence after the last layer."""
+        """Step 2: the query at each sentence, after the last layer."""
         asked, valid = question[:, None], jnp.arange(sentences.shape[1]) < lengths[:, None]
         guide = jnp.broadcast_to(asked, sentences.shape)
         for layer, gate, mix in zip(self.story, self.gates, self.mixes, strict=True):
@@ -161,7 +161,7 @@ class AttentiveReader(nnx.Module):
         lengths: Int[Array, " rows"],
         noise: "Noise",
     ) -> Reading:
-        """The third step and the fourth."""
+        """Steps 3 and 4: the attention hops and the readout."""
         kind, params = self.kind, ProductParams(self.attention.kernel[...])
         seen = kind.prepare(params, memory, lengths)
         looking, context = kind.initial_state(seen), question
@@ -182,13 +182,13 @@ def recall(
     valid: Bool[Array, "rows time"],
     reverse: bool = False,
 ) -> Float[jax.Array, "rows time size"]:
-    r"""What a gate let in last: :math:`c_t = z_t x_t + (1 - z_t) c_{t-1}`, in all steps at once.
+    r"""The gated recurrence :math:`c_t = z_t x_t + (1 - z_t) c_{t-1}`, for all steps at once.
 
     Args:
       opening: logits of the gates z.
       values: x.
       valid: where a gate can open.
-      reverse: from the end to the beginning.
+      reverse: run from the end to the beginning.
     """
     if reverse:
         return recall(opening[:, ::-1], values[:, ::-1], valid[:, ::-1])[:, ::-1]
@@ -200,9 +200,9 @@ def recall(
 
 
 class Match(nnx.Module):
-    """How well two vectors match: products of linear maps that begin near the identity.
+    """Match features of two vectors: products of linear maps that are initialized near the identity.
 
-    The first number sums over all units, the others over a part of them each.
+    The first feature sums over all units, each of the others over one group of them.
     """
 
     def __init__(self, size: int, numbers: int, *, rngs: nnx.Rngs) -> None:
@@ -214,14 +214,14 @@ class Match(nnx.Module):
     def __call__(
         self, left: Float[Array, "*batch size"], right: Float[Array, "*other size"]
     ) -> Float[jax.Array, "*batch numbers"]:
-        """The numbers of each pair, by the rules of broadcasting."""
+        """The match features of each pair, with broadcasting."""
         products = self.left(left) * self.right(right)
         parts = products.reshape(*products.shape[:-1], self.numbers, -1).sum(axis=-1)
         return jnp.concatenate([parts.sum(axis=-1, keepdims=True), parts[..., 1:]], axis=-1)
 
 
 class Noise:
-    """Dropout with another mask in each call; none without a key."""
+    """Dropout with a new mask in each call; none without a key."""
 
     def __init__(self, key: Key | None, rate: float) -> None:
         self.key, self.rate, self.calls = key, rate, 0
@@ -236,12 +236,12 @@ class Noise:
 
 
 def near_identity(key: Key, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """A start for square matrices: vectors match where they are alike."""
+    """Initializer of a square matrix: near the identity, so that similar vectors match."""
     return jnp.eye(shape[0], shape[1], dtype=dtype) + 0.02 * jax.random.normal(key, shape, dtype)
 
 
 def twice_identity(key: Key, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """A start for two square matrices, one above the other."""
+    """Initializer of two square matrices, one above the other: each near half the identity."""
     size = shape[-1]
     return jnp.concatenate([near_identity(each, (size, size), dtype) for each in jax.random.split(key)]) / 2
 

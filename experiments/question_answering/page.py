@@ -1,4 +1,4 @@
-"""The accuracies of all tasks beside those of the papers, as tables, from the metrics of records."""
+"""The results page: accuracies of all tasks beside those of the papers, as tables, from the records."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,19 +12,19 @@ LSTM = (50, 20, 20, 61, 70, 48, 49, 45, 64, 44, 72, 74, 94, 27, 21, 23, 51, 52, 
 """Accuracies in per cent of the LSTM of Weston et al. 2015, table 3, task by task; their mean is 49."""
 
 MEMORY_NETWORK = 86.0
-"""About the mean accuracy in per cent of the memory networks of Sukhbaatar et al. 2015: 1k, joint."""
+"""Approximate mean accuracy in per cent of the memory networks of Sukhbaatar et al. 2015: 1k, joint."""
 
 PAPERS = {"lstm": "LSTM, Weston et al. 2015", "attention": "MemN2N, Sukhbaatar et al. 2015, joint"}
 
 FAILED = 0.95
-"""The accuracy below which Weston et al. call a task failed."""
+"""The accuracy below which a task counts as failed by Weston et al."""
 
 READERS = {
     "lstm-1k": "an LSTM for each task",
     "attention-1k": "one attentive reader for all tasks",
     "attention-single-1k": "an attentive reader for each task",
 }
-"""What the labels of the records stand for."""
+"""The meanings of the labels of the records."""
 
 
 def metric(task: int) -> str:
@@ -33,7 +33,7 @@ def metric(task: int) -> str:
 
 
 def means(records: Sequence[Record]) -> str:
-    """A table of the means of papers and records."""
+    """A table of the mean accuracies of papers and records."""
     rows = [
         ["reader, 1,000 questions a task", "mean accuracy, %", "tasks below 95%", "seeds", "minutes (median)"]
     ]
@@ -48,7 +48,7 @@ def means(records: Sequence[Record]) -> str:
 
 
 def results(records: Sequence[Record]) -> list[Row]:
-    """Rows of the README."""
+    """Rows of the README's table of results."""
     papers = {"lstm-1k": f"{statistics.mean(LSTM):.0f} (Weston et al. 2015)"}
     papers["attention-1k"] = f"{MEMORY_NETWORK:g} (Sukhbaatar et al. 2015)"
     return [
@@ -90,11 +90,11 @@ SIDE_BY_SIDE = (
     "the models of a group one after the other, and their shorter stories are padded to the longest: "
     "`python -m experiments question_answering speed` measures what larger groups take beside that."
 )
-"""What training by vmap is for."""
+"""Explanation of training by vmap, on the page."""
 
 
 def per_task(columns: Mapping[str, Mapping[str, float]]) -> str:
-    """A table of the tasks: the paper's LSTM, and metrics under any titles."""
+    """A table of the tasks: the paper's LSTM, and metrics in titled columns."""
     rows = [["task", "", PAPERS["lstm"], *columns]]
     for (task, title), paper in zip(TASKS.items(), LSTM, strict=True):
         rows.append(

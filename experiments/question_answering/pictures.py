@@ -1,4 +1,4 @@
-"""What a person wants to see of a run on bAbI: tasks beside the paper, looks, wrong answers."""
+"""Plots and texts of a bAbI run: accuracies beside the paper's, attention weights, wrong answers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,23 +13,23 @@ from experiments.question_answering import page
 
 
 class Answered(NamedTuple):
-    """A question, and what a reader made of it."""
+    """A question with a reader's answer."""
 
     question: Question
     answer: str
     confidence: float
-    """The probability of the answer."""
+    """The probability of the given answer."""
     weights: Float[np.ndarray, "hops sentences"] | None
-    """How much of each hop's look went to each of the last sentences of the story, if the reader looks."""
+    """Attention weights of each hop over the last sentences of the story, if the reader has attention."""
 
     @property
     def right(self) -> bool:
-        """Whether it is the answer."""
+        """Whether the given answer is correct."""
         return self.answer == self.question.answer
 
 
 def draw_accuracies(figures: Mapping[str, float], title: str, path: Path) -> None:
-    """Bars of each task's accuracy, beside those of the paper's LSTM."""
+    """Plot the accuracy of each task as bars, beside those of the paper's LSTM."""
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes, places = figure.subplots(), np.arange(len(TASKS))
     ours = [100 * figures[page.metric(task)] for task in TASKS]
@@ -45,7 +45,7 @@ def draw_accuracies(figures: Mapping[str, float], title: str, path: Path) -> Non
 
 
 def draw_attention(answered: Sequence[Answered], folder: Path, longest: int = 16) -> None:
-    """``attention-NN.png`` for the first question of each task whose story is not long: looks by hop."""
+    """``attention-NN.png``: attention weights by hop, for each task's first question with a short story."""
     for task in TASKS:
         fitting = [each for each in answered if each.question.task == task and each.weights is not None]
         fitting = [each for each in fitting if len(each.question.story) <= longest]
@@ -73,7 +73,7 @@ def _draw_one(answered: Answered, path: Path) -> None:
 
 
 def write_wrong_answers(answered: Sequence[Answered], path: Path, of_each_task: int = 5) -> None:
-    """Questions answered wrongly with their stories, some of each task; a star marks a supporting fact."""
+    """Write wrongly answered questions with their stories, some per task; a star marks a supporting fact."""
     parts = []
     for task, title in TASKS.items():
         own = [each for each in answered if each.question.task == task]

@@ -1,9 +1,9 @@
-"""Models of one kind, each with a data set of its own, trained side by side in one step.
+"""Models of one architecture, each with its own data set, trained side by side in one step.
 
-The parameters of all are one pytree whose leaves have a first axis of models; the loss of a step is the sum
-of the models' losses, so that each has its own gradient. Models whose data are of similar length make a
-group: their batches are padded to one shape, and `jax.vmap` runs them as one. The groups of a step follow one
-another; a group of one model runs it as it is.
+The parameters of all are one pytree whose leaves have a leading axis of models; the loss of a step is the sum
+of the models' losses, so that each has its own gradient. Models with data of similar length form a group:
+their batches are padded to one shape, and `jax.vmap` runs them together. The groups of a step are run one
+after the other; a group of one model is run without vmap.
 """
 
 import dataclasses
@@ -23,23 +23,23 @@ from lstmjax.types import Key, Params
 
 Item = TypeVar("Item")
 Group = tuple[int, ...]
-"""The models that are run as one."""
+"""Indices of the models that are run together."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SideBySide(Generic[Item]):
     """A batch for each of many models, as a function of seed and step.
 
-    The items of each model are put into buckets by their length. In a step all models have a batch of the
-    same bucket, of the shorter or the longer items of each. The last batch of a bucket is filled up.
+    The items of each model are sorted into buckets by length. In a step all models have a batch of the same
+    bucket index, each with its own bounds. The last batch of a bucket is padded with empty rows.
 
     Args:
       sets: the items of each model.
-      length: of an item.
-      collate: from items, the length that they are padded to, and rows to a batch.
+      length: returns the length of an item.
+      collate: makes a batch from items, their padded length, and the number of rows.
       batch_size: rows of a model's batch.
-      bounds: of each model, the greatest length in each bucket, to which it is padded; see `quantiles`.
-      groups: of models, see `by_length`; every model is in one of them.
+      bounds: for each model, the maximum length in each bucket, to which it is padded; see `quantiles`.
+      groups: the groups of models, see `by_length`; every model is in one of them.
     """
 
     sets: Sequence[Sequence[Item]]
@@ -63,7 +63,7 @@ class SideBySide(Generic[Item]):
 
     @functools.cached_property
     def lots(self) -> list[tuple[int, int]]:
-        """Bucket and number of each batch of an epoch, in order."""
+        """Bucket and index of each batch of an epoch, in order."""
         most = [max(len(own[bucket]) for own in self.buckets) for bucket in range(len(self.bounds[0]))]
         return [
             (bucket, number)
@@ -73,7 +73,7 @@ class SideBySide(Generic[Item]):
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many batches have every item once."""
+        """Number of batches that contain every item once."""
         return len(self.lots)
 
     def at(self, seed: int, step: int) -> tuple[Batch, ...]:
@@ -83,7 +83,7 @@ class SideBySide(Generic[Item]):
         return self._stacked(self.lots[order[position]], (seed, epoch))
 
     def once(self) -> Iterator[tuple[Batch, ...]]:
-        """Every item once, in a fixed order: for evaluation."""
+        """Every item once, in a fixed order, for evaluation."""
         return (self._stacked(lot, None) for lot in self.lots)
 
     def items(self, model: int) -> Iterator[list[Item]]:
@@ -107,13 +107,13 @@ class SideBySide(Generic[Item]):
 
 
 def _stack(leaves: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays as one, with zeros where one is smaller than another."""
+    """Stack arrays of different shapes, padded with zeros."""
     shape = np.max([leaf.shape for leaf in leaves], axis=0)
     return np.stack([np.pad(leaf, [(0, more) for more in shape - leaf.shape]) for leaf in leaves])
 
 
 def quantiles(lengths: list[int], shares: Sequence[float], most: int) -> tuple[int, ...]:
-    """Lengths that such shares of some lengths do not exceed; the last is ``most``.
+    """Quantiles of lengths at the given shares, at most ``most``; the last is replaced by ``most``.
 
     Example:
       >>> quantiles([1, 2, 3, 4], shares=(0.5, 1.0), most=9)
@@ -124,7 +124,7 @@ def quantiles(lengths: list[int], shares: Sequence[float], most: int) -> tuple[i
 
 
 def by_length(lengths: Sequence[float], groups: int) -> tuple[Group, ...]:
-    """Groups of about equally many models, those with data of similar length together.
+    """Groups of about equally many models, formed by similar data length.
 
     Example:
       >>> by_length([3.0, 90.0, 2.0, 80.0], groups=2)
@@ -135,7 +135,7 @@ def by_length(lengths: Sequence[float], groups: int) -> tuple[Group, ...]:
 
 
 def init(model: Functional, models: int) -> Callable[[Key], Params]:
-    """Makes fresh parameters of all models, each of a key of its own."""
+    """Initializer of the parameters of all models, each with its own key."""
     return lambda key: jax.vmap(model.init)(jax.random.split(key, models))
 
 
@@ -146,7 +146,7 @@ def apply(
     batches: Sequence[Batch],
     key: Key | None = None,
 ) -> list[Any]:
-    """What ``function(params, batch, key)`` is of each model, stacked in each group."""
+    """Apply ``function(params, batch, key)`` to each model; results are stacked within each group."""
     results = []
     for group, batch in zip(groups, batches, strict=True):
         places = np.array(group)
@@ -161,13 +161,13 @@ def apply(
 
 
 def joined(groups: Sequence[Group], results: Sequence[Any]) -> Any:
-    """What `apply` gives, in one pytree whose leaves have all models in order."""
+    """The results of `apply` in one pytree whose leaves have all models in order."""
     places = np.argsort(np.concatenate([np.array(group) for group in groups]))
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[places], *results)
 
 
 def optimizer(one: optax.GradientTransformation) -> optax.GradientTransformation:
-    """An optimizer for each of many models: clipping, say, takes the norm of each by itself."""
+    """Vectorize an optimizer over models: clipping, for example, uses the norm of each model separately."""
 
     def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         return jax.vmap(one.update)(gradients, state, params)
@@ -178,7 +178,7 @@ def optimizer(one: optax.GradientTransformation) -> optax.GradientTransformation
 def time_steps(
     step: Callable[[Any, Any], tuple[Any, Any]], state: Any, batches: Callable[[int, int], Any], steps: int
 ) -> dict[int, list[float]]:
-    """Seconds of training steps, by the greatest length in the batch; the first of each has to compile."""
+    """Seconds of training steps, by the maximum length in the batch; the first of each includes compiling."""
     found: dict[int, list[float]] = {}
     for number in range(steps):
         batch = batches(0, number)

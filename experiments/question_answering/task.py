@@ -1,4 +1,4 @@
-"""The readers and the training task of a config; saved readers."""
+"""The readers and the training task for a config; loading saved readers."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -27,14 +27,14 @@ Collate = Sentences | Sequences
 
 
 def make_collate(config: Config, language: Language) -> Collate:
-    """Makes batches as the model wants them."""
+    """The collate function of the config's model."""
     if config.model == "lstm":
         return Sequences(language, config.longest)
     return Sentences(language, config.memory)
 
 
 def make_model(config: Config, language: Language) -> Functional:
-    """One reader, as a config says."""
+    """One reader, of the config's architecture."""
     sizes = {name: getattr(config, name) for name in Architecture._fields if hasattr(config, name)}
     numbers = Architecture(words=len(language.words), answers=len(language.answers), **sizes)
     return functional(
@@ -45,7 +45,7 @@ def make_model(config: Config, language: Language) -> Functional:
 def make_batches(
     config: Config, collate: Collate, parts: datasets.Splits[Question]
 ) -> tuple[SideBySide[Question], ...]:
-    """The batches of all readers of each part, of shapes that the training part decides on."""
+    """The batches of all readers for each split, with bucket bounds from the training split."""
     by_reader = [[list(part)] for part in parts]
     if config.readers == "single":
         by_reader = [[[each for each in part if each.task == task] for task in TASKS] for part in parts]
@@ -62,7 +62,7 @@ def make_batches(
 def make_task(
     config: Config, model: Functional, train_set: SideBySide, valid_set: SideBySide
 ) -> training.Task:
-    """The training task: the sum of the readers' losses, the errors of all on the validation set."""
+    """The training task: the sum of the readers' losses, and the errors of all on the validation set."""
     readers = functools.partial(answers.figures_of, model, config.supervision == "facts")
 
     def loss(params: Params, batches: Any, key: Key) -> tuple[jax.Array, training.Metrics]:
@@ -89,7 +89,7 @@ def make_task(
 def evaluate(
     readers: Any, groups: Sequence[side_by_side.Group], params: Params, batches: Any
 ) -> training.Metrics:
-    """The metrics of all readers together."""
+    """The metrics of all readers combined."""
     found = side_by_side.apply(readers, params, groups, batches)
     return {name: _total(found, name) for name in found[0]}
 
@@ -100,24 +100,24 @@ def _total(found: Sequence[dict[str, Mean]], name: str) -> Mean:
 
 
 def limited(questions: Sequence[Question], limit: int) -> tuple[Question, ...]:
-    """The first questions of each task; all with a limit of 0."""
+    """The first ``limit`` questions of each task; all if it is 0."""
     if not limit:
         return tuple(questions)
     return tuple(each for task in TASKS for each in [each for each in questions if each.task == task][:limit])
 
 
 WORDS, ANSWERS = "words.json", "answers.json"
-"""Files in a model's folder: words and answers, in order."""
+"""Files in a model's folder: the vocabularies of words and answers, in order."""
 
 
 def save_language(folder: Path, language: Language) -> None:
-    """Write words and answers."""
+    """Write the vocabularies of words and answers."""
     language.words.save(folder / WORDS)
     language.answers.save(folder / ANSWERS)
 
 
 class Saved(NamedTuple):
-    """The readers of a run."""
+    """The saved readers of a run."""
 
     config: Config
     language: Language
@@ -126,7 +126,7 @@ class Saved(NamedTuple):
 
 
 def load_model(folder: Path) -> Saved:
-    """Read back readers, from a folder that `models.Source` gives."""
+    """Load readers, from a folder that `models.Source` gives."""
     config = models.config_of(folder, Config)
     language = Language(Vocabulary.load(folder / WORDS), Vocabulary.load(folder / ANSWERS))
     model = make_model(config, language)
