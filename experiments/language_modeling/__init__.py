@@ -1,34 +1,35 @@
 r"""Language modelling: predict the next word, or the next character.
 
     python -m experiments language_modeling --dataset ptb --size small       Zaremba et al., small
-    python -m experiments language_modeling --dataset shakespeare            characters, as char-rnn has them
+    python -m experiments language_modeling --dataset shakespeare            characters, as in char-rnn
     python -m experiments language_modeling --dataset ptb --size awd         Merity et al., the AWD-LSTM
-    python -m experiments language_modeling --finetune RUN                   and its second training
-    python -m experiments language_modeling --dataset ptb --model kneser_ney n-grams, to compare with
+    python -m experiments language_modeling --finetune RUN                   its fine-tuning
+    python -m experiments language_modeling --dataset ptb --model kneser_ney n-grams, for comparison
     python -m experiments language_modeling generate --run RUN --prompt "the company"
     python -m experiments language_modeling evaluate --run RUN --cache 500
-    python -m experiments language_modeling speed                            beside torch.nn.LSTM
+    python -m experiments language_modeling speed                            in comparison with torch.nn.LSTM
 
 Papers. Zaremba, Sutskever and Vinyals 2014 (arXiv:1409.2329): two layers of LSTM on the Penn Treebank, with
 dropout between layers only. Merity, Keskar and Socher 2018 (arXiv:1708.02182): the AWD-LSTM, three layers and
 every kind of dropout (`awd_lstm.py`).
 
-Model. The embedding of word x_t goes into recurrent layers; from the last one's output h_t comes the
+Model. The embedding of word x_t goes into recurrent layers; the output h_t of the last one gives the
 distribution of x_{t+1}, a softmax over the whole vocabulary.
 
 Loss. The text is one stream in ``batch_size`` rows; a step takes the next ``window`` words of each row, and
-the state goes on from step to step, with zeros at the beginning of an epoch. The loss is the negative
-log-likelihood in nats, summed over the window and averaged over the rows, as the clipping norms of the paper
-want it; that of the AWD-LSTM is the mean over both, with penalties added. ``test_perplexity`` is the
-exponential of the mean over all words of the test set, ``<eos>`` counted and the first word given an
-``<eos>``, in one row from beginning to end.
+the state is carried from step to step, with zeros at the beginning of an epoch. The loss is the negative
+log-likelihood in nats, summed over the window and averaged over the rows, which the clipping norms of the
+paper assume; that of the AWD-LSTM is the mean over both, with penalties added. ``test_perplexity`` is the
+exponential of the mean over all words of the test set in one row, ``<eos>`` included; the first word is
+conditioned on an ``<eos>``.
 
-Recipe. Those of the paper, sizes small, medium and large: stochastic gradient descent at 1, gradients
-clipped in their norm, the rate falling by a factor after each epoch from some epoch on; all parameters
-start uniform. What was best on the validation set after an epoch is tested once. Shakespeare has a recipe of
-its own, with Adam. ``--size awd`` has the command of its authors' code: gradient descent at 30, in windows of
-drawn length with the rate in proportion, until validation says that the mean of the parameters should begin
-(NT-ASGD); ``--finetune`` then goes on from the best ones, with such a mean from the start.
+Recipe. Those of the paper, sizes small, medium and large: stochastic gradient descent at learning rate 1,
+clipping of the gradient norm, a learning rate that decays by a factor in each epoch from some epoch on,
+uniform initialization of all parameters. The parameters of the epoch that is best on the validation set are
+tested once. Shakespeare has its own recipe, with Adam. ``--size awd`` has the hyperparameters of the command
+line in its authors' code: gradient descent at learning rate 30, in windows of random length with a
+proportional learning rate; the validation set decides when averaging of the parameters begins (NT-ASGD).
+``--finetune`` then continues from the best parameters, with averaging from the start.
 
 Cost and figures: `experiments/results/language_modeling`. The AWD-LSTM of the paper's size takes 500 epochs,
 each about a minute on its authors' GPU, and up to as many again to fine-tune. It has not been trained here.
@@ -64,7 +65,7 @@ from lstmjax.training.record import Run
 
 
 def run(config: Config, run: Run) -> None:
-    """Train, test once, and write the model, its vocabulary, generated text, pictures and the summary."""
+    """Train, test once, and write the model, its vocabulary, generated text, plots and the summary."""
     corpus = load_corpus(config.dataset, config.data_dir, config.limit)
     if config.model == "kneser_ney":
         run.mark_tested()
@@ -74,7 +75,7 @@ def run(config: Config, run: Run) -> None:
 
 
 def count(config: Config, corpus: Corpus) -> dict[str, float]:
-    """Figures of n-grams of `ORDER` words, lines taken one by one."""
+    """Metrics of n-grams of `ORDER` words, with lines as independent sequences."""
     vocabulary = corpus.vocabulary
     (end,) = vocabulary.encode([line_end(vocabulary)]).tolist()
     model = KneserNey(corpus.train, len(vocabulary), ORDER[config.dataset], end)
@@ -86,9 +87,9 @@ def count(config: Config, corpus: Corpus) -> dict[str, float]:
 
 
 def train(config: Config, corpus: Corpus, run: Run) -> dict[str, float]:
-    """Train a recurrent network, write all but the summary, and return its figures.
+    """Train a recurrent network, write everything except the summary, and return its metrics.
 
-    ``test_perplexity`` is of the best epoch, ``test_perplexity_last`` of the last one.
+    ``test_perplexity`` is that of the best epoch, ``test_perplexity_last`` that of the last one.
     """
     corpus.vocabulary.save(folder_in(run.path) / VOCABULARY)
     model = make_model(config, corpus.vocabulary)
@@ -112,10 +113,10 @@ def train(config: Config, corpus: Corpus, run: Run) -> dict[str, float]:
 
 
 ORDER = {"ptb": 5, "wikitext2": 5, "shakespeare": 8}
-"""Longest n-grams: of words as in the literature, of characters what is best on the validation set."""
+"""Order of the n-grams: of words as in the literature, of characters the best on the validation set."""
 
 
 EVALUATION_WINDOW = 400
-"""Steps of a window of the one row that is tested; the figure does not depend on it."""
+"""Window length when the test set is read as one row; the result does not depend on it."""
 
 EXPERIMENT = Experiment(__doc__, Config, run, BENCHMARK.page, preset, COMMANDS)

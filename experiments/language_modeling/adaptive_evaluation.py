@@ -1,15 +1,15 @@
-r"""A language model that learns from the text that it is tested on, each word only after it was predicted.
+r"""Adaptive evaluation: a language model adapts to the test text, to each word only after its prediction.
 
-*Neural cache*: the words that followed outputs :math:`h_i` like the present one become more likely,
+*Neural cache*: the words that followed outputs :math:`h_i` similar to the current one become more likely,
 
 .. math::
     p(w) = (1 - \lambda) \, p_{\mathrm{model}}(w)
            + \lambda \sum_{i < t} [x_{i+1} = w] \, \mathrm{softmax}_i (\theta \, h_t \cdot h_i)
 
-over the last so many i. Source: Grave, Joulin and Usunier 2017 (arXiv:1612.04426).
+over the last positions i. Source: Grave, Joulin and Usunier 2017 (arXiv:1612.04426).
 
-*Dynamic evaluation*: after each segment of text the parameters take a step down its loss, and one back
-towards where they began; both in units of the root mean square :math:`r` of their gradients in training,
+*Dynamic evaluation*: after each segment of text the parameters take a gradient step on its loss, and decay
+towards their initial values; both are scaled by the root mean square :math:`r` of their training gradients,
 
 .. math:: w \leftarrow w - \eta \, g / (r + \epsilon) + \min(\lambda \, r / \bar r, 1) \, (w_0 - w).
 
@@ -34,18 +34,18 @@ WindowLoss = Callable[[Params, State, Window], tuple[State, Mean]]
 
 
 class Reading(NamedTuple):
-    """What a model makes of a text, each token given all before it."""
+    """The predictions of a model for a text, each token given all before it."""
 
     outputs: np.ndarray
-    """``[tokens, hidden]``: what each token is predicted from."""
+    """``[tokens, hidden]``: the output that predicts each token."""
     targets: np.ndarray
     """``[tokens]``."""
     probabilities: np.ndarray
-    """``[tokens]``: of the targets."""
+    """``[tokens]``: the probabilities of the targets."""
 
 
 def read(model: Functional, params: Params, tokens: Int[np.ndarray, " tokens"], window: int = 400) -> Reading:
-    """Read a text from its first token on; the first is not predicted."""
+    """Evaluate a model on a text; the first token is not predicted."""
 
     @jax.jit
     def advance(params: Params, state: State, window: Window) -> tuple[State, jax.Array, jax.Array]:
@@ -66,7 +66,7 @@ def read(model: Functional, params: Params, tokens: Int[np.ndarray, " tokens"], 
 def cache_probabilities(
     reading: Reading, size: int, theta: float, block: int = 256
 ) -> Float[np.ndarray, " tokens"]:
-    """The probability that a cache of the last ``size`` places gives to each target; 0 where it is empty."""
+    """Probability of each target under a cache of the last ``size`` positions; 0 where the cache is empty."""
     count = len(reading.targets)
     found = np.zeros(count)
     for start in range(0, count, block):
@@ -85,14 +85,14 @@ def cache_probabilities(
 
 
 def mix(model: np.ndarray, cache: np.ndarray, weight: float) -> np.ndarray:
-    """Probabilities of model and cache together; of the first token, with none before it, the model's."""
+    """Interpolated probabilities of model and cache; for the first token, those of the model alone."""
     mixed = (1 - weight) * model + weight * cache
     mixed[:1] = model[:1]
     return mixed
 
 
 class Choice(NamedTuple):
-    """Of a cache: what is best on a text, and the perplexity there."""
+    """The cache hyperparameters that are best on a text, and the perplexity there."""
 
     perplexity: float
     theta: float
@@ -100,7 +100,7 @@ class Choice(NamedTuple):
 
 
 def choose(reading: Reading, size: int, thetas: Iterable[float], weights: Iterable[float]) -> Choice:
-    """The theta and the weight under which a text has the least perplexity."""
+    """The theta and the weight with the lowest perplexity of a text."""
     weights, found = list(weights), []
     for theta in thetas:
         cache = cache_probabilities(reading, size, theta)
@@ -109,12 +109,12 @@ def choose(reading: Reading, size: int, thetas: Iterable[float], weights: Iterab
 
 
 def perplexity(probabilities: Float[np.ndarray, " tokens"]) -> float:
-    """The exponential of the mean negative logarithm."""
+    """The exponential of the mean negative log-probability."""
     return float(np.exp(-np.log(probabilities).mean()))
 
 
 def mean_squares(loss: WindowLoss, params: Params, state: State, windows: Iterable[Window]) -> Params:
-    """The mean of the squared gradients of the mean loss of each window, as dynamic evaluation scales by."""
+    """The mean over windows of the squared gradient of their mean loss, which scales dynamic evaluation."""
 
     @jax.jit
     def add(total: Params, state: State, window: Window) -> tuple[Params, State]:
@@ -152,14 +152,14 @@ def evaluate_dynamically(
     """The perplexity of a text under dynamic evaluation; each window is a segment.
 
     Args:
-      loss: of a window.
-      params: where the parameters begin.
-      state: where the state begins.
+      loss: the loss of a window.
+      params: initial parameters.
+      state: initial state.
       windows: the text, in one row.
-      squares: of `mean_squares`.
+      squares: the result of `mean_squares`.
       rate: eta.
       decay: lambda.
-      epsilon: what keeps the step of a parameter without gradients in training from being large.
+      epsilon: bounds the step of parameters whose training gradients are zero.
     """
     roots = jax.tree.map(jnp.sqrt, squares)
     leaves = jax.tree.leaves(roots)

@@ -1,15 +1,16 @@
-r"""The AWD-LSTM: a language model whose weights, inputs and outputs are all dropped, each in its own way.
+r"""The AWD-LSTM: a language model with several kinds of dropout, on weights, inputs and outputs.
 
-Of the recurrent weights some are dropped in each window (`lstmjax.regularizers.weight_drop`), and of the
-embeddings some words; inputs and outputs of the layers lose the same units in all steps of a window (locked
-dropout). The last layer is of the embedding's size, and its outputs are multiplied by the embeddings
-themselves: the weights of embedding and softmax are tied. With mean cross entropy L of a window, outputs h of
-the last layer and m of what their dropout leaves, the loss is
+Each window has its own dropout masks, of recurrent weights (`lstmjax.regularizers.weight_drop`) and of whole
+words of the embedding; inputs and outputs of the layers have one mask for all steps of a window (locked
+dropout). The last layer has the embedding's size, and its outputs are multiplied by the embedding table: the
+weights of embedding and softmax are tied. With the mean cross entropy L of a window, outputs h of the last
+layer and their dropout mask m, the loss is
 
 .. math:: L + \alpha \, \mathrm{mean}((m \odot h_t)^2) + \beta \, \mathrm{mean}((h_{t+1} - h_t)^2).
 
-PyTorch's layers have two biases that are added. Here each has one, which starts as their sum does: the model
-of the paper has 24,221,600 parameters on the Penn Treebank, ours 10,800 fewer. It moves half as fast.
+PyTorch's layers have two biases that are added. Here each layer has one, initialized like their sum: the
+model of the paper has 24,221,600 parameters on the Penn Treebank, ours 10,800 fewer. With gradient descent,
+the single bias moves half as fast as the sum.
 
 Source: Merity, Keskar and Socher 2018 (arXiv:1708.02182).
 """
@@ -44,24 +45,24 @@ from lstmjax.types import Array, Key, Params, State
 
 @dataclasses.dataclass(frozen=True)
 class AWDConfig:
-    """What an AWD-LSTM has beside what every language model has; the defaults are for the Penn Treebank."""
+    """Hyperparameters specific to an AWD-LSTM; the defaults are for the Penn Treebank."""
 
     embedding: int = 400
     """Size of the embedding, and of the last layer."""
     input_dropout: float = 0.4
-    """Rate at which what goes into the first layer is dropped."""
+    """Dropout rate on the inputs of the first layer."""
     hidden_dropout: float = 0.25
-    """Rate at which what goes from layer to layer is dropped."""
+    """Dropout rate between layers."""
     embedding_dropout: float = 0.1
-    """Rate at which words are dropped from the embedding."""
+    """Dropout rate on whole words of the embedding."""
     weight_drop: float = 0.5
-    """Rate at which recurrent weights are dropped."""
+    """Dropout rate on recurrent weights."""
     alpha: float = 2.0
-    """Factor of the mean square of the last layer's outputs, after dropout."""
+    """Coefficient of the mean square of the last layer's outputs, after dropout."""
     beta: float = 1.0
-    """Factor of the mean square of their change, before dropout."""
+    """Coefficient of the mean square of their differences between steps, before dropout."""
     weight_decay: float = 1.2e-6
-    """What part of each parameter SGD adds to its gradient, after clipping."""
+    """Weight decay: SGD adds this multiple of each parameter to its gradient, after clipping."""
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -74,13 +75,13 @@ class AWDConfig:
 
 
 class AWDLanguageModel(nnx.Module):
-    """Embedding, recurrent layers, and the distribution of the next token by the same embedding.
+    """Embedding, recurrent layers, and the distribution of the next token with tied weights.
 
     Args:
-      architecture: the numbers of a language model; its ``dropout`` is that of the last layer's outputs,
-        its ``init_scale`` that of the embedding.
-      config: the others.
-      rngs: the stream ``params`` starts the parameters.
+      architecture: the hyperparameters of a language model; its ``dropout`` is that of the last layer's
+        outputs, its ``init_scale`` that of the embedding.
+      config: the further hyperparameters.
+      rngs: the stream ``params`` initializes the parameters.
 
     Source: Merity, Keskar and Socher 2018 (arXiv:1708.02182).
     """
@@ -111,9 +112,9 @@ class AWDLanguageModel(nnx.Module):
         key: Key | None = None,
         lengths: Int[Array, " batch"] | None = None,
     ) -> tuple[State, list[Float[jax.Array, "batch time _"]]]:
-        """The state after the last token, and the outputs of each layer; with noise if there is a key.
+        """The state after the last token, and the outputs of each layer; with dropout if there is a key.
 
-        Those of the last layer are without the dropout that comes after it, `drop`.
+        Outputs of the last layer are returned before their dropout, `drop`.
         """
         table, keys = self.embedding[...], [None] * len(self.layers)
         if key is not None:
@@ -127,7 +128,7 @@ class AWDLanguageModel(nnx.Module):
         return tuple(after), outputs
 
     def drop(self, outputs: Float[Array, "batch time embedding"], key: Key) -> jax.Array:
-        """Outputs of the last layer with some units dropped, the same in all steps."""
+        """Dropout on outputs of the last layer, with one mask for all steps."""
         return self.dropout(outputs, deterministic=False, rngs=nnx.Rngs(dropout=key))
 
     def loss(
@@ -160,7 +161,7 @@ def regularized_loss(
 
 
 def _cell(name: str, features: int, hidden: int) -> lstmjax.Cell:
-    """A cell that starts as those of PyTorch do, uniform by its hidden size."""
+    """A cell with PyTorch's initialization, uniform by its hidden size."""
     scale = hidden**-0.5
     options: dict[str, Any] = uniform_start(name, scale)
     if name == "lstm":

@@ -1,10 +1,10 @@
-"""Serve a model character by character: learn a text, then answer each character with the one to come.
+"""Serve a character model as a stream: train on a text, then predict the next character after each one read.
 
-    python -m experiments.character_server --text LICENSE --steps 300
+    python -m experiments.language_modeling.character_server --text LICENSE --steps 300
 
-trains a small LSTM, and then reads characters from the standard input. For each it writes one line, the
-character that it expects next and its probability, before it reads on. The step is compiled once; the state
-is all that is kept of what was read.
+trains a small LSTM, and then reads characters from standard input. After each character it writes one line,
+the most likely next character and its probability, before it reads on. The step is compiled once; the LSTM
+state is all that is stored of the input.
 """
 
 import sys
@@ -24,10 +24,10 @@ from lstmjax.sequence.streaming import Stream
 
 
 class Params(NamedTuple):
-    """What the model learns."""
+    """Trainable parameters."""
 
     cell: Any
-    """Those of the cell."""
+    """Parameters of the cell."""
     kernel: jax.Array
     """``[hidden, characters]``: from the hidden state to the logits."""
 
@@ -41,12 +41,12 @@ class Model(NamedTuple):
 
 
 def one_hot(alphabet: str, text: str) -> np.ndarray:
-    """Characters as ``[len(text), len(alphabet)]``; zeros for one that is not in the alphabet."""
+    """One-hot characters ``[len(text), len(alphabet)]``; zeros for a character outside the alphabet."""
     return np.array([[character == letter for letter in alphabet] for character in text], np.float32)
 
 
 def train(text: str, hidden: int = 64, steps: int = 300, length: int = 50, seed: int = 0) -> Model:
-    """Learn to predict each character of a text from those before it, in chunks from random places."""
+    """Train a model to predict each character of a text from those before it, in random chunks."""
     alphabet = "".join(sorted(set(text)))
     cell = lstmjax.lstm(len(alphabet), hidden)
     cell_key, kernel_key = jax.random.split(jax.random.key(seed))
@@ -74,7 +74,7 @@ def train(text: str, hidden: int = 64, steps: int = 300, length: int = 50, seed:
 
 
 def predictor(model: Model) -> Callable[[str], np.ndarray]:
-    """From each character of a stream to the probabilities ``[characters]`` of the next one."""
+    """A function from each character of a stream to the probabilities ``[characters]`` of the next one."""
     stream = Stream(model.cell, model.params.cell)
     inputs = dict(zip(model.alphabet, one_hot(model.alphabet, model.alphabet), strict=True))
     unknown = np.zeros(len(model.alphabet), np.float32)
@@ -83,7 +83,7 @@ def predictor(model: Model) -> Callable[[str], np.ndarray]:
 
 
 def serve(model: Model, source: TextIO, sink: TextIO) -> None:
-    """Answer each character read with a line, ``<the next character> <its probability>``, at once."""
+    """Write a line after each character read, ``<the next character> <its probability>``, at once."""
     predict = predictor(model)
     for character in _characters(source):
         probabilities = predict(character)
@@ -98,12 +98,12 @@ def _characters(source: TextIO) -> Iterator[str]:
 
 
 def main(text: Path, hidden: int = 64, steps: int = 300) -> None:
-    """Learn a text and serve it on standard input and output.
+    """Train on a text and serve the model on standard input and output.
 
     Args:
-      text: a file of text, in UTF-8, longer than 50 characters.
-      hidden: size of the LSTM.
-      steps: of training.
+      text: a UTF-8 text file of more than 50 characters.
+      hidden: hidden size of the LSTM.
+      steps: number of training steps.
     """
     model = train(text.read_text("utf-8"), hidden, steps)
     print("ready", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What `python -m experiments language_modeling` does beside training: with saved runs, and for speed."""
+"""The subcommands of language_modeling: generate, evaluate, speed."""
 
 import dataclasses
 import functools
@@ -33,7 +33,7 @@ from lstmjax.training.streams import TokenStream, Window
 
 
 def generate(arguments: Sequence[str]) -> None:
-    """``generate --prompt TEXT``: write what a saved model goes on with, as it comes."""
+    """``generate --prompt TEXT``: write the continuation of a prompt, token by token."""
 
     def write(
         source: models.Chosen,
@@ -43,15 +43,15 @@ def generate(arguments: Sequence[str]) -> None:
         top_p: float = 1.0,
         seed: int = 1,
     ) -> None:
-        """Write the text that a model goes on with.
+        """Write text that a model generates.
 
         Args:
-            source: by default the kept model of Shakespeare's characters.
-            prompt: how the text begins; by default at the beginning of a line.
-            tokens: how many words or characters are added.
-            temperature: 1 is the model itself, less takes likely tokens more often, 0 always the likeliest.
-            top_p: draw from the fewest likeliest tokens that have this probability.
-            seed: another seed gives another text.
+            source: the model; by default the kept one of Shakespeare's characters.
+            prompt: beginning of the text; by default the beginning of a line.
+            tokens: number of generated words or characters.
+            temperature: 1 samples from the model's distribution, less favours likely tokens, 0 is greedy.
+            top_p: nucleus sampling: sample from the fewest likeliest tokens with this total probability.
+            seed: random seed.
         """
         _, vocabulary, model, params = load_model(source.folder(NAME, default="shakespeare-char"))
         pieces = prompt.split() if EOS in vocabulary.tokens else list(prompt)
@@ -66,7 +66,7 @@ def generate(arguments: Sequence[str]) -> None:
 
 
 def evaluate(arguments: Sequence[str]) -> None:
-    """``evaluate``: test a saved model, plain and with what adapts it to the text."""
+    """``evaluate``: test a saved model, without and with adaptation to the text."""
 
     def write(
         source: models.Chosen,
@@ -75,14 +75,14 @@ def evaluate(arguments: Sequence[str]) -> None:
         decay: float = 0.02,
         data_dir: Path | None = None,
     ) -> None:
-        """Print the test perplexity of a model; with a cache or dynamic evaluation also that.
+        """Print the test perplexity of a model; also with a cache or dynamic evaluation, if requested.
 
         Args:
-            source: by default the kept model of the Penn Treebank.
-            cache: how many of the last words a neural cache holds, such as 500; what it is mixed in with is
-                chosen on the validation set. 0 for none.
-            dynamic: the learning rate of dynamic evaluation, such as 1e-4; 0 for none.
-            decay: of dynamic evaluation, back to the parameters that it began with.
+            source: the model; by default the kept one of the Penn Treebank.
+            cache: number of last words in a neural cache, such as 500; its theta and weight are chosen on the
+                validation set. 0 for none.
+            dynamic: learning rate of dynamic evaluation, such as 1e-4; 0 for none.
+            decay: decay of dynamic evaluation towards the initial parameters.
             data_dir: folder of the data sets.
         """
         parallel.keep_memory()
@@ -106,10 +106,10 @@ def evaluate(arguments: Sequence[str]) -> None:
 
 
 CACHE_THETAS, CACHE_WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8), (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
-"""What a neural cache's settings are chosen among."""
+"""Candidates for the hyperparameters of a neural cache."""
 
 SEGMENT = 20
-"""Words after which dynamic evaluation takes a step."""
+"""Segment length of dynamic evaluation, in words."""
 
 
 def _evaluate_dynamically(
@@ -127,7 +127,7 @@ def _evaluate_dynamically(
 
 
 def speed(arguments: Sequence[str]) -> None:
-    """``speed --size small``: words per second in training, beside the same model with ``torch.nn.LSTM``."""
+    """``speed --size small``: training words per second, compared with the same model on torch.nn.LSTM."""
 
     def measure(
         size: Literal["small", "medium", "large"] = "small",
@@ -136,13 +136,13 @@ def speed(arguments: Sequence[str]) -> None:
         steps: int = 20,
         data_dir: Path | None = None,
     ) -> None:
-        """Measure training steps of this library and of PyTorch, taking turns.
+        """Measure training steps of this library and of PyTorch, in alternation.
 
         Args:
             size: the model and its recipe.
             dataset: the text.
-            rounds: how often each has its turn; the median counts.
-            steps: training steps of a turn.
+            rounds: rounds of measurements, over which the median is taken.
+            steps: training steps per round.
             data_dir: folder of the data sets.
         """
         parallel.keep_memory()
@@ -187,4 +187,4 @@ def training_step(config: Config, corpus: Corpus) -> rival.Step:
 
 
 COMMANDS = {"generate": generate, "evaluate": evaluate, "speed": speed}
-"""Each is given the arguments after its name."""
+"""The subcommands; each takes the arguments after its name."""

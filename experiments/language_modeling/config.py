@@ -1,4 +1,4 @@
-"""What can be said of a language model on the command line, and the recipes of the papers as defaults."""
+"""Flags of language_modeling, and the recipes of the papers as defaults."""
 
 import dataclasses
 from pathlib import Path
@@ -18,47 +18,49 @@ class Config(CommonConfig):
     dataset: Literal["ptb", "wikitext2", "shakespeare"] = "ptb"
     """Penn Treebank or WikiText-2 in words, or Shakespeare in characters."""
     size: Literal["small", "medium", "large", "awd"] = "small"
-    """The sizes of Zaremba et al., with the recipe of each, of which Shakespeare has one for all; or the
+    """The sizes of Zaremba et al., with the recipe of each (Shakespeare has one recipe for all sizes); or the
     AWD-LSTM of Merity et al., with its own."""
     model: Literal["lstm", "gru", "rnn", "kneser_ney"] = "lstm"
-    """The recurrent cell; or n-grams under modified Kneser-Ney smoothing, counted and not trained."""
+    """The recurrent cell; or n-grams with modified Kneser-Ney smoothing, which are counted, not trained."""
     hidden: int = 200
-    """Size of the embedding and of each hidden state; for both ends of awd see `awd.embedding`."""
+    """Size of the embedding and of each hidden state; in awd, `awd.embedding` is that of the embedding
+    and of the last layer."""
     layers: int = 2
     """Number of recurrent layers."""
     dropout: float = 0.0
-    """Rate at which inputs of each layer, and outputs of the last, are dropped; of awd only the latter."""
+    """Dropout rate on the inputs of each layer and the outputs of the last; for awd, on the latter only."""
     init_scale: float = 0.1
-    """All parameters start uniform in plus and minus this; 0 leaves each layer its own start. In awd layers
-    always have theirs."""
+    """All parameters are initialized uniformly in [-init_scale, init_scale); 0 for each layer's own
+    initialization, which the layers of awd always have."""
     batch_size: int = 20
     """Rows that the text is cut into for training."""
     window: int = 20
-    """Steps that gradients go back; in awd most of the time, since windows are drawn around it."""
+    """Steps of truncated backpropagation through time; for awd, the mean of most random window lengths."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """Plain stochastic gradient descent, or Adam with the schedule of the training config."""
     decay: float = 0.5
-    """Factor of SGD's learning rate for each epoch after the first `decay_after`."""
+    """Factor by which SGD's learning rate is multiplied in each epoch after the first `decay_after`."""
     decay_after: int = 4
     """Epochs at the full learning rate."""
     epochs: int = 13
-    """Passes over the training set, with an evaluation after each; 0 lets train.steps and
-    train.evaluate_every say."""
+    """Passes over the training set, with an evaluation after each; with 0, train.steps and
+    train.evaluate_every apply."""
     limit: int = 0
-    """Use only so many tokens of each split; 0 for all. Figures are then of no use."""
+    """Maximum number of tokens of each split; 0 for all. With a limit, the results are not meaningful."""
     samples: int = 3
     """Number of texts to generate."""
     sample_tokens: int = 300
-    """Length of each."""
+    """Length of each generated text, in tokens."""
     temperature: float = 1.0
-    """Of the generated texts: 1 is the model itself, less takes likely tokens more often."""
+    """Sampling temperature: 1 samples from the model's distribution, lower values favour likely tokens."""
     top_p: float = 1.0
-    """Of the generated texts: draw from the fewest likeliest tokens that have this probability."""
+    """Nucleus sampling: sample from the fewest likeliest tokens with this total probability."""
     finetune: Path | None = None
-    """Folder of a finished run with train.nonmonotone: go on from its best parameters, with its config where
-    no flag says otherwise, and with the mean of the parameters from the start (train.mean_from_start)."""
+    """Folder of a finished run with train.nonmonotone to fine-tune: training continues from its best
+    parameters, with its config except for the given flags, and averages the parameters from the start
+    (train.mean_from_start)."""
     awd: AWDConfig = dataclasses.field(default_factory=AWDConfig)
-    """Of size awd alone."""
+    """Further hyperparameters, for size awd only."""
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -73,7 +75,7 @@ class Config(CommonConfig):
 
 
 TRAIN = training.TrainConfig(steps=0, learning_rate=1.0, clip_norm=5.0, log_every=100, checkpoint_every=1000)
-"""With steps of 0, the epochs say how many there are."""
+"""With ``steps=0``, the number of steps follows from the epochs."""
 
 RECIPES = (
     Recipe(
@@ -112,13 +114,13 @@ RECIPES = (
     ),
     Recipe({"size": "awd", "quick": True}, {"awd": AWDConfig(embedding=16)}, {"evaluate_every": 10}),
 )
-"""Small is what `Config` has."""
+"""The recipe of size small is the defaults of `Config`."""
 
 
 def preset(config: Config) -> Config:
-    """The defaults that belong to the choices of data set, size, model and ``--quick`` in ``config``.
+    """The defaults for the choices of data set, size, model and ``--quick`` in ``config``.
 
-    Or, with ``--finetune``, those of the run.
+    With ``--finetune``, they are those of the run.
     """
     if config.finetune is not None:
         return finetuning(config.finetune)
@@ -126,7 +128,7 @@ def preset(config: Config) -> Config:
 
 
 def finetuning(path: Path) -> Config:
-    """The config of a run, to go on from its best parameters.
+    """The config of a run, to continue from its best parameters.
 
     Raises:
       RecordError: there is no run.

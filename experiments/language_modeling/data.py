@@ -1,4 +1,4 @@
-"""A text as numbers: what language models are trained and tested on, and how tokens are written."""
+"""Corpora of token ids for training and testing, and how tokens are written as text."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from lstmjax.training.streams import TokenStream, Window
 
 
 class Corpus(NamedTuple):
-    """A data set as numbers."""
+    """A data set as token ids."""
 
     vocabulary: Vocabulary
     train: Int[np.ndarray, " tokens"]
@@ -23,7 +23,7 @@ class Corpus(NamedTuple):
 
 
 def load_corpus(dataset: str, data_dir: Path | None = None, limit: int = 0) -> Corpus:
-    """The tokens of a data set, of each split only so many if there is a limit.
+    """The token ids of a data set; only the first ``limit`` of each split unless that is 0.
 
     The vocabulary is that of the whole training set.
     """
@@ -35,18 +35,18 @@ def load_corpus(dataset: str, data_dir: Path | None = None, limit: int = 0) -> C
 def evaluation_windows(
     tokens: Int[np.ndarray, " tokens"], vocabulary: Vocabulary, rows: int, window: int
 ) -> Iterator[Window]:
-    """Windows in which every token is a target once; before the first one comes the end of a line."""
+    """Windows in which every token is a target once; the first one is preceded by the end of a line."""
     start = vocabulary.encode([line_end(vocabulary)])
     return TokenStream(np.concatenate([start, tokens]), rows, window).once()
 
 
 def line_end(vocabulary: Vocabulary) -> str:
-    """The token that ends a line: of words ``<eos>``, of characters the line feed."""
+    """The token that ends a line: ``<eos>`` for words, the line feed for characters."""
     return EOS if EOS in vocabulary.tokens else "\n"
 
 
 def written(vocabulary: Vocabulary, token: int) -> str:
-    """A token as it is written in a text: of words with a space after it, and lines ended."""
+    """A token as text: words with a space after them, and ``<eos>`` as a line break."""
     if EOS not in vocabulary.tokens:
         return vocabulary.tokens[token]
     return "\n" if vocabulary.tokens[token] == EOS else f"{vocabulary.tokens[token]} "

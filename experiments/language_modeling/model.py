@@ -1,4 +1,4 @@
-"""A recurrent language model, and what comes out of it: losses, samples, text."""
+"""A recurrent language model: losses, sampling, and outputs of its units."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ CELLS: dict[str, Callable[..., lstmjax.Cell]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """The numbers of a model."""
+    """The hyperparameters of a model."""
 
     vocabulary: int
     """Number of distinct tokens."""
@@ -41,9 +41,9 @@ class Architecture:
     cell: str = "lstm"
     """One of `CELLS`."""
     dropout: float = 0.0
-    """Rate at which the inputs of each layer, and the outputs of the last, are dropped."""
+    """Dropout rate on the inputs of each layer and the outputs of the last."""
     init_scale: float = 0.0
-    """All parameters start uniform in [-init_scale, init_scale); 0 for each layer's own start."""
+    """All parameters are initialized uniformly in [-init_scale, init_scale); 0 for layer defaults."""
 
 
 class LanguageModel(nnx.Module):
@@ -52,8 +52,8 @@ class LanguageModel(nnx.Module):
     Dropout acts between layers and never along time.
 
     Args:
-      architecture: the numbers.
-      rngs: the stream ``params`` starts the parameters.
+      architecture: the hyperparameters.
+      rngs: the stream ``params`` initializes the parameters.
 
     Source: Zaremba, Sutskever and Vinyals 2014 (arXiv:1409.2329).
     """
@@ -79,7 +79,7 @@ class LanguageModel(nnx.Module):
     ) -> tuple[State, list[Float[jax.Array, "batch time hidden"]]]:
         """The state after the last token, and the outputs of each layer; with dropout if there is a key.
 
-        The last entry is what `loss` and `logits` take.
+        The last entry is the input of `loss` and `logits`.
         """
         keys = [None] * (len(self.layers) + 1) if key is None else jax.random.split(key, len(self.layers) + 1)
         below, after, outputs = self._drop(self.embedding[...][tokens], keys[0]), [], []
@@ -112,19 +112,19 @@ class LanguageModel(nnx.Module):
 def window_loss(
     model: Functional, params: Params, state: State, window: Window, key: Key | None = None
 ) -> tuple[State, Mean]:
-    """The state after a window, and the negative log-likelihood of those of its targets that count."""
+    """The state after a window, and the negative log-likelihood of its valid targets."""
     module = model.bind(params)
     state, outputs = module.outputs(window.inputs, carried(state, window), key)
     return state, module.loss(outputs[-1], window.targets, target_mask(window))
 
 
 def carried(state: State, window: Window) -> State:
-    """The state that a window begins with: that of the one before, or zeros at the beginning of an epoch."""
+    """The initial state of a window: that of the previous window, or zeros at the beginning of an epoch."""
     return jax.tree.map(lambda leaf: jnp.where(window.first, jnp.zeros_like(leaf), leaf), state)
 
 
 def target_mask(window: Window) -> Bool[Array, "batch time"]:
-    """Which targets of a window count."""
+    """The mask of valid targets of a window."""
     return jnp.arange(window.targets.shape[1]) < window.lengths[:, None]
 
 
@@ -149,19 +149,19 @@ def evaluate_window(
 
 
 def initial_state(model: Functional, rows: int) -> State:
-    """Zeros for so many rows: the states of cells that start from zeros do not depend on parameters."""
+    """Zeros for ``rows`` rows: a zero initial state does not depend on parameters."""
     params = jax.eval_shape(model.init, jax.random.key(0))
     shapes = jax.eval_shape(lambda params: model.bind(params).initial_state((rows,)), params)
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def embedding_start(scale: float) -> initializers.KernelInit:
-    """How an embedding starts: uniform in plus and minus a scale, or for 0 normal."""
+    """Initializer of an embedding: uniform in plus and minus ``scale``, or standard normal if that is 0."""
     return initializers.uniform(scale) if scale else nnx.initializers.normal(1.0)
 
 
 def uniform_start(cell: str, scale: float) -> dict[str, Any]:
-    """Options of a cell whose parameters start uniform in plus and minus a scale."""
+    """Options of a cell whose parameters are initialized uniformly in plus and minus a scale."""
     uniform = initializers.uniform(scale)
     options: dict[str, Any] = {"kernel_init": uniform, "recurrent_init": uniform}
     if cell == "lstm":
@@ -185,15 +185,15 @@ def stream(
     temperature: float = 1.0,
     top_p: float = 1.0,
 ) -> Iterator[int]:
-    """Tokens that follow a prompt, one after the other, without end.
+    """Sample tokens after a prompt, one by one, without end.
 
     Args:
       model: a `LanguageModel` as `lstmjax.nnx.functional` splits it.
       params: its parameters.
-      prompt: numbers of at least one token.
+      prompt: ids of at least one token.
       key: random key.
-      temperature: 1 is the model itself; less takes likely tokens more often, 0 always the likeliest.
-      top_p: of `lstmjax.decoding.keep_nucleus`; 1 keeps all tokens.
+      temperature: 1 samples from the model's distribution; lower values favour likely tokens, 0 is greedy.
+      top_p: as for `lstmjax.decoding.keep_nucleus`; 1 keeps all tokens.
 
     Raises:
       ValueError: the prompt is empty, temperature is negative or top_p not in (0, 1].

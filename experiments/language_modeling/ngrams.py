@@ -1,13 +1,13 @@
-r"""Modified Kneser-Ney smoothing, interpolated: n-grams, which language models are held to.
+r"""Interpolated modified Kneser-Ney smoothing: n-grams, a baseline for neural language models.
 
 .. math::
     p(w \mid h) &= \frac{a(hw) - D(a(hw))}{\sum_x a(hx)} + b(h) \, p(w \mid h') \\
     b(h) &= \frac{\sum_{x: a(hx) > 0} D(a(hx))}{\sum_x a(hx)}
 
-where h' is the history h without its first word, and below the empty history all words are alike. The count a
-of an n-gram of the highest order, or one that begins a line, is how often it occurs; that of any other is how
-many different words stand before it. The discounts D of each order are three, for counts of 1, 2, and 3 or
-more, estimated from how many n-grams have counts of 1, 2, 3 and 4.
+where h' is the history h without its first word, and below the empty history is the uniform distribution. The
+count a of an n-gram of the highest order, or of one that begins a line, is its frequency; that of any other
+is the number of different words that precede it. Each order has three discounts D, for counts of 1, 2, and 3
+or more, estimated from the numbers of n-grams with counts of 1, 2, 3 and 4.
 
 Source: Chen and Goodman 1998 (TR-10-98, Harvard); counts as in Heafield et al. 2013 (ACL), that is KenLM.
 """
@@ -18,14 +18,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 FALLBACK = (0.5, 1.0, 1.5)
-"""Discounts where no n-gram of some order has one of the counts that they are estimated from (as KenLM)."""
+"""Discounts for orders in which no n-gram has one of the counts for the estimate (as in KenLM)."""
 
 
 class Order(NamedTuple):
-    """What is known of the n-grams of one length; an n-gram's number is its place among the keys."""
+    """The statistics of the n-grams of one length; the id of an n-gram is its index in the keys."""
 
     keys: np.ndarray
-    """``[n-grams]``, sorted: number of the history among those of the length below, times base, plus word."""
+    """``[n-grams]``, sorted: id of the history among the n-grams one shorter, times base, plus word."""
     counts: np.ndarray
     """``[n-grams]``: a."""
     discounts: np.ndarray
@@ -33,13 +33,13 @@ class Order(NamedTuple):
     totals: np.ndarray
     """``[histories]``: the sum of a over all words after each history."""
     weights: np.ndarray
-    """``[histories]``: b, what is left for the shorter history; 1 where nothing follows."""
+    """``[histories]``: b, the weight of the shorter history; 1 where no word follows."""
 
 
 class KneserNey:
     """A model of order n, estimated from a stream of tokens.
 
-    Histories do not go beyond the beginning of a line.
+    Histories end at the beginning of a line.
 
     Args:
       tokens: ``[tokens]``, in ``0..vocabulary - 1``.
@@ -48,7 +48,7 @@ class KneserNey:
       line_end: the token that ends a line.
 
     Raises:
-      ValueError: ``order`` is below 2, or there is no token, or one outside of the vocabulary.
+      ValueError: ``order`` is below 2, there is no token, or a token is outside the vocabulary.
 
     Example:
       >>> tokens = np.array([0, 1, 2, 0, 1, 3, 0, 1, 2, 1, 3])
@@ -65,10 +65,10 @@ class KneserNey:
         if not len(tokens) or tokens.min() < 0 or tokens.max() >= vocabulary:
             raise ValueError(f"KneserNey: tokens must lie in 0..{vocabulary - 1}, and there must be one.")
         self.vocabulary, self.line_end = vocabulary, line_end
-        self._base = vocabulary + 1  # the words, and the beginning of a line
+        self._base = vocabulary + 1  # the words, and the beginning-of-line symbol
         text, places = self._lines(tokens)
         numbers = text.astype(np.int64)
-        keys, raw, below = [], [], []  # below: numbers of the n-gram without its first word
+        keys, raw, below = [], [], []  # below: ids of the n-gram without its first word
         for length in range(2, order + 1):
             key, inside = self._keys(numbers, text, places, length)
             unique, first, inverse, counts = np.unique(
@@ -88,7 +88,7 @@ class KneserNey:
             counts = raw[index]
             if index + 1 < len(keys):
                 preceded = np.bincount(below[index + 1], minlength=len(unique))
-                counts = np.where(preceded > 0, preceded, counts)  # nothing stands before a line's beginning
+                counts = np.where(preceded > 0, preceded, counts)  # no word precedes the beginning of a line
             self.orders.append(self._order(unique, counts, unique // self._base, histories))
             histories = len(unique)
 
@@ -98,7 +98,7 @@ class KneserNey:
         return self.vocabulary + sum(len(order.keys) for order in self.orders)
 
     def probabilities(self, tokens: Int[np.ndarray, " tokens"]) -> Float[np.ndarray, " tokens"]:
-        """The probability of each token given those before it in its line; the first begins a line."""
+        """The probability of each token given those before it in its line; the first token begins a line."""
         text, places = self._lines(tokens)
         numbers = text.astype(np.int64)
         uniform = np.full(len(text), 1 / self.vocabulary)
@@ -113,7 +113,7 @@ class KneserNey:
         return result[text < self.vocabulary]
 
     def _lines(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The tokens with a beginning before each line, and the place of each in its line."""
+        """The tokens with a beginning-of-line symbol before each line, and the index of each in its line."""
         starts = np.concatenate([[0], np.flatnonzero(tokens[:-1] == self.line_end) + 1])
         text = np.insert(tokens.astype(np.int64), starts, self.vocabulary)
         begins = np.flatnonzero(text == self.vocabulary)
@@ -123,7 +123,7 @@ class KneserNey:
     def _keys(
         self, numbers: np.ndarray, text: np.ndarray, places: np.ndarray, length: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The key of the n-gram that ends at each place, and where there is one whose history is known."""
+        """The key of the n-gram that ends at each position, and where there is one with a known history."""
         before = np.concatenate([[-1], numbers[:-1]])
         inside = (places >= length - 1) & (before >= 0)
         return np.where(inside, before * self._base + text, -1), inside
@@ -140,7 +140,7 @@ class KneserNey:
     def _interpolate(
         order: Order, history: np.ndarray, number: np.ndarray, shorter: np.ndarray
     ) -> np.ndarray:
-        """Probabilities with one more word of history; where that is not known, those without it."""
+        """Probabilities given one more word of history, or the shorter one where that is unknown."""
         counts = np.where(number >= 0, order.counts[number], 0)
         kept = counts - order.discounts[np.minimum(counts, 3)]
         totals = np.where(history >= 0, order.totals[history], 0)

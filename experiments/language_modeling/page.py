@@ -1,4 +1,4 @@
-"""The published figures, and how the records stand beside them."""
+"""The results page: the published results, and the records beside them."""
 
 from experiments.common.published import Benchmark, Published
 

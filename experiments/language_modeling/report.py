@@ -1,4 +1,4 @@
-"""What a run leaves beside its figures: generated text, and pictures."""
+"""Further output of a run: generated text, and plots of units."""
 
 import itertools
 
@@ -19,7 +19,7 @@ from lstmjax.types import Params
 def write_samples(
     config: Config, model: Functional, params: Params, vocabulary: Vocabulary, run: Run
 ) -> None:
-    """Texts that the model makes up after the end of a line, as ``sample-N.txt``."""
+    """Write generated texts, which begin after the end of a line, as ``sample-N.txt``."""
     prompt = vocabulary.encode([line_end(vocabulary)]).tolist()
     for number in range(1, config.samples + 1):
         key = jax.random.fold_in(jax.random.key(config.train.seed), number)
@@ -31,7 +31,7 @@ def write_samples(
 def write_units(
     model: Functional, params: Params, vocabulary: Vocabulary, tokens: Int[np.ndarray, " time"], run: Run
 ) -> None:
-    """Units of the network that track something in the given text, as a picture."""
+    """Plot the units of the network that track properties of the given text."""
     units = unit_outputs(model, params, tokens)
     text = vocabulary.decode(tokens)
     found = unit_pictures.find(units, text)
@@ -39,4 +39,4 @@ def write_units(
 
 
 PICTURE_TOKENS = 20_000
-"""How much of the validation set the units are sought in."""
+"""Number of tokens of the validation set in which the units are searched."""

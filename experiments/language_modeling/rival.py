@@ -1,4 +1,4 @@
-"""Words per second in training, beside the same model written with ``torch.nn.LSTM``."""
+"""Training words per second, compared with the same model on ``torch.nn.LSTM``."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,22 +11,22 @@ from lstmjax.training import ConfigError
 from lstmjax.training.streams import Window
 
 Step = Callable[[Window], float]
-"""A training step: takes a window and returns the loss, so that it has been waited for."""
+"""A training step: takes a window and returns the loss as a float, which waits for the computation."""
 
 
 def words_per_second(
     steps: Mapping[str, Step], windows: Callable[[int], Window], rounds: int, steps_per_round: int
 ) -> dict[str, list[float]]:
-    """Words per second of several training steps, side by side.
+    """Words per second of several training steps, measured in alternation.
 
-    They take turns, ``steps_per_round`` steps each, so that whatever else the machine does slows all of them
-    alike; a round before the first, in which they compile, does not count.
+    They alternate, ``steps_per_round`` steps each, so that other load on the machine affects all of them
+    alike; a warm-up round, in which they compile, is not counted.
 
     Args:
-      steps: each by its name.
-      windows: the training window of a number.
-      rounds: how often each has its turn.
-      steps_per_round: steps of a turn.
+      steps: the training steps, by name.
+      windows: returns the training window of a step number.
+      rounds: rounds of measurements.
+      steps_per_round: steps of each in a round.
 
     Returns:
       For each name, words per second in each round.
@@ -49,7 +49,7 @@ def torch_model(architecture: Architecture) -> Any:
     """The same model in PyTorch: from tokens and state to logits ``[batch * time, vocabulary]`` and state.
 
     Raises:
-      ConfigError: PyTorch is not installed, or the model has another cell than an LSTM.
+      ConfigError: PyTorch is not installed, or the cell of the model is not an LSTM.
     """
     try:
         import torch  # noqa: PLC0415
@@ -76,7 +76,7 @@ def torch_model(architecture: Architecture) -> Any:
 
 
 def torch_step(model: Any, rows: int, learning_rate: float, clip_norm: float) -> Step:
-    """A training step of `torch_model`: the state carried, the norm clipped, plain SGD."""
+    """A training step of `torch_model`: carried state, clipped gradient norm, plain SGD."""
     import torch  # noqa: PLC0415
 
     optimizer = torch.optim.SGD(model.parameters(), learning_rate)

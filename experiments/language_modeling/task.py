@@ -1,4 +1,4 @@
-"""What a config of language_modeling says, made: the model, its training task, the optimizer; a saved run."""
+"""The model, the training task and the optimizer for a config; loading a saved model."""
 
 import functools
 from pathlib import Path
@@ -27,7 +27,7 @@ from lstmjax.types import Key, Params, State
 
 
 def make_model(config: Config, vocabulary: Vocabulary) -> Functional:
-    """The model that a config says."""
+    """The model of a config."""
     numbers = architecture(config, len(vocabulary))
     if config.size == "awd":
         return functional(functools.partial(AWDLanguageModel, numbers, config.awd))
@@ -35,14 +35,14 @@ def make_model(config: Config, vocabulary: Vocabulary) -> Functional:
 
 
 def architecture(config: Config, vocabulary: int) -> Architecture:
-    """The numbers of the model that a config says."""
+    """The hyperparameters of the model of a config."""
     return Architecture(
         vocabulary, config.hidden, config.layers, config.model, config.dropout, config.init_scale
     )
 
 
 def training_stream(config: Config, corpus: Corpus) -> TokenStream | VariableTokenStream:
-    """The windows that are trained on."""
+    """The training windows."""
     if config.size == "awd":
         return VariableTokenStream(corpus.train, config.batch_size, WindowLengths(config.window))
     return TokenStream(corpus.train, config.batch_size, config.window)
@@ -74,7 +74,7 @@ def make_task(config: Config, model: Functional, corpus: Corpus) -> training.Tas
 
 
 def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
-    """SGD with the schedule of the paper, and in awd weight decay; or Adam."""
+    """SGD with the schedule of the paper, and weight decay for awd; or Adam."""
     if config.optimizer == "adam":
         return training.adam(config.train)
 
@@ -90,11 +90,11 @@ def make_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransf
 NAME = "language_modeling"
 
 VOCABULARY = "vocabulary.json"
-"""In a model's folder, the tokens in the order of their numbers."""
+"""File in a model's folder: the tokens in the order of their ids."""
 
 
 class Saved(NamedTuple):
-    """The model of a run."""
+    """A saved model of a run."""
 
     config: Config
     vocabulary: Vocabulary
@@ -103,7 +103,7 @@ class Saved(NamedTuple):
 
 
 def load_model(folder: Path) -> Saved:
-    """Read back a model, from a folder that `models.Source` gives."""
+    """Load a model, from a folder that `models.Source` gives."""
     config = models.config_of(folder, Config)
     vocabulary = Vocabulary.load(folder / VOCABULARY)
     model = make_model(config, vocabulary)

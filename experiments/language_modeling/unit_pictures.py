@@ -1,7 +1,7 @@
-"""Hidden units that track something in a text, as in figure 2 of Karpathy, Johnson and Li 2015.
+"""Hidden units that track a property of a text, as in figure 2 of Karpathy, Johnson and Li 2015.
 
-For each property of a text, such as being within quotes, the unit is sought whose output goes with it most,
-by the correlation over the first half of the text. What is told is the correlation over the second half.
+For each property of a text, such as being within quotes, the unit with the highest correlation on the first
+half of the text is selected. The reported correlation is that on the second half.
 
 Source: Karpathy, Johnson and Li 2015 (arXiv:1506.02078).
 """
@@ -17,22 +17,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 Property = Callable[[Sequence[str]], np.ndarray]
-"""From the tokens of a text to a number for each."""
+"""A function from the tokens of a text to a value for each."""
 
 
 class Found(NamedTuple):
-    """A unit that goes with a property."""
+    """A unit that tracks a property."""
 
     name: str
     """The property."""
     unit: int
-    """Number of the unit, counted through all layers."""
+    """Index of the unit, counted through all layers."""
     correlation: float
-    """Over the half of the text on which it was not chosen."""
+    """Correlation on the half of the text that was not used for the selection."""
 
 
 def since(tokens: Sequence[str], mark: Callable[[str], bool]) -> np.ndarray:
-    """How many tokens after the last marked one, which itself counts 0.
+    """Number of tokens since the last marked one, which itself has 0.
 
     Example:
       >>> since("a\\nbc", lambda token: token == "\\n").tolist()
@@ -62,12 +62,12 @@ def inside(tokens: Sequence[str], opening: str, closing: str) -> np.ndarray:
 
 
 def in_characters(tokens: Sequence[str]) -> bool:
-    """Whether the tokens are characters, and not words."""
+    """Whether the tokens are characters rather than words."""
     return all(len(token) == 1 for token in tokens)
 
 
 def speaker(tokens: Sequence[str]) -> np.ndarray:
-    """1 within the name before a speech: from an empty line to the colon after it, of characters."""
+    """1 within the name before a speech: from an empty line to the next colon; characters only."""
     values, within = np.zeros(len(tokens)), False
     for place in range(len(tokens)):
         if place > 1 and tokens[place - 2] == tokens[place - 1] == "\n":
@@ -90,11 +90,11 @@ PROPERTIES: dict[str, Property] = {
     "name of the speaker": lambda tokens: speaker(tokens) * in_characters(tokens),
     "number": lambda tokens: np.array([token == "N" for token in tokens]) * (not in_characters(tokens)),
 }
-"""What is looked for; what a text does not have at all, or everywhere, is passed over."""
+"""The properties that are searched for; a property that is constant in the text is skipped."""
 
 
 def find(outputs: Float[np.ndarray, "units time"], tokens: Sequence[str]) -> list[Found]:
-    """For each property that the text has, the unit that tracks it, the best first."""
+    """For each property of the text, the unit that tracks it, highest correlation first."""
     half, found = len(tokens) // 2, []
     for name, measure in PROPERTIES.items():
         values = np.asarray(measure(tokens), float)
@@ -114,24 +114,24 @@ def _correlations(outputs: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 COLUMNS, LINES = 96, 10
-"""Of a panel, in characters; longer lines of the text go on in the next."""
+"""Size of a panel, in characters; longer lines of the text are wrapped."""
 
 FONT_SIZE, ADVANCE = 7, 0.602
-"""Of the text, in points; and how wide a character of the font is, of its size."""
+"""Font size in points, and the advance width of a character relative to it."""
 
 
 def draw(
     found: Sequence[Found], outputs: Float[np.ndarray, "units time"], tokens: Sequence[str], path: Path
 ) -> None:
-    """Write a part of the text once for each unit, every token on the colour of the unit's output.
+    """Plot a part of the text once for each unit, with every token coloured by the unit's output.
 
     The part is the one of the second half in which the property varies most.
 
     Args:
       found: the units.
-      outputs: of all units, in -1..1; blue is below zero, red above.
+      outputs: the outputs of all units, in -1..1; blue is below zero, red above.
       tokens: the text.
-      path: the picture to write.
+      path: the image file to write.
     """
     width, height = COLUMNS * ADVANCE * FONT_SIZE, LINES * 1.6 * FONT_SIZE  # in points
     left, panel = FONT_SIZE, height + 2.4 * FONT_SIZE
@@ -160,7 +160,7 @@ def _draw_panel(axes: Axes, found: Found, outputs: np.ndarray, tokens: Sequence[
 
 
 def _liveliest(values: np.ndarray, tokens: Sequence[str], span: int = 200) -> int:
-    """The line's beginning in the second half after which the values vary most."""
+    """The first token of the line in the second half after which the values vary most."""
     half = len(tokens) // 2
     starts = [place + 1 for place in range(half, len(tokens) - span) if tokens[place] in LINE_ENDS]
     return max(starts, key=lambda start: float(np.std(values[start : start + span])), default=half)
@@ -172,7 +172,7 @@ def _colour(level: float) -> np.ndarray:
 
 
 def _lay_out(tokens: Sequence[str]) -> list[list[tuple[int, str, int]]]:
-    """Rows of (column, text, place of the token)."""
+    """Rows of (column, text, index of the token)."""
     by_words = not in_characters(tokens)
     rows: list[list[tuple[int, str, int]]] = [[]]
     column = 0

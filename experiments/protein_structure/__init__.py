@@ -1,13 +1,13 @@
 r"""Proteins: the secondary structure of each residue, from the sequence and its relatives.
 
     python -m experiments protein_structure                          a bidirectional LSTM, profiles, 8 states
-    python -m experiments protein_structure --model lstm             from one end only
+    python -m experiments protein_structure --model lstm             in one direction only
     python -m experiments protein_structure --model rnn              without gates
     python -m experiments protein_structure --model window           without recurrence
     python -m experiments protein_structure --inputs sequence        without profiles
     python -m experiments protein_structure --dataset flip           sequences alone, tested on CB513
     python -m experiments protein_structure predict --run RUN FILE   of the sequences in a FASTA file
-    python -m experiments protein_structure ensemble --runs RUN RUN  of the means of several models
+    python -m experiments protein_structure ensemble --runs RUN RUN  mean probabilities of several models
 
 Papers. Soenderby and Winther 2014 (arXiv:1412.7828) for the bidirectional LSTM; Zhou and Troyanskaya 2014
 (arXiv:1403.1347) for the task of eight states; Zemla et al. 1999 (Proteins 34:220) for the overlap of
@@ -16,12 +16,13 @@ segments. Data: `experiments/datasets/proteins.py`.
 Model. `model.py` has the equations: a dense layer over a window, recurrent layers in both
 directions, a dense layer, a softmax over the states of each residue.
 
-Loss. The cross entropy of the state of each residue whose state is known. ``test_q8`` is the share of these
-residues whose likeliest state is the true one; ``test_q3`` that of three classes (helix H, G, I; strand E, B;
-coil T, S, C), by the sums of their states' probabilities.
+Loss. The cross entropy of the state of each residue whose state is known. ``test_q8`` is the accuracy on
+these residues, the fraction whose most probable state is correct; ``test_q3`` that of three classes (helix H,
+G, I; strand E, B; coil T, S, C), by the sums of their states' probabilities.
 
-Recipe. Adam with a cosine, dropout, a running average of the parameters, batches of as many residues whatever
-the chains' length; the parameters with the most residues right on the validation set are tested once.
+Recipe. Adam with a cosine schedule, dropout, an exponential moving average of the parameters, batches of
+equally many residues whatever the chains' length; the parameters with the highest accuracy on the validation
+set are tested once.
 Cost and figures: `experiments/results/protein_structure`.
 """
 
@@ -51,21 +52,21 @@ from experiments.protein_structure.task import (
 from lstmjax.training.record import Run
 
 DROPPED = "dropped.txt"
-"""With CB513, which chains are not tested; in a run's folder."""
+"""File in a run's folder: with CB513, the chains that are not tested."""
 
 
 class Loaded(NamedTuple):
-    """A data set, and which chains of its test part are like others that are trained or chosen by."""
+    """A data set, and the chains of its test split that are related to the training or validation split."""
 
     parts: datasets.Splits[Chain]
     related: frozenset[int]
-    """Places in the test part of chains with a relative in the other parts."""
+    """Indices in the test split of chains with a relative in the other splits."""
     dropped: tuple[Chain, ...]
-    """Chains that were taken out of the test part, since they have one."""
+    """Chains that were removed from the test split because of a relative."""
 
 
 def load(config: Config, folder: Path) -> Loaded:
-    """Load a data set; which chains of CB513 are not tested, and why, is printed and written, too."""
+    """Load a data set; for CB513, the removed chains and the reasons are also printed and written."""
     if config.dataset == "flip":
         parts, dropped = flip_and_cb513(config.data_dir)
         lines = [
@@ -83,7 +84,7 @@ def load(config: Config, folder: Path) -> Loaded:
 
 
 def run(config: Config, run: Run) -> None:
-    """Train, test once, and write the model, tables, pictures and the summary."""
+    """Train, test once, and write the model, tables, plots and the summary."""
     check(config)
     loaded = load(config, run.path)
     parts = loaded.parts
@@ -110,11 +111,11 @@ def run(config: Config, run: Run) -> None:
 
 
 def beside(tested: Predictions, whole: Predictions, loaded: Loaded) -> dict[str, float]:
-    """What is to be known beside the figures of a test set.
+    """Further metrics of a test set.
 
-    Its size; its loss; what the commonest state of the training set reaches; how many chains have a relative
-    in the training or the validation set, and what is right of the others; how many chains were
-    dropped, and what is right when they are counted, too.
+    Its size; its loss; the accuracy of the majority state of the training set; the number of chains with a
+    relative in the training or the validation set, and the accuracy on the others; the number of dropped
+    chains, and the accuracy when they are included.
     """
     chains, related = tested.chains, loaded.related
     others = [place for place in range(len(chains)) if place not in related]

@@ -1,4 +1,4 @@
-"""What is done with models of protein structure: sequences of a person's own, means of several models."""
+"""The subcommands: predict, for a user's own sequences, and ensemble, for the mean of several models."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from lstmjax import training
 
 
 def predict(arguments: Sequence[str]) -> None:
-    """``predict FILE``: the structure of sequences in a FASTA file, as tables and pictures."""
+    """``predict FILE``: the structure of sequences in a FASTA file, as tables and plots."""
 
     def write(
         source: models.Chosen,
@@ -33,8 +33,8 @@ def predict(arguments: Sequence[str]) -> None:
             source: by default a kept model: of sequences alone, or, with alignments, of profiles.
             file: sequences in FASTA format; - for standard input.
             alignments: for a model of profiles, a folder with <id>.a3m of each sequence, as hhblits -oa3m
-                makes them. Signs other than letters, digits, dots and hyphens are _ in the files' names.
-            pictures: a folder for a picture of each sequence.
+                makes them. Characters other than letters, digits, dots and hyphens are _ in file names.
+            pictures: a folder for a plot of each sequence.
         """
         default = "nr25-sequence" if alignments is None else "nr25-blstm"
         folder = source.folder("protein_structure", default)
@@ -64,7 +64,7 @@ def predict(arguments: Sequence[str]) -> None:
 
 
 def _described(file: Path, alignments: Path | None) -> Iterator[tuple[fasta.Record, np.ndarray]]:
-    """The records of a file, and the features of each."""
+    """The records of a file, with their features."""
     for record in fasta.read(_lines(file), str(file)):
         profile = None
         if alignments is not None:
@@ -74,7 +74,7 @@ def _described(file: Path, alignments: Path | None) -> Iterator[tuple[fasta.Reco
 
 
 def _lines(file: Path) -> Iterator[str]:
-    """Those of a file, or of standard input for a hyphen."""
+    """The lines of a file, or of standard input for a hyphen."""
     if file == Path("-"):
         yield from sys.stdin
         return
@@ -90,11 +90,11 @@ def ensemble(arguments: Sequence[str]) -> None:
     """``ensemble --runs RUN RUN``: test the mean of the probabilities of several models."""
 
     def test(runs: tuple[Path, ...], out: Path | None = None, data_dir: Path | None = None) -> None:
-        """Print the figures of each model, and of the mean of their probabilities, on the test set.
+        """Print the metrics of each model, and of the mean of their probabilities, on the test set.
 
         Args:
             runs: folders of runs on one data set.
-            out: a folder for tables and pictures of the mean.
+            out: a folder for tables and plots of the mean.
             data_dir: folder of the data sets.
         """
         members = [load_model(models.of_run(run, "protein_structure")) for run in runs]
@@ -124,4 +124,4 @@ def _shares(scores: Sequence[Scores]) -> str:
 
 
 COMMANDS = {"predict": predict, "ensemble": ensemble}
-"""What `python -m experiments protein_structure NAME` does beside training."""
+"""The subcommands `python -m experiments protein_structure NAME`."""

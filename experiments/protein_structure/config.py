@@ -1,4 +1,4 @@
-"""Flags of protein_structure, and the recipes for its choices."""
+"""Flags of protein_structure, and the recipes for their choices."""
 
 import dataclasses
 from typing import Literal
@@ -14,33 +14,33 @@ class Config(CommonConfig):
     """Flags of protein_structure; defaults depend on data set, model and inputs, see `preset`."""
 
     dataset: Literal["nr25", "flip", "cb6133"] = "nr25"
-    """Chains of promod3's structure database; those of NetSurfP-2.0, tested on CB513; CullPDB, tested on
-    CB513, as published, to be downloaded by hand."""
+    """Chains of ProMod3's structure database; those of NetSurfP-2.0, tested on CB513; CullPDB, tested on
+    CB513, as published, which must be downloaded manually."""
     model: Literal["blstm", "large", "lstm", "rnn", "window"] = "blstm"
     """Bidirectional LSTM, a larger one, LSTM in one direction, bidirectional Elman network, no recurrence."""
     inputs: Literal["profile", "sequence"] = "profile"
     """Sequence and profile, or the sequence alone; flip has no profiles."""
     hidden: int = 160
-    """Units of a recurrent layer in each direction."""
+    """Hidden units of a recurrent layer, in each direction."""
     layers: int = 2
-    """Recurrent layers."""
+    """Number of recurrent layers."""
     embedding: int = 128
-    """Units of the dense layers below and above."""
+    """Units of the dense layers before and after the recurrent layers."""
     window: int = 7
-    """Residues that the lowest layer sees, the one in question in their middle."""
+    """Width of the input window in residues, centred on the residue; odd."""
     dropout: float = 0.3
-    """Rate at which outputs of layers are dropped."""
+    """Dropout rate on outputs of layers."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
-    """Update rule."""
+    """Optimizer."""
     batch_residues: int = 4000
     """Residues of a batch, padding included."""
     buckets: int = 5
-    """Number of lengths that chains are padded to; each is compiled for."""
+    """Number of lengths that chains are padded to; each is compiled."""
     epochs: int = 8
-    """Passes over the training set, with an evaluation after each; 0 lets train.steps and
-    train.evaluate_every say."""
+    """Passes over the training set, with an evaluation after each; with 0, train.steps and
+    train.evaluate_every apply."""
     limit: int = 0
-    """Use only so many chains of each split; 0 for all. Figures are then of no use."""
+    """Maximum number of chains of each split; 0 for all. With a limit, the results are not meaningful."""
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -56,7 +56,7 @@ class Config(CommonConfig):
 TRAIN = training.TrainConfig(
     steps=0, learning_rate=2e-3, schedule="cosine", warmup=200, averaging=0.998, log_every=50
 )
-"""With steps of 0, the epochs say how many there are."""
+"""With ``steps=0``, the number of steps follows from the epochs."""
 
 
 RECIPES = (
@@ -77,12 +77,12 @@ many parameters as each other."""
 
 
 def preset(config: Config) -> Config:
-    """The defaults that belong to the choices of data set, model, inputs and ``--quick`` in ``config``."""
+    """The defaults for the choices of data set, model, inputs and ``--quick`` in ``config``."""
     return recipes.take(config, TRAIN, RECIPES)
 
 
 def check(config: Config) -> None:
-    """Raise ConfigError where choices do not go together."""
+    """Raise ConfigError if choices are incompatible."""
     if (config.dataset, config.inputs) == ("flip", "profile"):
         raise training.ConfigError("flip has sequences alone: --inputs must be sequence.")
     if (config.model == "window") != (config.layers == 0):

@@ -1,7 +1,6 @@
-"""Sequences of a person's own from FASTA, and a table of what is predicted for them.
+"""Reads a user's sequences from FASTA, and writes a table of their predictions.
 
-What is read is what is there, or there is an error that says where and what to do: nothing is left out in
-silence.
+A file is read completely, or an error says where the problem is and what to do: nothing is skipped silently.
 """
 
 import re
@@ -15,7 +14,7 @@ from experiments.datasets.chains import AMINO_ACIDS
 from experiments.datasets.files import DataError
 
 UNKNOWN = "X"
-"""What stands for an amino acid that is not known, or none of the twenty."""
+"""The letter of an amino acid that is unknown or not one of the twenty."""
 
 OTHERS = {
     "B": "D or N",
@@ -25,41 +24,41 @@ OTHERS = {
     "X": "unknown",
     "Z": "E or Q",
 }
-"""Letters of amino acids beyond the twenty: all are read as `UNKNOWN`, since no model has learnt them."""
+"""Amino acid letters beyond the twenty: all are read as `UNKNOWN`, since no model was trained on them."""
 
 HINTS = {
     "*": "a stop inside of a sequence: give the parts before and after it as records of their own",
     "-": "a gap of an alignment: remove the gaps",
     ".": "a gap of an alignment: remove the gaps",
 }
-"""What to do about signs that files of sequences do have."""
+"""Advice on invalid characters that occur in sequence files."""
 
 
 class Record(NamedTuple):
     """A sequence and its name."""
 
     id: str
-    """The first word of its head line."""
+    """The first word of its header line."""
     sequence: str
-    """Of the twenty amino acids and X."""
+    """Letters of the twenty amino acids and X."""
     remarks: tuple[str, ...] = ()
-    """What a person should know of how it was read."""
+    """Remarks for the user on how it was read."""
 
 
 def read(lines: Iterable[str], name: str) -> Iterator[Record]:
-    """The records of a file in FASTA format, each with at least one residue and an id of its own.
+    """The records of a file in FASTA format, each with at least one residue and a unique id.
 
-    Lower case is read as upper case; white space, blank lines and ``*`` at the end of a sequence are left
-    out. The letters in `OTHERS` become X, and a record without an id is called ``record-N``, with a
-    remark each. An error comes when its record is reached: a list has the whole file checked first.
+    Lower case is read as upper case; white space, blank lines and a final ``*`` of a sequence are ignored.
+    The letters in `OTHERS` become X, and a record without an id is named ``record-N``, both with a remark. An
+    error is raised when its record is reached: use ``list`` to check the whole file first.
 
     Args:
-      lines: of the file, with their ends or without.
-      name: of the file, for errors.
+      lines: lines of the file, with or without line ends.
+      name: name of the file, for errors.
 
     Raises:
-      DataError: there is no record; text before the first one; a record without residues; two of one id; a
-        sign that is no amino acid. It says in which line, and what to do.
+      DataError: there is no record; text before the first one; a record without residues; a duplicate id; a
+        character that is not an amino acid. The message has the line and says what to do.
     """
     places: dict[str, int] = {}
     for line, head, body in records(lines, name):
@@ -79,10 +78,10 @@ def read(lines: Iterable[str], name: str) -> Iterator[Record]:
 
 
 def records(lines: Iterable[str], name: str) -> Iterator[tuple[int, str, list[tuple[int, str]]]]:
-    """Of each record the number of its head line, the line, and numbered lines with the sequence.
+    """For each record, the number of its header line, the line, and the numbered lines of the sequence.
 
     Raises:
-      DataError: there is text before the first record, or the file is no text.
+      DataError: there is text before the first record, or the file is not text.
     """
     found: tuple[int, str, list[tuple[int, str]]] | None = None
     try:
@@ -106,7 +105,7 @@ def records(lines: Iterable[str], name: str) -> Iterator[tuple[int, str, list[tu
 
 
 def _sequence(body: list[tuple[int, str]], record: str, line: int) -> tuple[str, tuple[str, ...]]:
-    """The sequence of the lines, and remarks about it."""
+    """The sequence in the lines, and remarks about it."""
     letters = [(number, letter) for number, text in body for letter in "".join(text.split())]
     while letters and letters[-1][1] == "*":
         letters.pop()
@@ -135,23 +134,23 @@ def _remark(letter: str, positions: list[int], most: int = 10) -> str:
 
 
 def file_name(id: str) -> str:
-    """What a file can be called of an id: other signs than letters, digits, dots and hyphens are ``_``."""
+    """A file name for an id: characters other than letters, digits, dots and hyphens become ``_``."""
     return re.sub(r"[^A-Za-z0-9.-]+", "_", id)[:60].lstrip(".")
 
 
 def write_table(
     record: Record, probabilities: Float[np.ndarray, "residues states"], states: str, stream: TextIO
 ) -> None:
-    """Write what is predicted for a record: lines of position, amino acid, state and probabilities.
+    """Write the prediction for a record: lines of position, amino acid, state and probabilities.
 
-    Columns are separated by tabs and have a head. Lines before it that begin with ``#`` name the record and
-    have its remarks; an empty line comes after it, so that tables of several records may follow each other.
+    Columns are separated by tabs and have a header. Lines before it that begin with ``#`` give the record's
+    name and remarks; an empty line follows, so that tables of several records can be concatenated.
 
     Args:
-      record: what was read.
-      probabilities: of each state, for each residue.
+      record: the record.
+      probabilities: probability of each state, for each residue.
       states: the letters of states, in the order of ``probabilities``.
-      stream: where to write.
+      stream: the output stream.
     """
     comments = [f"record: {record.id}", f"residues: {len(record.sequence)}", *record.remarks]
     stream.writelines(f"# {comment}\n" for comment in comments)

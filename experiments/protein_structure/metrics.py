@@ -1,7 +1,7 @@
-"""Figures of predicted secondary structure: confusion, precision and recall by state, overlap of segments.
+"""Metrics of predicted secondary structure: confusion matrix, precision and recall by state, segment overlap.
 
-What has no value is NaN, and not 0: the precision of a state that was never predicted, the recall and the
-overlap of one that never occurs. All figures lie from 0 to 1; `table` has them in per cent.
+Undefined values are NaN, not 0: the precision of a state that was never predicted, the recall and the overlap
+of one that never occurs. All metrics are fractions from 0 to 1; `table` has them in per cent.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from experiments.datasets.chains import REDUCTION
 
 
 def reduce(states: str) -> str:
-    """The three states of eight; letters that stand for no state are left as they are."""
+    """Reduce eight states to three; other letters are left as they are."""
     return "".join(REDUCTION.get(state, state) for state in states)
 
 
@@ -25,12 +25,12 @@ def confusion(
     valid: Sequence[Bool[np.ndarray, " residues"]],
     states: str,
 ) -> Int[np.ndarray, "true predicted"]:
-    """How many residues of each state were predicted to be in each.
+    """The confusion matrix: the number of residues of each true state with each predicted state.
 
     Args:
       true: the states of each chain, a letter for each residue.
-      predicted: those that were predicted.
-      valid: which residues count; what the letters of the others are does not matter.
+      predicted: the predicted states, in the same form.
+      valid: masks of the residues that count; the letters of the others are ignored.
       states: the letters, in the order of rows and columns.
 
     Raises:
@@ -44,23 +44,23 @@ def confusion(
 
 
 def accuracy(confusion: Int[np.ndarray, "true predicted"]) -> float:
-    """The share of residues in the right state, Q8 or Q3; NaN if there are none."""
+    """The fraction of correctly predicted residues, Q8 or Q3; NaN if there are none."""
     return float(_share(np.trace(confusion), confusion.sum()))
 
 
 def precision_and_recall(
     confusion: Int[np.ndarray, "true predicted"],
 ) -> tuple[Float[np.ndarray, " states"], Float[np.ndarray, " states"]]:
-    """Of each state: the share of its predictions that are right, and of its residues that were found.
+    """Precision and recall of each state.
 
-    NaN is the precision of a state that was never predicted and the recall of one that never occurs.
+    The precision of a state that was never predicted and the recall of one that never occurs are NaN.
     """
     right = np.diag(confusion)
     return _share(right, confusion.sum(axis=0)), _share(right, confusion.sum(axis=1))
 
 
 class SOV(NamedTuple):
-    """The segment overlap of a chain, or of several together: a sum and its norm for each state."""
+    """The segment overlap of a chain, or of several combined: a sum and its normalization for each state."""
 
     sums: Float[np.ndarray, " states"]
     norms: Float[np.ndarray, " states"]
@@ -90,13 +90,13 @@ def segment_overlap(
         delta  = min(maxOV - minOV, minOV, floor(len(s1) / 2), floor(len(s2) / 2))
 
     where minOV is the number of residues in both segments and maxOV that in either. A true segment in two
-    pairs counts twice in the norm, so that a helix predicted in pieces has not the SOV of a whole one.
+    pairs counts twice in the norm, so that a helix predicted in parts has a lower SOV than a complete one.
 
     Args:
       true: the states of a chain, a letter for each residue.
-      predicted: those that were predicted.
+      predicted: the predicted states, in the same form.
       states: the letters, in the order of the result.
-      valid: which residues count. One that does not breaks the segments on both sides, true and predicted, as
+      valid: mask of the residues that count. One that does not count breaks true and predicted segments, as
         the end of a chain does; by default all count.
 
     Raises:
@@ -108,7 +108,7 @@ def segment_overlap(
     state = np.zeros(len(own_length), np.int64)
     state[own_segment] = own
 
-    # Two segments overlap where residues agree, and in as many residues as agree in both.
+    # Two segments overlap where true and predicted states agree; the overlap is the number of such residues.
     agree = (own == other) & counts
     pairs, shared = np.unique(
         own_segment[agree] * len(other_length) + other_segment[agree], return_counts=True
@@ -127,7 +127,7 @@ def segment_overlap(
 
 
 def mean_over_chains(chains: Sequence[SOV]) -> tuple[Float[np.ndarray, " states"], float]:
-    """The mean of the chains' SOV for each state, and over all states: what the field reports of a test set.
+    """The mean SOV over chains for each state, and over all states, as usually reported for a test set.
 
     A state's mean is over the chains in which it occurs; it is NaN if there are none. There must be a chain.
     """
@@ -137,12 +137,12 @@ def mean_over_chains(chains: Sequence[SOV]) -> tuple[Float[np.ndarray, " states"
 
 
 class Scores(NamedTuple):
-    """What is counted of predictions."""
+    """Counts from which the metrics are computed."""
 
     states: str
     """The letters of the states."""
     confusion: Int[np.ndarray, "true predicted"]
-    """How many residues of each state were predicted to be in each."""
+    """The confusion matrix."""
     overlaps: list[SOV]
     """The segment overlap of each chain."""
 
@@ -153,21 +153,21 @@ def score(
     valid: Sequence[Bool[np.ndarray, " residues"]],
     states: str,
 ) -> Scores:
-    """Confusion and overlaps of chains; arguments and errors are those of `confusion`."""
+    """Confusion matrix and overlaps of chains; arguments and errors are those of `confusion`."""
     chains = zip(true, predicted, valid, strict=True)
     overlaps = [segment_overlap(own, other, states, counts) for own, other, counts in chains]
     return Scores(states, confusion(true, predicted, valid, states), overlaps)
 
 
 def known(states: str, valid: Bool[np.ndarray, " residues"], otherwise: str) -> str:
-    """The states that count, and a sign in place of the others."""
+    """The states of valid residues, and a placeholder for the others."""
     return "".join(state if counts else otherwise for state, counts in zip(states, valid, strict=True))
 
 
 def table(scores: Scores) -> str:
     """Precision, recall, residues and the mean SOV over chains, state by state, in Markdown.
 
-    Over all states, precision and recall are both the accuracy. What is not defined is ``n/a``.
+    Over all states, precision and recall are both the accuracy. Undefined values are ``n/a``.
     """
     states, confusion, overlaps = scores
     precision, recall = precision_and_recall(confusion)
@@ -187,12 +187,12 @@ def _per_cent(share: float) -> str:
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """A quotient that is NaN where the divisor is 0, without a warning."""
+    """A quotient that is NaN if the divisor is 0, without a warning."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) != 0)
 
 
 def _numbers(text: str, states: str, valid: Bool[np.ndarray, " residues"]) -> Int[np.ndarray, " residues"]:
-    """Letters as places in ``states``; -1 where they do not count."""
+    """Letters as indices in ``states``; -1 where they do not count."""
     if len(text) != len(valid):
         raise ValueError(f"{len(text)} states for {len(valid)} residues: one for each is needed.")
     numbers = np.array([states.find(letter) for letter in text], np.int64)
@@ -205,6 +205,6 @@ def _numbers(text: str, states: str, valid: Bool[np.ndarray, " residues"]) -> In
 def _segments(
     numbers: Int[np.ndarray, " residues"],
 ) -> tuple[Int[np.ndarray, " residues"], Int[np.ndarray, " segments"]]:
-    """The number of each residue's segment, and the lengths of segments."""
+    """The index of each residue's segment, and the lengths of segments."""
     segment = np.cumsum(np.diff(numbers, prepend=numbers[:1]) != 0)
     return segment, np.bincount(segment)

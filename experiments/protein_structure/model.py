@@ -1,4 +1,4 @@
-"""From residues to the distribution of each one's secondary structure."""
+"""The model of secondary structure: from residue features to the distribution of each residue's state."""
 
 import itertools
 from collections.abc import Callable
@@ -17,26 +17,26 @@ CELLS: dict[str, Callable[..., lstmjax.Cell]] = {"lstm": lstmjax.lstm, "rnn": ls
 
 
 class Architecture(NamedTuple):
-    """The numbers of a model."""
+    """The hyperparameters of a model."""
 
     features: int
-    """Numbers that a residue is described by."""
+    """Number of features of a residue."""
     states: int
-    """States that are told apart."""
+    """Number of states."""
     window: int
-    """Residues that the lowest layer sees, the one in question in their middle; odd."""
+    """Width of the input window in residues, centred on the residue; odd."""
     embedding: int
-    """Units of the lowest layer, and of the one below the readout."""
+    """Units of the first dense layer, and of the one before the readout."""
     cell: str
     """The recurrent cell, one of `CELLS`."""
     hidden: int
-    """Units of a recurrent layer in each direction."""
+    """Hidden units of a recurrent layer, in each direction."""
     layers: int
-    """Recurrent layers; none for a network that sees its window only."""
+    """Number of recurrent layers; 0 for a network that sees only its window."""
     both_directions: bool
-    """Layers read the chain from both its ends."""
+    """Recurrent layers are bidirectional."""
     dropout: float
-    """Rate at which outputs of layers are dropped, in recurrent layers the same ones along a chain."""
+    """Dropout rate on outputs of layers; recurrent layers have one mask for all residues of a chain."""
 
 
 class StructureModel(nnx.Module):
@@ -47,15 +47,15 @@ class StructureModel(nnx.Module):
         h^k &= [LSTM(h^{k-1}), \overleftarrow{LSTM}(h^{k-1})], \quad h^0 = e \\
         d_t &= relu(W_d [e_t, h^1_t, \dots, h^K_t] + b_d), \quad p_t = softmax(W_o d_t + b_o)
 
-    There are zeros before a chain and after it. A model without recurrent layers sees its window alone.
+    Chains are padded with zeros at both ends. A model without recurrent layers sees only its window.
 
     After Soenderby and Winther 2014 (arXiv:1412.7828), who have bidirectional LSTMs with dense layers before,
-    between and after them. The window, the dense layer that sees all layers below, and masks of dropout that
-    stay the same along a chain are of this model.
+    between and after them. The window, the dense layer whose input is all layers below, and dropout masks
+    that are constant along a chain are specific to this model.
 
     Args:
-      architecture: the architecture.
-      rngs: the stream ``params`` starts the parameters.
+      architecture: the hyperparameters.
+      rngs: the stream ``params`` initializes the parameters.
     """
 
     def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs) -> None:
@@ -74,7 +74,7 @@ class StructureModel(nnx.Module):
         lengths: Int[Array, " batch"],
         key: Key | None = None,
     ) -> Float[jax.Array, "batch time states"]:
-        """Logits of each residue's states; with dropout if there is a key. Beyond the lengths anything.
+        """Logits of each residue's states; with dropout if there is a key. Undefined beyond the lengths.
 
         ``features`` must be zero beyond the lengths.
         """

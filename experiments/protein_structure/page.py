@@ -1,4 +1,4 @@
-"""The page of protein structure: the figures of records beside each other and beside those of papers."""
+"""The results page: metrics of the records beside each other and beside those of papers."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ MODELS = {
     "nr25-sequence": "as blstm, from the sequence alone",
     "cb513-sequence": "as blstm, from the sequence alone",
 }
-"""What the labels of the records stand for."""
+"""The meanings of the labels of the records."""
 
 GROUPS = {
     "nr25": (
@@ -48,11 +48,11 @@ OTHERS = {
     "unrelated_q3": "Q3 without relatives, %",
     "whole_q3": "Q3 with what was dropped, %",
 }
-"""Those of other parts."""
+"""Metrics on other parts of the test set, and their titles."""
 
 
 def results(records: Sequence[Record]) -> list[Row]:
-    """Rows of the README."""
+    """Rows of the README's table of results."""
     rows = []
     for dataset, (title, _) in GROUPS.items():
         own = [record for record in records if record.config["dataset"] == dataset]
@@ -85,7 +85,7 @@ NO_RECORD = "There is no record yet."
 
 
 def _sizes(record: Record) -> str:
-    """How large the test set is, and how much of it has relatives."""
+    """The size of the test set, and the number of its chains with relatives."""
     found = {
         name: f"{record.metrics[f'test_{name}']:,.0f}" for name in SIZES if f"test_{name}" in record.metrics
     }
@@ -98,11 +98,11 @@ SIZES = {
     "related_chains": "chains with a relative",
     "dropped_chains": "chains that were dropped",
 }
-"""What is said of a test set."""
+"""Descriptions of a test set, by label."""
 
 
 def _comparison(records: Sequence[Record]) -> str:
-    """The records of a data set, and what the commonest state would reach."""
+    """The records of a data set, and the accuracy of the majority state."""
     there = {name for record in records for name in record.metrics}
     columns = {name: title for name, title in {**COLUMNS, **OTHERS}.items() if f"test_{name}" in there}
     rows = [["model", *columns.values(), "epochs", "parameters", "seeds", "minutes (median)", "device"]]
@@ -119,7 +119,7 @@ def _comparison(records: Sequence[Record]) -> str:
 
 
 def _by_state(records: Sequence[Record]) -> str:
-    """Precision and recall of each state, of the first label of the records."""
+    """Precision and recall of each state, for the first label of the records."""
     label, own = next(iter(by_label(records).items()))
     states = STATES8 if "test_q8" in own[0].metrics else STATES3
     rows = [[f"{label}, state", *states]]

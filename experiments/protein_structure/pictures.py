@@ -1,4 +1,4 @@
-"""Pictures of secondary structure: what is confused with what, and chains residue by residue."""
+"""Plots of secondary structure: confusion matrices, and chains residue by residue."""
 
 import itertools
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from experiments.protein_structure.metrics import accuracy, known, precision_and
 
 
 class Style(NamedTuple):
-    """How a state is named and drawn."""
+    """Name and style of a state."""
 
     title: str
     colour: str
@@ -31,21 +31,21 @@ STYLES = {
     "S": Style("bend", "#F0E442"),
     "C": Style("coil", "#D9D9D9"),
 }
-"""Of eight states or three: the colours of Okabe and Ito, which the colour-blind can tell apart, and grey."""
+"""For eight or three states: colours of Okabe and Ito, safe for the colour-blind, and grey."""
 
 COLUMNS = 80
-"""Residues in a row of the picture of a chain."""
+"""Residues per row in the plot of a chain."""
 
 ROWS = 25
-"""The most rows of such a picture: of a longer chain, the beginning is drawn, and the title says so."""
+"""Maximum number of rows of such a plot: of a longer chain, the beginning is drawn, and the title says so."""
 
-_INCHES, _DPI = 0.155, 110  # a residue's width, and dots in an inch
-_PREDICTED, _TRUE, _BAND = 1.05, 1.5, 0.4  # where bands begin, and their height; probabilities go from 0 to 1
+_INCHES, _DPI = 0.155, 110  # the width of a residue, and dots per inch
+_PREDICTED, _TRUE, _BAND = 1.05, 1.5, 0.4  # bottom of the bands, and their height; probabilities lie below
 _UNKNOWN: dict[str, Any] = {"facecolor": "none", "edgecolor": "silver", "hatch": "////", "lw": 0}
 
 
 def draw_confusion(confusion: Int[np.ndarray, "true predicted"], states: str, path: Path) -> None:
-    """How many residues of each state were predicted to be in each, and what share of the state they are."""
+    """Plot the confusion matrix: numbers of residues, and fractions of their true state."""
     of_state = confusion.sum(axis=1)
     shares = confusion / np.maximum(of_state, 1)[:, None]
     size = 2.2 + 0.85 * len(states)
@@ -66,7 +66,7 @@ def draw_confusion(confusion: Int[np.ndarray, "true predicted"], states: str, pa
 
 
 def draw_per_class(confusion: Int[np.ndarray, "true predicted"], states: str, path: Path) -> None:
-    """Bars of the precision and the recall of each state; where one is not defined, it says so."""
+    """Plot precision and recall of each state as bars; undefined values are marked as such."""
     figure = Figure(figsize=(2.5 + 0.9 * len(states), 4), layout="constrained")
     axes, places = figure.subplots(), np.arange(len(states))
     sides = zip((-0.2, 0.2), ("precision", "recall"), precision_and_recall(confusion), strict=True)
@@ -94,19 +94,19 @@ def draw_chain(
     true: str | None = None,
     valid: Bool[np.ndarray, " residues"] | None = None,
 ) -> None:
-    """The states of a chain with their probabilities, in rows of `COLUMNS` residues.
+    """Plot the states of a chain with their probabilities, in rows of `COLUMNS` residues.
 
-    A row has, from above, the amino acids, the true states if they are given, the most probable ones, and the
-    probabilities piled up.
+    From top to bottom, a row has the amino acids, the true states if given, the most probable states, and the
+    stacked probabilities.
 
     Args:
-      id: of the chain, for the title.
+      id: id of the chain, for the title.
       sequence: its amino acids, at least one.
-      probabilities: of each state, for each residue.
+      probabilities: probability of each state, for each residue.
       states: the letters of states, in the order of ``probabilities``.
-      path: the picture to write.
+      path: the image file to write.
       true: the true states.
-      valid: where they are known, if not everywhere; elsewhere the band is hatched.
+      valid: mask of known true states; by default all. Elsewhere the band is hatched.
     """
     predicted = "".join(states[place] for place in np.argmax(probabilities, axis=1))
     bands = {"predicted": (_PREDICTED, predicted)}
@@ -146,7 +146,7 @@ def _title(id: str, bands: dict[str, tuple[float, str]], drawn: int) -> str:
 
 
 def _frame(axes: Axes, part: slice, columns: int, bands: dict[float, str]) -> None:
-    """The axes of a row: residues are numbered from 1, each from its place to the next."""
+    """Set up the axes of a row: the residue with index i, labelled i + 1, extends from i to i + 1."""
     axes.set(xlim=(part.start, part.start + columns), ylim=(0, max(bands) + _BAND + 0.35))
     numbers = [
         place for place in range(part.start, part.stop) if (place + 1) % 10 == 0 or place == part.start
@@ -160,7 +160,7 @@ def _frame(axes: Axes, part: slice, columns: int, bands: dict[float, str]) -> No
 
 def _write(axes: Axes, x: float, y: float, letter: str, colour: str = "black") -> None:
     text = axes.text(x, y, letter, ha="center", va="center", fontsize=7, color=colour, family="monospace")
-    text.set_in_layout(False)  # it lies within the axes, and layout would measure each letter
+    text.set_in_layout(False)  # it is within the axes, and layout would measure each letter
 
 
 def _draw_band(axes: Axes, part: slice, states: str, bottom: float) -> None:
@@ -178,7 +178,7 @@ def _draw_band(axes: Axes, part: slice, states: str, bottom: float) -> None:
 
 
 def _segments(states: str, part: slice) -> Iterator[tuple[str, int, int]]:
-    """Runs of one state within a row: the state, where it begins and where it has ended."""
+    """Runs of one state within a row: the state, its start and its end."""
     place = part.start
     for state, run in itertools.groupby(states[part]):
         start, place = place, place + len(list(run))

@@ -1,10 +1,11 @@
-"""Profiles of a person's own: how often each amino acid stands at a residue, from an alignment in A3M.
+"""Profiles of a user's sequences: frequencies of the amino acids at each residue, from an A3M alignment.
 
-That is the format of HHblits (``hhblits -oa3m``): FASTA whose first record is the sequence itself; the others
-have a capital or a hyphen for each of its residues, and small letters, which are left out, between them.
+A3M is the format of HHblits (``hhblits -oa3m``): FASTA whose first record is the sequence itself; the others
+have a capital letter or a hyphen for each of its residues, and lower case letters for insertions, which are
+ignored.
 
-The profiles that a model was trained on were made by another search, with weights of its own; how much worse
-it does on these is not known.
+The training profiles of a model were made by another search, with other sequence weights; how much its
+accuracy drops on these profiles is not known.
 """
 
 from collections.abc import Iterable
@@ -19,25 +20,26 @@ from experiments.protein_structure.fasta import OTHERS, records
 GAP = "-"
 
 NO_SEQUENCE = ("ss_", "sa_", "aa_", "Consensus")
-"""How the names of records begin that HH-suite puts into alignments, and that are no sequences."""
+"""Prefixes of the names of records that HH-suite puts into alignments and that are not sequences."""
 
 
 def read(lines: Iterable[str], name: str, sequence: str) -> Float[np.ndarray, "residues 20"]:
     """The profile of a sequence.
 
-    Sequences are weighted by `weights`, since many of a kind say little more than one. Gaps and unknown amino
-    acids do not count; where there is nothing else, the row is zero.
+    Sequences are weighted by `weights`, since many similar ones add little information. Gaps and unknown
+    amino acids do not count; where there is nothing else, the row is zero.
 
     Args:
-      lines: of a file in A3M.
-      name: of the file, for errors.
-      sequence: whose profile it is to be: the first record of the file must be the same.
+      lines: lines of an A3M file.
+      name: name of the file, for errors.
+      sequence: the sequence; the first record of the file must be the same.
 
     Returns:
-      Shares, float32, amino acids in the order of `AMINO_ACIDS`.
+      Frequencies, float32, amino acids in the order of `AMINO_ACIDS`.
 
     Raises:
-      DataError: there is no record; the first one is another sequence; one has other columns or another sign.
+      DataError: there is no record; the first one is another sequence; a record has other columns or
+        characters.
     """
     rows = []
     for line, head, body in records(lines, name):
@@ -64,10 +66,10 @@ def read(lines: Iterable[str], name: str, sequence: str) -> Float[np.ndarray, "r
 
 
 def weights(aligned: Int[np.ndarray, "sequences columns"]) -> Float[np.ndarray, " sequences"]:
-    """Weights by position, which add up to 1 (Henikoff and Henikoff 1994, J. Mol. Biol. 243:574).
+    """Position-based sequence weights, which sum to 1 (Henikoff and Henikoff 1994, J. Mol. Biol. 243:574).
 
-    In each column, each kind of amino acid has the same weight, which the sequences that have it share; a
-    sequence's weight is the mean over columns. Negative entries, which are gaps, have none.
+    In each column, each amino acid type has the same weight, which is shared by the sequences that have it; a
+    sequence's weight is the mean over columns. Negative entries, which are gaps, have no weight.
 
     Example:
       >>> rows = [[AMINO_ACIDS.find(each) for each in row] for row in ("GYVGS", "GFDGF", "GYDGF", "GYQGG")]

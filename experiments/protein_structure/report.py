@@ -1,4 +1,4 @@
-"""What a run says of its test set: figures, tables, pictures, and the states that it gave every residue."""
+"""Reports on a test set: metrics, tables, plots, and the predicted states of every residue."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,30 +17,30 @@ TABLES, PREDICTIONS = "states.md", "test-predictions.txt"
 
 
 class Predictions(NamedTuple):
-    """Chains, and the probabilities of their residues' states."""
+    """Chains, and the predicted probabilities of their residues' states."""
 
     chains: Sequence[Chain]
     probabilities: Sequence[Float[np.ndarray, "residues states"]]
     states: str
 
     def of(self, places: Sequence[int]) -> "Predictions":
-        """Those of some of the chains."""
+        """The predictions for the chains of these indices."""
         chains = [self.chains[place] for place in places]
         return Predictions(chains, [self.probabilities[place] for place in places], self.states)
 
     def reduced(self) -> "Predictions":
-        """The same of three states, by the sums of their probabilities."""
+        """The predictions in three states, by the sums of their probabilities."""
         chains = [chain._replace(states=metrics.reduce(chain.states)) for chain in self.chains]
         sums = three_states(self.states)
         return Predictions(chains, [each @ sums for each in self.probabilities], STATES3)
 
     def likeliest(self) -> list[str]:
-        """The likeliest state of each residue."""
+        """The most probable state of each residue."""
         return ["".join(self.states[number] for number in each.argmax(axis=1)) for each in self.probabilities]
 
 
 def score(predictions: Predictions) -> tuple[Scores, ...]:
-    """Scores of the states, and, where they are eight, of three."""
+    """Scores of the states, and, if there are eight, also of three."""
     three = predictions.states == STATES3
     return tuple(
         metrics.score(
@@ -54,10 +54,10 @@ def score(predictions: Predictions) -> tuple[Scores, ...]:
 
 
 def figures(scores: Sequence[Scores]) -> dict[str, float]:
-    """Shares of residues that are right, overlaps (means over chains), precision and recall of each state.
+    """Accuracies, segment overlaps (means over chains), precision and recall of each state.
 
-    ``q8, sov8, precision8_H, recall8_H`` and so on, and the same with 3. What is not defined, such as the
-    precision of a state that was never predicted, is left out.
+    ``q8, sov8, precision8_H, recall8_H`` and so on, and the same with 3. Undefined values, such as the
+    precision of a state that was never predicted, are left out.
     """
     named: dict[str, float] = {}
     for each in scores:
@@ -72,7 +72,7 @@ def figures(scores: Sequence[Scores]) -> dict[str, float]:
 
 
 def negative_log_likelihood(predictions: Predictions) -> float:
-    """The mean over residues that count, in nats."""
+    """The mean over valid residues, in nats."""
     found = []
     for chain, probabilities in zip(predictions.chains, predictions.probabilities, strict=True):
         places = np.flatnonzero(chain.valid)
@@ -83,7 +83,7 @@ def negative_log_likelihood(predictions: Predictions) -> float:
 
 
 def majority(train: Sequence[Chain], test: Sequence[Chain], states: str) -> Predictions:
-    """Every residue in each state as often as in training: its likeliest one is the commonest of all."""
+    """The baseline that predicts the state frequencies of the training set for every residue."""
     counts = sum(
         np.bincount(
             [states.index(chain.states[place]) for place in np.flatnonzero(chain.valid)], None, len(states)
@@ -95,7 +95,7 @@ def majority(train: Sequence[Chain], test: Sequence[Chain], states: str) -> Pred
 
 
 def write(predictions: Predictions, scores: Sequence[Scores], folder: Path) -> None:
-    """Tables and pictures by state, the predictions of all chains, and pictures of some."""
+    """Write tables and plots by state, the predictions of all chains, and plots of some."""
     tables = [metrics.table(each) for each in scores]
     (folder / TABLES).write_text("\n\n".join(tables) + "\n", "utf-8")
     for each in scores:
@@ -122,7 +122,7 @@ def write(predictions: Predictions, scores: Sequence[Scores], folder: Path) -> N
 
 
 def some(predictions: Predictions) -> dict[str, int]:
-    """The chains with the smallest, the median and the largest share of residues right; none without any."""
+    """The chains of lowest, median and highest accuracy; empty without chains that have valid residues."""
     shares = {}
     for place, (chain, likeliest) in enumerate(zip(predictions.chains, predictions.likeliest(), strict=True)):
         right = [chain.states[residue] == likeliest[residue] for residue in np.flatnonzero(chain.valid)]

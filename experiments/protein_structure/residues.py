@@ -1,4 +1,4 @@
-"""Residues as numbers: what a model is given of a chain, what it is to say, and how right it is."""
+"""Features, labels and metrics of residues."""
 
 import functools
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ UNKNOWN = -1
 def features(
     sequence: str, profile: Float[np.ndarray, "residues 20"] | None
 ) -> Float[np.ndarray, "residues features"]:
-    """What a model is given of a chain: 20 numbers for each residue, 60 with a profile, float32.
+    """Input features of a chain: 20 for each residue, 60 with a profile, float32.
 
-    One of the twenty amino acids as ones and zeros, zeros alone where it is unknown; the entries of the
-    profile, which lie from 0 to 1, and their square roots, which set small ones apart.
+    The one-hot amino acid, zeros if it is unknown; the entries of the profile, which are in [0, 1]; and their
+    square roots, which spread the small values.
 
     Raises:
       ValueError: sequence and profile differ in length.
@@ -40,17 +40,17 @@ def features(
 
 
 def width(with_profile: bool) -> int:
-    """How many `features` a residue has."""
+    """Number of `features` of a residue."""
     return features("", np.zeros((0, len(AMINO_ACIDS)), np.float32) if with_profile else None).shape[1]
 
 
 def batches(
     chains: Sequence[Chain], with_profile: bool, states: str, residues: int, buckets: int
 ) -> PairBatches:
-    """Batches of `features` beside `labels`, of at most so many residues each.
+    """Batches of `features` and `labels`, of at most ``residues`` residues each.
 
     Raises:
-      ValueError: there is no chain, or a profile is wanted that is not there.
+      ValueError: there is no chain, or a profile is missing.
     """
     lacking = [chain.id for chain in chains if with_profile and chain.profile is None]
     if lacking:
@@ -60,7 +60,7 @@ def batches(
 
 
 def labels(chain: Chain, states: str) -> Int[np.ndarray, " residues"]:
-    """The number of each residue's state; `UNKNOWN` for those that do not count."""
+    """Index of each residue's state; `UNKNOWN` for those that do not count."""
     known = np.array([states.find(state) for state in chain.states], np.int32)
     return np.where(chain.valid, known, UNKNOWN).astype(np.int32)
 
@@ -68,7 +68,7 @@ def labels(chain: Chain, states: str) -> Int[np.ndarray, " residues"]:
 def logits_of(
     model: Functional, params: Params, batch: Pairs, key: Key | None = None
 ) -> tuple[Float[jax.Array, "batch time states"], Int[jax.Array, "batch time"]]:
-    """Logits and labels of all residues of a batch; `UNKNOWN` beyond the lengths, too."""
+    """Logits and labels of all residues of a batch; padding also has the label `UNKNOWN`."""
     source, target = batch.source, jnp.asarray(batch.target.values)
     logits = model.bind(params)(jnp.asarray(source.values), jnp.asarray(source.lengths), key)
     is_there = jnp.arange(target.shape[1]) < jnp.asarray(batch.target.lengths)[:, None]
@@ -78,7 +78,7 @@ def logits_of(
 def figures_of(
     states: str, logits: Float[Array, "batch time states"], target: Int[Array, "batch time"]
 ) -> dict[str, Mean]:
-    """The loss in nats, and the shares of residues that are right: of all states, and of three."""
+    """The loss in nats, and the accuracies over all states and over three."""
     mask = target != UNKNOWN
     nll = Mean.of(cross_entropy(logits, target, mask), mask)
     sums = three_states(states)
@@ -91,7 +91,7 @@ def figures_of(
 
 
 def three_states(states: str) -> Float[np.ndarray, "states 3"]:
-    """1 where a state is counted as one of the three, 0 elsewhere, float32; three states stay as they are."""
+    """Reduction matrix, float32: 1 where a state belongs to one of the three; the identity for three."""
     return np.array([[REDUCTION[state] == known for known in STATES3] for state in states], np.float32)
 
 
@@ -103,7 +103,7 @@ def _probabilities(model: Functional, params: Params, values: Array, lengths: Ar
 def probabilities_of(
     model: Functional, params: Params, batches: PairBatches
 ) -> list[Float[np.ndarray, "residues states"]]:
-    """The probabilities of the states of each chain's residues, chains in their order."""
+    """The state probabilities of each chain's residues, chains in their original order."""
     found: dict[int, np.ndarray] = {}
     for batch in batches.once():
         rows = np.asarray(_probabilities(model, params, *batch.source))
@@ -115,6 +115,6 @@ def probabilities_of(
 def probabilities(
     model: Functional, params: Params, features: Float[np.ndarray, "residues features"]
 ) -> Float[np.ndarray, "residues states"]:
-    """The probabilities of the states of the residues of one chain, which is padded to a power of two."""
+    """The state probabilities of the residues of one chain, which is padded to a power of two."""
     padded = pad([features], time=max(16, 1 << (len(features) - 1).bit_length()))
     return np.asarray(_probabilities(model, params, *padded))[0, : len(features)]

@@ -1,4 +1,4 @@
-"""The model and the training task of a config; a saved model."""
+"""The model and the training task for a config; loading a saved model."""
 
 import functools
 from collections.abc import Sequence
@@ -21,21 +21,21 @@ from lstmjax.training.batching import PairBatches, Pairs
 from lstmjax.types import Key, Params
 
 STATES = {"nr25": STATES8, "flip": STATES3, "cb6133": STATES8}
-"""The states that the labels of each data set tell apart."""
+"""The states in the labels of each data set."""
 
 
 EVALUATION_BUCKETS = 2
-"""Lengths that chains are padded to when nothing is learned; each is compiled for."""
+"""Number of lengths that chains are padded to in evaluation; each is compiled."""
 
 
 def make_batches(config: Config, chains: Sequence[Chain], buckets: int = EVALUATION_BUCKETS) -> PairBatches:
-    """Batches of a part of the data set."""
+    """Batches of a split of the data set."""
     with_profile, states = config.inputs == "profile", STATES[config.dataset]
     return residues.batches(chains, with_profile, states, config.batch_residues, buckets)
 
 
 def make_model(config: Config) -> Functional:
-    """The model that a config says; the same one for the same numbers, so that it is compiled once."""
+    """The model of a config; cached by hyperparameters, so that it is compiled once."""
     return _make_model(
         Architecture(
             features=residues.width(config.inputs == "profile"),
@@ -57,7 +57,7 @@ def _make_model(architecture: Architecture) -> Functional:
 
 
 def make_task(config: Config, model: Functional, train_set: PairBatches, valid: PairBatches) -> training.Task:
-    """The training task; what decides is how many residues of the validation set are right."""
+    """The training task; the selection criterion is the accuracy on the validation set."""
     states = STATES[config.dataset]
 
     def loss(params: Params, batch: Pairs, key: Key) -> tuple[jax.Array, training.Metrics]:
@@ -84,13 +84,13 @@ def make_optimizer(config: Config, settings: training.TrainConfig) -> optax.Grad
 
 
 def predict_chains(config: Config, model: Functional, params: Params, chains: Sequence[Chain]) -> Predictions:
-    """What a model says of chains of its data set."""
+    """Predictions of a model for chains of its data set."""
     found = residues.probabilities_of(model, params, make_batches(config, chains))
     return Predictions(chains, found, STATES[config.dataset])
 
 
 class Saved(NamedTuple):
-    """A model that has been trained."""
+    """A saved model."""
 
     config: Config
     model: Functional
@@ -98,7 +98,7 @@ class Saved(NamedTuple):
 
 
 def load_model(folder: Path) -> Saved:
-    """Read back a model, from a folder that `models.Source` gives."""
+    """Load a model, from a folder that `models.Source` gives."""
     config = models.config_of(folder, Config)
     model = make_model(config)
     return Saved(config, model, models.load_params(folder, model.init))

@@ -1,16 +1,16 @@
-"""The layer against every peer, side by side in one process.
+"""Benchmark of the layer against LSTM layers of other packages, in one process.
 
-Values and gradients of all are first checked to be equal. Then they take turns, in another order in each
-round, after a warm-up: forward, and value and gradient to parameters and inputs. A ratio is ours over theirs
-within a round; what is reported is the median over rounds, and geometric means over the shapes. Compile
-times, memory that XLA sets aside, the latency of a streamed step, and the loss of a large vocabulary are
-measured beside.
+Outputs and gradients of all are first checked to be equal. Then, after a warm-up, they are timed in rounds,
+in a different order in each round: the forward pass, and the value and gradient with respect to parameters
+and inputs. A ratio is our time over theirs within a round; reported are medians over rounds, and geometric
+means over the shapes. Compile times, memory that XLA allocates, the latency of a streamed step, and the loss
+of a large vocabulary are measured as well.
 
     python -m experiments speed                    some 15 minutes on two idle cores
-    python -m experiments speed --devices 2        our layer also with its batch divided over XLA devices
+    python -m experiments speed --devices 2        our layer also with its batch sharded over XLA devices
     python -m experiments speed --backends cudnn pallas fused scan     on a GPU, each against auto
 
-Expected: on CPU, gradients in at most 0.6 of the time of Flax and 0.65 of other JAX packages, 1.0 of PyTorch.
+Expected on CPU: gradients in at most 0.6 of the time of Flax, 0.65 of other JAX packages, 1.0 of PyTorch.
 """
 
 import gc
@@ -33,7 +33,7 @@ from lstmjax.training.record import Run
 
 
 def run(config: Config, run: Run) -> None:
-    """Measure everything, and write it down."""
+    """Run all measurements, and write the results."""
     if config.resume is not None:
         raise training.ConfigError("timings cannot be resumed: start anew.")
     shapes: Sequence[Layer] = SHAPES

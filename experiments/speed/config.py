@@ -1,4 +1,4 @@
-"""Flags of speed, and the shapes that are timed."""
+"""Flags of speed, and the benchmark shapes."""
 
 import dataclasses
 import os
@@ -21,7 +21,7 @@ SHAPES = (
     Layer(64, 50, 512, 512),
     Layer(8, 2000, 128, 128),
 )
-"""What the geometric means are taken over: language models, long sequences, large batches, one stream."""
+"""Shapes of the geometric means: language models, long sequences, large batches, a single stream."""
 
 
 VARIANTS = (
@@ -33,19 +33,19 @@ VARIANTS = (
 
 
 VOCABULARIES = ((400, 200, 10_000), (700, 650, 10_000), (1400, 400, 33_278))
-"""Positions, hidden units and words of the losses that are timed: Penn Treebank twice, and WikiText-2."""
+"""Positions, hidden units and words of the benchmarked losses: Penn Treebank twice, and WikiText-2."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(RunConfig):
-    """How it is measured."""
+    """Settings of the measurements."""
 
     rounds: int = 9
-    """How often each takes its turn."""
+    """Number of rounds of measurements."""
     devices: int = 1
-    """XLA devices on the CPU; with more than one, our layer is also timed with its batch over all of them."""
+    """XLA devices on the CPU; if several, our layer is also timed with its batch sharded over them."""
     backends: tuple[Backend, ...] = ("scan", "fused")
-    """Our own other ways to run the layer, to be timed too."""
+    """Other backends of our layer to time as well."""
     layers: tuple[str, ...] = ()
     """Only these of the layers, such as 20x35x200x200; by default all."""
     rivals: tuple[str, ...] = (*peers.JAX_PEERS, "torch")
@@ -67,12 +67,12 @@ class Config(RunConfig):
 
 
 def preset(config: Config) -> Config:
-    """The defaults that belong to the choices in ``config``."""
+    """The defaults for the choices in ``config``."""
     return dataclasses.replace(config, rounds=2) if config.quick else config
 
 
 def prepare(config: Config) -> None:
-    """What must be set before JAX is used."""
+    """Settings that must be made before JAX is used."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     jax.config.update("jax_num_cpu_devices", config.devices)
     jax.config.update("jax_enable_compilation_cache", False)

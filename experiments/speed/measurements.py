@@ -1,4 +1,4 @@
-"""What is measured, each against the others in turns."""
+"""The measurements, which alternate between the contestants."""
 
 import dataclasses
 import math
@@ -35,7 +35,7 @@ def take_turns(
     for _ in range(rounds):
         shuffle.shuffle(order)
         for name in order:
-            time.sleep(0.01)  # threads of the one before come to rest
+            time.sleep(0.01)  # lets the threads of the previous function become idle
             begin = time.perf_counter()
             jax.block_until_ready(functions[name]())
             seconds[name].append(time.perf_counter() - begin)
@@ -43,7 +43,7 @@ def take_turns(
 
 
 def compare(prefix: str, name: str, seconds: dict[str, list[float]]) -> dict[str, float]:
-    """Median times in milliseconds, and ratios of ours to the others' with their spread over rounds."""
+    """Median times in milliseconds, and ratios of our times to the others' with their spread over rounds."""
     figures = {}
     for other, times in seconds.items():
         figures[f"{prefix}_ms_{name}_{other}"] = 1e3 * statistics.median(times)
@@ -56,7 +56,7 @@ def compare(prefix: str, name: str, seconds: dict[str, list[float]]) -> dict[str
 
 
 def measure_layer(config: Config, layer: Layer) -> dict[str, float]:
-    """All figures of one layer: equality, times, compile times, memory."""
+    """All measurements of one layer: equality, times, compile times, memory."""
     keys = jax.random.split(jax.random.key(0), 3)
     params = layer.init(keys[0])
     inputs = jax.random.normal(keys[1], (layer.batch, layer.time, layer.features))
@@ -88,7 +88,7 @@ def measure_layer(config: Config, layer: Layer) -> dict[str, float]:
 
 
 def value_and_gradient(peer: Peer) -> Callable[..., Any]:
-    """The weighted sum of a peer's outputs, and its gradient to parameters and inputs."""
+    """The weighted sum of a peer's outputs, and its gradient with respect to parameters and inputs."""
 
     def loss(params: Any, inputs: jax.Array, weights: jax.Array) -> jax.Array:
         return jnp.sum(peer.apply(params, inputs) * weights)
@@ -101,7 +101,7 @@ def _bind(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
 
 
 def check_equal(made: dict[str, Peer], params: Any, inputs: jax.Array, weights: jax.Array) -> None:
-    """Raise AssertionError unless all have our plain scan's outputs, and its gradients to our parameters."""
+    """Raise AssertionError unless all have the outputs of our scan backend, and its parameter gradients."""
 
     def results(name: str, peer: Peer) -> Any:
         def apply(params: Any, inputs: jax.Array) -> jax.Array:
@@ -125,7 +125,7 @@ def _assert_near(name: str, theirs: Any, ours: Any) -> None:
 def divided(
     devices: int, peer: Peer, params: Any, inputs: jax.Array, weights: jax.Array
 ) -> Callable[[], Any]:
-    """Our gradient with the batch divided over XLA devices."""
+    """Our gradient with the batch sharded over XLA devices."""
     mesh = Mesh(np.array(jax.devices()[:devices]), ("batch",))
     rows, whole = PartitionSpec("batch"), PartitionSpec()
 
@@ -145,7 +145,7 @@ def divided(
 
 
 def means(figures: dict[str, float], layers: list[str]) -> dict[str, float]:
-    """Geometric means over layers, the worst layer, and both against the better of the JAX packages."""
+    """Geometric means over layers, the worst layer, and both against the faster of the JAX packages."""
     found = {}
     for kind in ("grad", "forward"):
         ratios: dict[str, list[float]] = {}
@@ -168,7 +168,7 @@ def means(figures: dict[str, float], layers: list[str]) -> dict[str, float]:
 
 
 def measure_utilization(figures: dict[str, float], layer: Layer) -> dict[str, float]:
-    """The gradient's rate of floating point operations over that of one large product of matrices."""
+    """The gradient's floating-point throughput relative to that of one large matrix product."""
     rows, inner, columns = layer.batch * layer.time, layer.features, 4 * layer.hidden
     a, b = jnp.ones((rows, inner)), jnp.ones((inner, columns))
     product = jax.jit(jnp.matmul)
@@ -180,7 +180,7 @@ def measure_utilization(figures: dict[str, float], layer: Layer) -> dict[str, fl
 
 
 def measure_compilation(layer: Layer) -> dict[str, float]:
-    """Compile time of our gradient at sixteen times the length over that at the length itself."""
+    """Compile time of our gradient at sixteen times the sequence length over that at the length itself."""
     seconds = []
     for stretch in (1, 16, 1, 16):
         longer = dataclasses.replace(layer, time=stretch * layer.time)
@@ -195,7 +195,7 @@ def measure_compilation(layer: Layer) -> dict[str, float]:
 
 
 def measure_streaming(config: Config) -> dict[str, float]:
-    """Latency of one step, its state carried from call to call."""
+    """Latency of one step, with the state carried from call to call."""
     figures: dict[str, float] = {}
     for batch, hidden in ((1, 200), (32, 128)):
         layer = Layer(batch, 1, hidden, hidden)
@@ -213,7 +213,7 @@ def measure_streaming(config: Config) -> dict[str, float]:
 
 
 STEPS = 200
-"""Steps that a turn of streaming takes."""
+"""Steps of streaming per round."""
 
 
 def _stepper(step: Callable[..., Any], first: tuple[Any, ...], state: Any, inputs: Any) -> Callable[[], Any]:
@@ -254,7 +254,7 @@ def _torch_stepper(hidden: int, batch: int) -> Callable[[], Any]:
 
 
 def measure_vocabulary(config: Config, sizes: Sequence[tuple[int, int, int]]) -> dict[str, float]:
-    """Value and gradient of the chunked loss of a large vocabulary, against optax over all logits."""
+    """Value and gradient of the chunked loss of a large vocabulary, against optax on all logits."""
     figures: dict[str, float] = {}
     for rows, hidden, words in sizes:
         keys = jax.random.split(jax.random.key(0), 3)

@@ -1,4 +1,4 @@
-"""Timings as tables, from the metrics of a record."""
+"""The results page: timings as tables, from the metrics of a record."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ NAMES = {
     "pallas": "ours, backend pallas",
     "divided": "ours, batch over XLA devices",
 }
-"""What the columns are called, in order."""
+"""The titles of the columns, in order."""
 
 
 def readme(records: Sequence[Record]) -> str:
-    """The table of geometric means, of the records on CPU."""
+    """The table of geometric means, for the records on CPU."""
     chosen = [record for record in records if record.label == "cpu-grid"]
     return _means(chosen[0].metrics) if chosen else ""
 

@@ -1,7 +1,7 @@
-"""The LSTM layers that people would use instead, each in its own documented form, with our weights.
+"""LSTM layers of other packages, each used in its documented form, with our weights.
 
-A peer builds, for a `Layer`, a function of parameters and inputs ``[batch, time, features]`` to outputs, and
-its own parameters from ours. Packages are imported when a peer is built: they come with the extra ``bench``.
+A peer builds, for a `Layer`, a function from parameters and inputs ``[batch, time, features]`` to outputs,
+and its parameters from ours. Packages are imported when a peer is built: they come with the extra ``bench``.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from lstmjax.sequence.bidirectional import Directions
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """What is timed: LSTMs in a stack, or one in each direction."""
+    """The benchmarked layer: a stack of LSTMs, or one in each direction."""
 
     batch: int
     time: int
@@ -36,7 +36,7 @@ class Layer:
 
     @property
     def cells(self) -> list[lstmjax.LSTM]:
-        """One for each set of weights: layers in order, or forward and backward."""
+        """One cell for each set of weights: layers in order, or forward and backward."""
         if self.bidirectional:
             return [lstmjax.LSTM(self.features, self.hidden)] * 2
         sizes = [self.features] + [self.hidden] * (self.depth - 1)
@@ -57,20 +57,20 @@ Function = Callable[[Any, jax.Array], jax.Array]
 
 
 class Peer(NamedTuple):
-    """A layer made by somebody: a function to be jitted, and what turns our parameters into its."""
+    """A layer implementation: a function to be jitted, and a conversion of our parameters into its own."""
 
     apply: Function
     convert: Callable[[list[LSTMParams]], Any]
 
 
 def gates(array: Any, order: str = "ifgo") -> list[jax.Array]:
-    """The gates of an array of parameters, in an order."""
+    """The gates of a parameter array, in the given order."""
     parts = dict(zip("ifgo", jnp.split(jnp.asarray(array), 4, axis=-1), strict=True))
     return [parts[gate] for gate in order]
 
 
 def ours(layer: Layer, backend: Backend) -> Peer:
-    """This project's layer by one of its backends."""
+    """This project's layer with one of its backends."""
     if layer.bidirectional:
         both = lstmjax.bidirectional(*layer.cells)
         return Peer(
@@ -95,7 +95,7 @@ def linen(layer: Layer) -> Peer:
                 tree[f"i{gate}"] = {"kernel": kernel}
                 tree[f"h{gate}"] = {"kernel": recurrent, "bias": bias}
             trees.append(tree)
-        if layer.bidirectional:  # the cells' own names, as the module gives them
+        if layer.bidirectional:  # the module's own names of the cells
             names = ["forward_rnn", "backward_rnn"]
             return {"params": {name: {"cell": tree} for name, tree in zip(names, trees, strict=True)}}
         return {"params": {f"layers_{i}": {"cell": tree} for i, tree in enumerate(trees)}}
@@ -132,7 +132,7 @@ def nnx(layer: Layer) -> Peer:
 
 
 def haiku(layer: Layer) -> Peer:
-    """`haiku.LSTM` in `haiku.dynamic_unroll`; time is the first axis, as its documentation has it."""
+    """`haiku.LSTM` in `haiku.dynamic_unroll`; time is the first axis, as in its documentation."""
     hk = importlib.import_module("haiku")
 
     def network(inputs: jax.Array) -> jax.Array:
@@ -156,7 +156,7 @@ def haiku(layer: Layer) -> Peer:
         for i, p in enumerate(params):
             both = jnp.concatenate([jnp.asarray(p.kernel), jnp.asarray(p.recurrent_kernel)])
             bias = gates(p.bias, "igfo")
-            bias[2] = bias[2] - 1  # which it adds in its code
+            bias[2] = bias[2] - 1  # haiku adds 1 in its code
             tree[f"lstm{i}/linear"] = {
                 "w": jnp.concatenate(gates(both, "igfo"), axis=-1),
                 "b": jnp.concatenate(bias),
@@ -167,7 +167,7 @@ def haiku(layer: Layer) -> Peer:
 
 
 def equinox(layer: Layer) -> Peer:
-    """`equinox.nn.LSTMCell` in a scan, mapped over the batch, as its example has it."""
+    """`equinox.nn.LSTMCell` in a scan, mapped over the batch, as in its example."""
     eqx = importlib.import_module("equinox")
     cells = [eqx.nn.LSTMCell(cell.features, cell.hidden, key=jax.random.key(0)) for cell in layer.cells]
 
@@ -261,16 +261,16 @@ class Torch:
         self.inputs, self.weights = self.tensor(inputs).requires_grad_(), self.tensor(weights)
 
     def tensor(self, array: Any) -> Any:
-        """A tensor of a copy."""
+        """A tensor with a copy of the array."""
         return self.torch.from_numpy(np.array(array))
 
     def forward(self) -> Any:
-        """Outputs, without a gradient."""
+        """Outputs of the forward pass, without gradients."""
         with self.torch.no_grad():
             return self.lstm(self.inputs)[0]
 
     def gradient(self) -> Any:
-        """Gradient of the weighted sum of the outputs to parameters and inputs."""
+        """Gradient of the weighted sum of the outputs with respect to parameters and inputs."""
         self.lstm.zero_grad()
         self.inputs.grad = None
         (self.lstm(self.inputs)[0] * self.weights).sum().backward()
