@@ -1,5 +1,6 @@
 """Runs before any test module is imported: two CPU devices, and annotations checked as code runs."""
 
+import collections
 import itertools
 import os
 import sys
@@ -41,6 +42,12 @@ OTHER_CELLS = set(ALL) - {"lstm"}
 COSTLY = {"quick_run", "flip"}
 """Fixtures of modules that take many seconds: tests that want the same one go to one worker."""
 
+CASES = 2
+"""How many parameters of a test the short run takes."""
+
+ALL_CASES = {"test_unroll.py", "test_architecture.py", "test_errors.py", "test_readme.py"}
+"""Files whose tests it takes with all."""
+
 SMOKE = "test_a_run_writes_what_it_promises"
 """The test of each experiment's whole path."""
 
@@ -49,8 +56,8 @@ SMOKE = "test_a_run_writes_what_it_promises"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Choose tests, those that only `make test-full` runs, and which of them are for one worker.
 
-    `make test` has the whole contract for the LSTM on each backend, every public function, and a smoke test
-    of each experiment; the matrix of the other cells, and the other tests of the experiments, are ``full``.
+    `make test` has the whole contract for the LSTM on each backend, each other test with its first `CASES`
+    parameters, and a smoke test of each experiment. The rest of the matrix is ``full``.
     Kernels in interpret mode take their time: the contract runs them on the one cell that they are for.
     """
 
@@ -62,12 +69,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         return given.get("way") != "pallas" or given.get("name", "lstm") == "lstm"
 
     items[:] = filter(is_wanted, items)
+    seen: collections.Counter[tuple[Path, str]] = collections.Counter()
     for item in items:
+        test = (item.path, getattr(item, "originalname", item.name))
+        seen[test] += 1
         is_of_experiment = item.path.parent.name in EXPERIMENTS
         is_smoke_test = getattr(item, "originalname", "") == SMOKE
         is_other_cell = parameters(item).get("name") in OTHER_CELLS
         wants_all_data = "flip" in getattr(item, "fixturenames", ())
-        if is_other_cell or wants_all_data or (is_of_experiment and not is_smoke_test):
+        is_further_case = seen[test] > CASES and item.path.name not in ALL_CASES
+        if is_other_cell or is_further_case or wants_all_data or (is_of_experiment and not is_smoke_test):
             item.add_marker(pytest.mark.full)
         if isinstance(item, pytest.Function) and COSTLY & set(item.fixturenames):
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
