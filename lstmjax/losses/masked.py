@@ -56,10 +56,9 @@ def cross_entropy(
     """
     _check_shape("labels", labels, logits.shape[:-1])
     logits = _valid(logits, mask)
-    classes = classes_of(labels, logits.shape[-1])
-    is_class = classes < logits.shape[-1]
-    losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.where(is_class, classes, 0))
-    losses = jnp.where(is_class, losses, jnp.nan)
+    labels = jnp.asarray(labels) if mask is None else jnp.where(mask, labels, jnp.zeros_like(labels))
+    classes = classes_of(labels, logits.shape[-1])  # beyond the classes, the logit that is taken is NaN
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, classes)
     return _masked(losses, mask)
 
 

@@ -116,10 +116,12 @@ def gradients_by(library):
     return jax.jit(jax.value_and_grad(functools.partial(loss, unroll), argnums=(0, 1, 2)))(*arguments())
 
 
+@pytest.mark.full
 def test_a_program_for_another_platform_has_the_fused_way():
     assert_alike(gradients_by(REFERENCE._replace(platform="cuda")), gradients_by(REFERENCE), 1e-5)
 
 
+@pytest.mark.full
 def test_jax_is_called_as_it_wants_to_be(monkeypatch):
     """The functions of `jax.experimental.rnn` that call cuDNN, with the reference within."""
     signatures = {name: inspect.signature(getattr(rnn, name)) for name in ("lstm_fwd", "lstm_bwd")}
@@ -150,6 +152,7 @@ def test_forward_mode():
     assert_alike(*slopes, 1e-5)
 
 
+@pytest.mark.full
 def test_hessian_vector_products_in_both_orders():
     at = arguments()
     tangents = jax.tree.map(jnp.cos, at)
@@ -164,6 +167,7 @@ def test_hessian_vector_products_in_both_orders():
     assert_alike(products(ours), products(theirs), 1e-4)
 
 
+@pytest.mark.full
 def test_vmap_over_models_and_rows():
     params, inputs, state = arguments()
     params = jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf, 2 * leaf, leaf / 2]), params)

@@ -252,7 +252,7 @@ def test_a_killed_save_leaves_the_old_checkpoint_and_the_next_one_tidies_up(tmp_
     checkpoints.save(1, {"a": 1})
     program = """
         import os, signal, sys
-        from lstmjax.checkpoint import Checkpoints
+        from lstmjax.training.checkpoint import Checkpoints
         os.replace = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
         Checkpoints(sys.argv[1]).save(int(sys.argv[2]), {"a": 2})
     """
@@ -269,7 +269,7 @@ def test_a_kill_at_any_time_leaves_a_whole_file(path):
     program = """
         import os, signal, sys, threading
         import numpy as np
-        from lstmjax import checkpoint
+        from lstmjax.training import checkpoint
         checkpoint.save(sys.argv[1], np.full(1_000_000, 0))
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
         for value in range(1, 1_000_000):

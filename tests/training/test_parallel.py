@@ -8,7 +8,7 @@ import pytest
 PROGRAM = """
 import resource, sys
 import numpy as np
-from lstmjax import parallel
+from lstmjax.training import parallel
 
 def resident():
     with open("/proc/self/statm") as file:

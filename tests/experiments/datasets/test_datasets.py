@@ -345,6 +345,7 @@ class TestChorales:
         with pytest.raises(DataError, match=r'pip install "lstmjax\[experiments\]"'):
             chorales.load(tmp_path)
 
+    @pytest.mark.full
     def test_the_split_is_as_documented_and_has_no_melody_on_two_sides(self):
         """Uses the user's own cache, which it fills the first time (half a minute on one core)."""
         found = chorales.read()

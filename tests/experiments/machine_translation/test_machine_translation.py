@@ -318,5 +318,5 @@ def test_runs_are_compared_in_one_picture(quick_run, tmp_path, capsys):
 
 def test_an_unfinished_run_says_so(quick_run, tmp_path):
     (tmp_path / "config.json").write_bytes((quick_run.path / "config.json").read_bytes())
-    with pytest.raises(RecordError, match=r"has no model\.safetensors"):
+    with pytest.raises(RecordError, match=r"has no parameters\.safetensors"):
         load_model(models.of_run(tmp_path, "machine_translation"))

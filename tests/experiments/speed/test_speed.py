@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments.common.command_line import main
-from experiments.speed import EXPERIMENT, page, peers
+from experiments.speed import EXPERIMENT, page, peers, run
 from experiments.speed.config import Config
 from experiments.speed.measurements import _bind, check_equal, compare, means, take_turns, value_and_gradient
 from experiments.speed.peers import Layer
@@ -92,9 +92,9 @@ def test_unknown_rivals_and_resuming_are_refused(tmp_path):
         Config(rivals=("mxnet",))
     with pytest.raises(ConfigError, match="no layer \\['1x1'\\]"):
         Config(layers=("1x1",))
-    run = Run.create(tmp_path, "speed", {}, 0, "")
+    earlier = Run.create(tmp_path, "speed", {}, 0, "")
     with pytest.raises(ConfigError, match="cannot be resumed"):
-        run(Config(resume=run.path), run)
+        run(Config(resume=earlier.path), earlier)
 
 
 def compiled_gradient(layer):
