@@ -97,9 +97,9 @@ def _record(arguments: Sequence[str]) -> None:
         config = record.Run.open(run).config
         if config.get("quick") or config.get("limit"):
             raise record.RecordError(f"{run} was quick or limited: its figures are of no use.")
+        pages.check_commits([record.record_of(run, label)])
         path = record.keep(run, label, models.RESULTS, replace=replace)
         print(path)
-        pages.check_commits([record.read_record(path)])
         if keep_model:
             about = models.keep(run, record.read_record(path)).model
             print(f"its model: {about['bytes']:,} bytes, {about['dtype']}")

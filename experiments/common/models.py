@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import tyro
 
-from experiments.common.command_line import RunConfig, from_mapping
+from experiments.common.command_line import RunConfig, from_mapping, open_run
 from lstmjax.training import checkpoint
-from lstmjax.training.record import Record, RecordError, Run, load_records, read_json, write_record
+from lstmjax.training.record import Record, RecordError, load_records, read_json, write_record
 from lstmjax.types import Key, Params
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -72,9 +72,7 @@ def of_run(run: Path, experiment: str) -> Path:
     Raises:
       RecordError: there is no such run of the experiment, or it has no model.
     """
-    found = Run.open(run)
-    if found.experiment != experiment:
-        raise RecordError(f"{run} is a run of {found.experiment}, not of {experiment}.")
+    open_run(run, experiment)
     if not (run / "model" / PARAMETERS).is_file():
         raise RecordError(f"{run} has no {PARAMETERS}: it has not finished, or trains no model.")
     return run / "model"
@@ -145,6 +143,9 @@ def keep(run: Path, record: Record) -> Record:
         "bytes": sum(file.stat().st_size for file in files),
         "sha256": {file.name: _digest(file) for file in files},
     }
+    for other in load_records(RESULTS, record.experiment):  # a label keeps one model, of one seed
+        if other.label == record.label and other.model:
+            write_record(RESULTS, dataclasses.replace(other, model={}))
     record = dataclasses.replace(record, model=about)
     write_record(RESULTS, record)
     return record

@@ -131,9 +131,11 @@ def fit(
         report.line(_headline(state))
         if params is not None and step == 0:
             state, best = _validate(task, average, Fit(state, best), report, None, observe=False)
-        while not _done(config, average, step, state, best):
+        done = _done(config, average, step, state, best)
+        while not done:
             state, metrics = train_step(state, task.batch(config.seed, step))
-            step, recent = step + 1, [*recent, metrics]
+            recent.append(metrics)
+            step += 1
             evaluating = step % config.evaluate_every == 0 or step == config.steps
             saving = step % config.checkpoint_every == 0
             if evaluating or saving or step % config.log_every == 0:
@@ -141,7 +143,8 @@ def fit(
                 recent = []
             if evaluating:
                 state, best = _validate(task, average, Fit(state, best), report, run)
-            if checkpoints is not None and (saving or _done(config, average, step, state, best)):
+                done = _done(config, average, step, state, best)
+            if checkpoints is not None and (saving or done):
                 checkpoints.save(step, Fit(state, best))
         if step < config.steps:
             report.line(f"stopped early at step {step}: no new best in {best.stale} evaluations")
@@ -213,10 +216,10 @@ def _validate(
     value = figures[name] if name == task.monitor else -figures[name]
     if not math.isfinite(value):
         raise TrainingError(f"{name} on the validation set is {figures[name]} at step {step}.")
-    report.line(f"step {step}  valid {format_figures(figures)}{'  (best)' if value < best.value else ''}")
+    is_best = value < best.value
+    report.line(f"step {step}  valid {format_figures(figures)}{'  (best)' if is_best else ''}")
     if run is not None:
         run.log(step, figures, kind="valid")
-    is_best = value < best.value
     best = (
         Best(_candidate(average, state), value, step, 0) if is_best else best._replace(stale=best.stale + 1)
     )

@@ -334,18 +334,29 @@ def keep(run_path: PathLike, label: str, results_root: PathLike, *, replace: boo
     Raises:
       RecordError: the run has no summary, the label is invalid, or there is another record.
     """
+    record = record_of(run_path, label)
+    file = Path(results_root) / record.file
+    if file.exists():
+        if _same_run(read_record(file), record):
+            return file
+        if not replace:
+            raise RecordError(f"{file} is the record of another run: choose a label, or replace it")
+        record = dataclasses.replace(record, tested_before=True)
+    return write_record(results_root, record)
+
+
+def record_of(run_path: PathLike, label: str) -> Record:
+    """The record that a finished run would have; nothing is written.
+
+    Raises:
+      RecordError: the run has no summary, or the label is invalid.
+    """
     path = Path(run_path, "summary.json")
     if not path.is_file():
         raise RecordError(f"{run_path} has no summary.json: it is no run, or has not finished")
     summary = {**read_json(path), "label": label}
     fields = {name: value for name, value in summary.items() if name not in ("started", "finished")}
-    record = _build(Record, fields, path)
-    file = Path(results_root) / record.file
-    if file.exists() and not _same_run(read_record(file), record):
-        if not replace:
-            raise RecordError(f"{file} is the record of another run: choose a label, or replace it")
-        record = dataclasses.replace(record, tested_before=True)
-    return write_record(results_root, record)
+    return _build(Record, fields, path)
 
 
 def _same_run(one: Record, other: Record) -> bool:

@@ -276,7 +276,9 @@ def test_a_record_that_replaces_another_says_that_the_test_set_had_been_read(tmp
         run.finish({"test_loss": float(number)})
         path = record.keep(run.path, "lstm", tmp_path / "results", replace=True)
         assert record.read_record(path).tested_before == (number == 1)
+        before = path.read_bytes()
         assert record.keep(run.path, "lstm", tmp_path / "results") == path
+        assert path.read_bytes() == before, "the same run again"
 
 
 def test_figures_are_read_back_once_a_run_has_finished(run):

@@ -72,6 +72,22 @@ def test_a_damaged_or_missing_file_is_refused(finished, name):
         models.kept("adding", "lstm")
 
 
+def test_a_label_keeps_the_model_of_one_seed(finished):
+    first = a_record(finished)
+    models.keep(finished.path, first)
+    second = dataclasses.replace(first, seed=2)
+    models.keep(finished.path, second)
+    assert [bool(record.model) for record in load_records(models.RESULTS)] == [False, True]
+    models.kept("adding", "lstm")
+
+
+def test_a_run_from_a_commit_outside_the_history_leaves_no_record(finished, monkeypatch, capsys):
+    monkeypatch.setattr(pages, "_history", lambda: frozenset({"0123abc"}))
+    assert program.main(["record", str(finished.path), "--label", "lstm"]) == 1
+    assert "no commit in the history" in capsys.readouterr().err
+    assert load_records(models.RESULTS) == []
+
+
 def test_a_source_is_a_run_or_a_label(finished):
     models.keep(finished.path, a_record(finished))
     kept = models.RESULTS / "adding" / "models" / "lstm"
