@@ -1,8 +1,19 @@
-"""Varying types of arrays over the axes of a device mesh."""
+"""Arrays over the axes of a device mesh: their types, and programs that are divided along the batch.
 
+A mesh has axes of three kinds. XLA divides a program over automatic axes by itself, but a call of a kernel only
+by a rule (`divided_by_rows`). Explicit axes are in the types of arrays; `over_automatic_axes` runs a function as
+if they were automatic. Over manual axes, those of `jax.shard_map`, a program is one shard (`vary_alike`).
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.extend.core import Primitive
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 
 def vary_alike(tree: Any, like: Any) -> Any:
@@ -24,3 +35,99 @@ def varying_axes(leaf: Any) -> frozenset[str]:
     """The mesh axes (of `jax.shard_map`) over which an array varies."""
     axis_type = getattr(jax.typeof(leaf), "manual_axis_type", None)
     return frozenset() if axis_type is None else axis_type.varying
+
+
+def divide_alike(tree: Any, like: Any) -> Any:
+    """Divide the first axis of every array over explicit mesh axes as the first axis of ``like`` is.
+
+    Of a tree as ``like``, the first array decides. Without explicit axes this does nothing.
+    """
+    leaves = jax.tree.leaves(like)
+    sharding = jax.typeof(leaves[0]).sharding if leaves else None
+    if not _is_explicit(sharding):
+        return tree
+    return jax.tree.map(lambda leaf: jax.sharding.reshard(leaf, PartitionSpec(*sharding.spec[:1])), tree)
+
+
+def _is_explicit(sharding: Any) -> bool:
+    return AxisType.Explicit in getattr(getattr(sharding, "mesh", None), "axis_types", ())
+
+
+def over_automatic_axes(function: Callable[..., Any], *arguments: Any, rows: Any, rank: int) -> Any:
+    """Call a function whose results are divided over the explicit axes of a mesh as the batch is.
+
+    Within the call these axes are automatic, so that the function needs no rule for explicit types. Where no
+    array has an explicit axis this is ``function(*arguments)``.
+
+    Args:
+      function: of ``arguments``; the axes of each result begin with those of the batch.
+      arguments: pytrees of arrays.
+      rows: an array whose first ``rank`` axes are the batch.
+      rank: number of batch axes.
+    """
+    shardings = [jax.typeof(leaf).sharding for leaf in jax.tree.leaves(arguments)]
+    explicit = list(filter(_is_explicit, shardings))
+    if not explicit:
+        return function(*arguments)
+    batch = PartitionSpec(*jax.typeof(rows).sharding.spec[:rank])
+    wrapped = jax.sharding.auto_axes(function, out_sharding=NamedSharding(explicit[0].mesh, batch))
+    return wrapped(*arguments)
+
+
+def divided_by_rows(
+    function: Callable[..., Sequence[jax.Array]],
+    *,
+    rank: int,
+    shared: Collection[int] = (),
+    whole: Collection[int] = (),
+) -> Callable[..., Sequence[jax.Array]]:
+    """A function of arrays that XLA divides over automatic mesh axes along the batch, and only along it.
+
+    Without a rule, XLA computes all rows on every device, since it cannot see into the call of a kernel.
+
+    Args:
+      function: of the names of the mesh axes that divide the batch, none if it is not divided, and of arrays, to
+        a sequence of arrays; rows do not depend on each other.
+      rank: number of batch axes, the first ones of every operand and result but those below.
+      shared: places of operands without batch axes, which every device has as a whole.
+      whole: places of results without batch axes, which are the same on every device.
+    """
+
+    def rule(_: Any, operands: Sequence[Any], results: Sequence[Any]) -> str:
+        """The axes of all arrays by name, as in an einsum: only those of the batch occur twice."""
+        number = itertools.count()
+
+        def names(array: Any, has_batch: bool) -> str:
+            batch = [f"b{axis}" for axis in range(rank)] if has_batch else []
+            return " ".join([*batch, *(f"x{next(number)}" for _ in array.shape[len(batch) :])])
+
+        sides = ((operands, shared), (results, whole))
+        return "->".join(
+            ",".join(names(array, place not in without) for place, array in enumerate(side))
+            for side, without in sides
+        )
+
+    def partition(mesh: Any, operands: Sequence[Any], results: Sequence[Any]) -> Any:
+        rows = next(operand for place, operand in enumerate(operands) if place not in shared)
+        batch = PartitionSpec(*rows.sharding.spec[:rank])
+        axes = tuple(jax.tree.leaves(tuple(batch)))
+
+        def shardings(arrays: Sequence[Any], without: Collection[int]) -> list[NamedSharding]:
+            specs = (PartitionSpec() if place in without else batch for place in range(len(arrays)))
+            return [NamedSharding(mesh, spec) for spec in specs]
+
+        one_shard = functools.partial(function, axes)
+        return mesh, one_shard, shardings(results, whole), tuple(shardings(operands, shared))
+
+    divided = custom_partitioning(lambda *operands: list(function((), *operands)))
+    divided.def_partition(partition, sharding_rule=rule)
+    return divided
+
+
+def needs_devices(primitive: Primitive) -> None:
+    """Declare that the lowering of a primitive uses `divided_by_rows`, which must know the devices."""
+    try:
+        from jax._src import dispatch  # noqa: PLC0415 (there is no public name)
+    except ImportError:
+        return
+    getattr(dispatch, "prim_requires_devices_during_lowering", set[Primitive]()).add(primitive)

@@ -20,11 +20,11 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from lstmjax.backends.fused import fused_lstm
-from lstmjax.backends.primitives import jvp_of_plain, one_after_the_other
+from lstmjax.backends.primitives import compiled, jvp_of_plain, lowering, one_after_the_other
 from lstmjax.backends.recurrence import XLA
 from lstmjax.backends.scan import Masks, select
 from lstmjax.cells.lstm import LSTM, LSTMParams, LSTMState
-from lstmjax.sharding import vary_alike
+from lstmjax.sharding import divided_by_rows, needs_devices, vary_alike
 
 
 class Library(NamedTuple):
@@ -164,7 +164,7 @@ def _plain(x: jax.Array, hidden: jax.Array, cell: jax.Array, weights: jax.Array,
     return outputs.swapaxes(0, 1), *after
 
 
-def _run_by_library(*operands: jax.Array, library: Library) -> Any:
+def _run_whole(*operands: jax.Array, library: Library) -> Any:
     x, hidden, cell, weights, lengths = operands
     (outputs, last, last_cell), residuals = library.forward(
         x, hidden[None], cell[None], weights, lengths, **_sizes(x, hidden)
@@ -172,17 +172,33 @@ def _run_by_library(*operands: jax.Array, library: Library) -> Any:
     return outputs, last[0], last_cell[0], residuals[-1]
 
 
+def _run_by_library(*operands: jax.Array, library: Library) -> Any:
+    kept = _kept(*operands, library=library)
+
+    def function(axes: tuple[str, ...], *operands: jax.Array) -> Any:
+        results = _run_whole(*operands, library=library)
+        # What the library keeps of a shard is no part of what it keeps of all rows: the backward pass of a
+        # shard runs forward again instead.
+        return (*results[:-1], jnp.zeros(kept.shape, kept.dtype)) if axes else results
+
+    return divided_by_rows(function, rank=1, shared={3}, whole={3})(*operands)
+
+
 def _run_anywhere(*operands: jax.Array, library: Library) -> Any:
     if library.platform is None:
         return _run_by_library(*operands, library=library)
-    kept = _run_avals(*map(jax.typeof, operands), library=library)[-1]
+    kept = _kept(*operands, library=library)
     return *_plain(*operands), jnp.zeros(kept.shape, kept.dtype)
+
+
+def _kept(*operands: Any, library: Library) -> jax.ShapeDtypeStruct:
+    shapes = [jax.ShapeDtypeStruct(operand.shape, operand.dtype) for operand in operands]
+    return jax.eval_shape(functools.partial(_run_whole, library=library), *shapes)[-1]
 
 
 def _run_avals(*operands: Any, library: Library) -> Any:
     x, hidden, cell, *_ = operands
-    shapes = [jax.ShapeDtypeStruct(operand.shape, operand.dtype) for operand in operands]
-    kept = jax.eval_shape(functools.partial(_run_by_library, library=library), *shapes)[-1]
+    kept = _kept(*operands, library=library)
     outputs = x.update(shape=(*x.shape[:-1], hidden.shape[-1]))
     return [outputs, hidden, cell, x.update(shape=kept.shape, dtype=kept.dtype)]
 
@@ -204,11 +220,19 @@ def _transposed_plain(*operands: jax.Array, library: Library) -> Any:
 
 
 def _transposed_by_library(*operands: jax.Array, library: Library) -> Any:
-    x, hidden, cell, weights, lengths, outputs, kept, outputs_bar, hidden_bar, cell_bar = operands
-    residuals = (x, hidden[None], cell[None], weights, lengths, outputs, kept)
-    cotangents = (outputs_bar, hidden_bar[None], cell_bar[None])
-    x_bar, hidden_bar, cell_bar, weights_bar = library.backward(residuals, cotangents, **_sizes(x, hidden))
-    return x_bar, hidden_bar[0], cell_bar[0], weights_bar
+    def function(axes: tuple[str, ...], *operands: jax.Array) -> Any:
+        x, hidden, cell, weights, lengths, outputs, kept, outputs_bar, hidden_bar, cell_bar = operands
+        if axes:
+            kept = _run_whole(*operands[:5], library=library)[-1]
+        residuals = (x, hidden[None], cell[None], weights, lengths, outputs, kept)
+        cotangents = (outputs_bar, hidden_bar[None], cell_bar[None])
+        x_bar, hidden_bar, cell_bar, weights_bar = library.backward(
+            residuals, cotangents, **_sizes(x, hidden)
+        )
+        weights_bar = jax.lax.psum(weights_bar, axes) if axes else weights_bar
+        return x_bar, hidden_bar[0], cell_bar[0], weights_bar
+
+    return divided_by_rows(function, rank=1, shared={3, 6}, whole={3})(*operands)
 
 
 def _transposed_anywhere(*operands: jax.Array, library: Library) -> Any:
@@ -219,10 +243,11 @@ def _transposed_anywhere(*operands: jax.Array, library: Library) -> Any:
 def _primitive(name: str, avals: Any, anywhere: Any, on_gpu: Any) -> Primitive:
     primitive = Primitive(f"lstmjax_cudnn_{name}")
     primitive.multiple_results = True
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames="library"))
+    needs_devices(primitive)
+    primitive.def_impl(compiled(primitive, static=("library",)))
     primitive.def_abstract_eval(avals)
     mlir.register_lowering(primitive, mlir.lower_fun(anywhere, multiple_results=True))
-    mlir.register_lowering(primitive, mlir.lower_fun(on_gpu, multiple_results=True), platform="cuda")
+    mlir.register_lowering(primitive, lowering(on_gpu, portable=anywhere), platform="cuda")
 
     def batch(operands: Sequence[Any], axes: Sequence[Any], library: Library) -> Any:
         return one_after_the_other(functools.partial(primitive.bind, library=library), operands, axes)

@@ -12,7 +12,6 @@ so every transformation works and there is only one derivation to check.
 """
 
 import functools
-import math
 from typing import Any
 
 import jax
@@ -40,7 +39,7 @@ def fused_lstm(
     """
     if recurrence == XLA:  # a small LSTM's pre-activations stay in the processor's cache within the scan
         return scan(cell, params, inputs, state, masks, reverse)
-    projected = _product(cell, inputs, params.kernel)
+    projected = _product(recurrence, cell, inputs, params.kernel)
     return recurrence.run(*_recurrent(cell, params), projected, state, masks, reverse)
 
 
@@ -50,7 +49,7 @@ def _fused_lstm_jvp(
 ) -> tuple[Any, Any]:
     params, inputs, state, masks = primals
     params_dot, inputs_dot, state_dot, _ = tangents
-    product = functools.partial(_product, cell)
+    product = functools.partial(_product, recurrence, cell)
     kernel, bias = _recurrent(cell, params)
     projected = product(inputs, params.kernel)
     after, outputs, kept = recurrence.run_keeping(kernel, bias, projected, state, masks, reverse)
@@ -69,11 +68,14 @@ def _recurrent(cell: LSTM, params: LSTMParams) -> tuple[Array, Array]:
     return params.recurrent_kernel.astype(cell.dtype), params.bias.astype(cell.wide_dtype)
 
 
-def _product(cell: LSTM, inputs: Array, kernel: Array) -> jax.Array:
-    """The product for all steps at once, as a product of two matrices.
+def _product(recurrence: Recurrence, cell: LSTM, inputs: Array, kernel: Array) -> jax.Array:
+    """The product for all steps at once, batch-major as a product of two matrices.
 
-    With more axes, XLA on CPU would transpose the larger operand of its transpose in memory.
+    With more axes, XLA on CPU would transpose the larger operand of its transpose in memory. Only the axes of one
+    batch and of time are joined: others could not stay divided over devices.
     """
-    rows = inputs.reshape(math.prod(inputs.shape[:-1]), inputs.shape[-1])
-    product = matmul(rows, kernel, dtype=cell.dtype, result_dtype=cell.wide_dtype)
-    return product.reshape(*inputs.shape[:-1], kernel.shape[-1])
+    product = functools.partial(matmul, dtype=cell.dtype, result_dtype=cell.wide_dtype)
+    if recurrence == XLA or inputs.ndim != 3:
+        return product(inputs, kernel)
+    batch, time, features = inputs.shape
+    return product(inputs.reshape(batch * time, features), kernel).reshape(batch, time, kernel.shape[-1])

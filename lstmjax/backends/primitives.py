@@ -23,7 +23,7 @@ from lstmjax.backends import recurrence
 from lstmjax.backends.recurrence import Kept, Recurrence
 from lstmjax.backends.scan import Masks
 from lstmjax.cells.lstm import LSTMState
-from lstmjax.sharding import vary_alike
+from lstmjax.sharding import divided_by_rows, needs_devices, vary_alike
 from lstmjax.types import Array
 
 
@@ -111,12 +111,13 @@ def _primitive(
     """
     primitive = Primitive(f"lstmjax_{kernels}_{name}")
     primitive.multiple_results = True
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames=("masked", "reverse")))
+    primitive.def_impl(compiled(primitive, static=("masked", "reverse")))
     primitive.def_abstract_eval(avals)
     mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=True))
     if native is not None:
+        needs_devices(primitive)
         over_rows = functools.partial(_over_rows, native, plain, shared, floats)
-        mlir.register_lowering(primitive, mlir.lower_fun(over_rows, multiple_results=True), platform=platform)
+        mlir.register_lowering(primitive, lowering(over_rows, portable=plain), platform=platform)
 
     def batch(operands: Sequence[Any], axes: Sequence[int | None], **keywords: Any) -> Any:
         bind = functools.partial(primitive.bind, **keywords)
@@ -131,6 +132,31 @@ def _primitive(
     ad.primitive_jvps[primitive] = functools.partial(jvp_of_plain, plain)
     batching.primitive_batchers[primitive] = batch
     return primitive
+
+
+def compiled(primitive: Primitive, static: Sequence[str]) -> Callable[..., Any]:
+    """The implementation of a primitive outside of ``jit``, compiled also under `jax.disable_jit`."""
+    bind = jax.jit(primitive.bind, static_argnames=static)
+
+    def impl(*operands: Any, **keywords: Any) -> Any:
+        with jax.disable_jit(disable=False):
+            return bind(*operands, **keywords)
+
+    return impl
+
+
+def lowering(kernel: Callable[..., Any], portable: Callable[..., Any]) -> Callable[..., Any]:
+    """The lowering of a primitive to a kernel; to ``portable`` in a program that is exported.
+
+    Calls of kernels have no place in an exported program (`jax.export`): where it is loaded there may be none.
+    """
+    rules = [mlir.lower_fun(function, multiple_results=True) for function in (kernel, portable)]
+
+    def rule(context: Any, *operands: Any, **keywords: Any) -> Any:
+        parameters = getattr(context.module_context, "lowering_parameters", None)
+        return rules[bool(getattr(parameters, "for_export", False))](context, *operands, **keywords)
+
+    return rule
 
 
 def jvp_of_plain(
@@ -164,13 +190,17 @@ def _over_rows(
 ) -> Sequence[jax.Array]:
     """Apply a kernel over one axis of rows to batch axes of any rank."""
     rank = operands[shared].ndim - 2
-    batch = operands[shared].shape[:rank]
-    rows = [x.reshape(math.prod(batch), *x.shape[rank:]) for x in operands[shared:]]
-    inputs, masks = [*operands[:shared], *rows[: floats - shared]], rows[floats - shared :]
-    results = native(*inputs, masks=_unpack(masked, masks), reverse=reverse)
-    if results is NotImplemented:
-        return plain(*operands, masked=masked, reverse=reverse)
-    return [x.reshape(*batch, *x.shape[1:]) for x in results]
+
+    def function(_: tuple[str, ...], *operands: jax.Array) -> Sequence[jax.Array]:
+        batch = operands[shared].shape[:rank]
+        rows = [x.reshape(math.prod(batch), *x.shape[rank:]) for x in operands[shared:]]
+        inputs, masks = [*operands[:shared], *rows[: floats - shared]], rows[floats - shared :]
+        results = native(*inputs, masks=_unpack(masked, masks), reverse=reverse)
+        if results is NotImplemented:
+            return plain(*operands, masked=masked, reverse=reverse)
+        return [x.reshape(*batch, *x.shape[1:]) for x in results]
+
+    return divided_by_rows(function, rank=rank, shared=range(shared))(*operands)
 
 
 def _operands(masks: Masks, *arrays: Array) -> tuple[list[jax.Array], tuple[bool, bool]]:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 
 from lstmjax.checks import check_sizes
 from lstmjax.decoding.core import Start, Step, before_end, dtype_of_logits, first_tokens, log_probabilities
+from lstmjax.sharding import divide_alike
 from lstmjax.types import Array, State
 
 LengthPenalty = Callable[[jax.Array], jax.Array]
@@ -171,6 +172,7 @@ def beam_search(
         log_probs=nothing.at[:, 0].set(0),
         finished=_Finished(tokens, nothing, nothing),
     )
+    alive = divide_alike(alive._replace(number=None), like=(state, first))._replace(number=alive.number)
     alive = jax.lax.while_loop(is_wanted, advance, alive)
     # If the loop ended before max_length, the bound guarantees that none of these ranks above those kept.
     cut = score(alive.log_probs, max_length - 1, alive.state)

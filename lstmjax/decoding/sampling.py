@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from lstmjax.checks import check_sizes
 from lstmjax.decoding.core import Start, Step, before_end, dtype_of_logits, first_tokens, log_probabilities
+from lstmjax.sharding import divide_alike
 from lstmjax.types import Array, Key, State
 
 
@@ -94,7 +95,8 @@ def sample(
             return jax.random.categorical(jax.random.fold_in(jax.random.fold_in(key, row), number), logits)
 
         logits = logits / temperature
-        return jax.vmap(draw)(jnp.arange(len(logits)), logits if top_p == 1 else keep_nucleus(logits, top_p))
+        rows = divide_alike(jnp.arange(len(logits)), like=logits)
+        return jax.vmap(draw)(rows, logits if top_p == 1 else keep_nucleus(logits, top_p))
 
     return _decode("sample", step, state, start, end, max_length, choose)
 
@@ -161,13 +163,8 @@ def _decode(
             log_probs=rows.log_probs + jnp.where(rows.done, jnp.zeros_like(gained), gained),
         )
 
-    rows = _Rows(
-        number=jnp.zeros((), jnp.int32),
-        state=state,
-        last=first,
-        done=jnp.zeros(first.shape, bool),
-        tokens=jnp.full((*first.shape, max_length), end, jnp.int32),
-        log_probs=jnp.zeros(first.shape, dtype),
-    )
+    done, log_probs = jnp.zeros(first.shape, bool), jnp.zeros(first.shape, dtype)
+    tokens = jnp.full((*first.shape, max_length), end, jnp.int32)
+    rows = _Rows(jnp.zeros((), jnp.int32), state, *divide_alike((first, done, tokens, log_probs), like=(state, first)))
     rows = jax.lax.while_loop(lambda rows: (rows.number < max_length) & ~rows.done.all(), advance, rows)
     return Decoded(rows.tokens, before_end(rows.tokens, end), rows.log_probs)

@@ -18,7 +18,7 @@ from lstmjax.backends.scan import Masks
 from lstmjax.cells.cell import Cell, check_inputs, check_params, check_state
 from lstmjax.checks import check_lengths, describe
 from lstmjax.sequence.remat import Remat, run_in_segments, segment
-from lstmjax.sharding import vary_alike
+from lstmjax.sharding import over_automatic_axes, vary_alike
 from lstmjax.types import Array, Params, State
 
 
@@ -83,7 +83,11 @@ def unroll(
         lengths = check_lengths(lengths, tuple(batch_shape), time)
     if resets is not None:
         resets = check_resets(resets, (*batch_shape, time))
-    return _unroll(cell, params, inputs, state, lengths, resets, bool(reverse), backend, segment(remat, time))
+    run_over = functools.partial(
+        _unroll, cell, reverse=bool(reverse), backend=backend, steps=segment(remat, time)
+    )
+    arguments = (params, inputs, state, lengths, resets)
+    return over_automatic_axes(run_over, *arguments, rows=inputs, rank=len(batch_shape))
 
 
 @functools.partial(jax.jit, static_argnames=("reverse", "backend", "steps"))
@@ -94,6 +98,7 @@ def _unroll(
     state: State | None,
     lengths: jax.Array | None,
     resets: jax.Array | None,
+    *,
     reverse: bool,
     backend: Backend,
     steps: int | None,
