@@ -76,9 +76,7 @@ def over_automatic_axes(function: Callable[..., Any], *arguments: Any, rows: Any
 
 def divided_by_rows(
     function: Callable[..., Sequence[jax.Array]],
-    *,
-    rank: int,
-    shared: Collection[int] = (),
+    operand_axes: Sequence[int],
     whole: Collection[int] = (),
 ) -> Callable[..., Sequence[jax.Array]]:
     """A function of arrays that XLA divides over automatic mesh axes along the batch, and only along it.
@@ -88,36 +86,35 @@ def divided_by_rows(
     Args:
       function: of the names of the mesh axes that divide the batch, none if it is not divided, and of arrays, to
         a sequence of arrays; rows do not depend on each other.
-      rank: number of batch axes, the first ones of every operand and result but those below.
-      shared: places of operands without batch axes, which every device has as a whole.
+      operand_axes: how many of the batch axes each operand begins with; results begin with all of them.
       whole: places of results without batch axes, which are the same on every device.
     """
+    rank = max(operand_axes)
 
-    def rule(_: Any, operands: Sequence[Any], results: Sequence[Any]) -> str:
+    def axes_of(arrays: Sequence[Any], results: bool) -> Sequence[int]:
+        return [rank * (place not in whole) for place in range(len(arrays))] if results else operand_axes
+
+    def rule(_: Any, *sides: Sequence[Any]) -> str:
         """The axes of all arrays by name, as in an einsum: only those of the batch occur twice."""
         number = itertools.count()
 
-        def names(array: Any, has_batch: bool) -> str:
-            batch = [f"b{axis}" for axis in range(rank)] if has_batch else []
-            return " ".join([*batch, *(f"x{next(number)}" for _ in array.shape[len(batch) :])])
+        def names(array: Any, axes: int) -> str:
+            own = (f"x{next(number)}" for _ in array.shape[axes:])
+            return " ".join([*(f"b{axis}" for axis in range(axes)), *own])
 
-        sides = ((operands, shared), (results, whole))
-        return "->".join(
-            ",".join(names(array, place not in without) for place, array in enumerate(side))
-            for side, without in sides
+        operands, results = (
+            ",".join(map(names, side, axes_of(side, results)))
+            for side, results in zip(sides, (False, True), strict=True)
         )
+        return f"{operands}->{results}"
 
-    def partition(mesh: Any, operands: Sequence[Any], results: Sequence[Any]) -> Any:
-        rows = next(operand for place, operand in enumerate(operands) if place not in shared)
-        batch = PartitionSpec(*rows.sharding.spec[:rank])
-        axes = tuple(jax.tree.leaves(tuple(batch)))
-
-        def shardings(arrays: Sequence[Any], without: Collection[int]) -> list[NamedSharding]:
-            specs = (PartitionSpec() if place in without else batch for place in range(len(arrays)))
-            return [NamedSharding(mesh, spec) for spec in specs]
-
-        one_shard = functools.partial(function, axes)
-        return mesh, one_shard, shardings(results, whole), tuple(shardings(operands, shared))
+    def partition(mesh: Any, *sides: Sequence[Any]) -> Any:
+        batch = sides[0][operand_axes.index(rank)].sharding.spec[:rank]
+        operands, results = (
+            [NamedSharding(mesh, PartitionSpec(*batch[:axes])) for axes in axes_of(side, results)]
+            for side, results in zip(sides, (False, True), strict=True)
+        )
+        return mesh, functools.partial(function, tuple(jax.tree.leaves(batch))), results, tuple(operands)
 
     divided = custom_partitioning(lambda *operands: list(function((), *operands)))
     divided.def_partition(partition, sharding_rule=rule)

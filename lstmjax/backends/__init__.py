@@ -139,7 +139,8 @@ def run(
     state: State,
     masks: Masks,
     reverse: bool,
-) -> tuple[State, jax.Array]:
+    states: bool = False,
+) -> tuple[State, jax.Array, State | None]:
     """Run a cell over time-major inputs with a backend; arguments and results are those of `scan`.
 
     Raises:
@@ -148,36 +149,40 @@ def run(
     kind = Cell if backend == "scan" else type(cell)
     if kind is Stack:
         assert isinstance(cell, Stack)
-        after = []
+        done = []
         for part, part_params, part_state in zip(cell.cells, params, state, strict=True):
-            new, inputs = run(backend, part, part_params, inputs, part_state, masks, reverse)
-            after.append(new)
-        return tuple(after), inputs
+            after, inputs, each = run(
+                backend, part, part_params, inputs, part_state, masks, reverse, states
+            )
+            done.append((after, each))
+        after, each = zip(*done, strict=True)
+        return after, inputs, each if states else None
     if backend != "scan" and is_pointwise(cell):
         inner, own = cell.split(params, inputs.shape[1:-1])
         within = cell.before(own, inputs)
-        state, outputs = run(backend, cell.cell, inner, within, state, masks, reverse)
+        after, outputs, each = run(backend, cell.cell, inner, within, state, masks, reverse, states)
         outputs = cell.after(own, inputs, outputs)
         if masks.valid is not None:
             outputs = select(masks.valid, outputs, jnp.zeros_like(outputs))
-        return state, outputs
+        return after, outputs, each
     way = choose(backend, cell, resets=masks.fresh is not None).way
     if way == "scan":
-        return scan(cell, params, inputs, state, masks, reverse)
+        return scan(cell, params, inputs, state, masks, reverse, states)
     if way == "associative":
         assert isinstance(cell, LinearCell)
         return associative(cell, params, inputs, state, masks, reverse)
     assert isinstance(cell, LSTM)
     if way == "fused":
-        return fused_lstm(XLA, cell, params, inputs, state, masks, reverse)
+        after, shown = fused_lstm(XLA, cell, params, inputs, state, masks, reverse, states)
+        return after, shown.hidden, shown if states else None
     # The other backends are batch-major; XLA cancels the transposition with the opposite one in `unroll`.
     masks = jax.tree.map(lambda mask: jnp.moveaxis(mask, 0, -1), masks)
     arguments = (cell, params, jnp.moveaxis(inputs, 0, -2), state, masks, reverse)
     if way == "cudnn":
-        state, outputs = cudnn.cudnn_lstm(*arguments)
-    elif way == "native":
-        state, outputs = fused_lstm(native.NATIVE, *arguments)
-    else:
-        compiled = jax.default_backend() == "gpu"
-        state, outputs = fused_lstm(pallas.PALLAS if compiled else pallas.INTERPRETED, *arguments)
-    return state, jnp.moveaxis(outputs, -2, 0)
+        after, outputs = cudnn.cudnn_lstm(*arguments)
+        return after, jnp.moveaxis(outputs, -2, 0), None
+    compiled = jax.default_backend() == "gpu"
+    recurrence = native.NATIVE if way == "native" else pallas.PALLAS if compiled else pallas.INTERPRETED
+    after, shown = fused_lstm(recurrence, *arguments, states)
+    shown = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -2, 0), shown)
+    return after, shown.hidden, shown if states else None

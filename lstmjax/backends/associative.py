@@ -26,13 +26,13 @@ def associative(
     state: LinearState,
     masks: Masks,
     reverse: bool,
-) -> tuple[LinearState, jax.Array]:
+) -> tuple[LinearState, jax.Array, LinearState]:
     """Run a linear cell over time-major inputs; arguments and results as in `lstmjax.backends.scan.scan`."""
     *leading, features = inputs.shape
     coefficients = cell.coefficients(params, inputs.reshape(math.prod(leading), features))
     decay, addend = (rows.reshape(*leading, cell.hidden) for rows in coefficients)
     if leading[0] == 0:
-        return state, addend.astype(cell.dtype)
+        return state, addend.astype(cell.dtype), LinearState(addend)
     if masks.fresh is not None:
         decay = select(masks.fresh, jnp.zeros_like(decay), decay)
     if masks.valid is not None:
@@ -41,10 +41,8 @@ def associative(
     first, last = (-1, 0) if reverse else (0, -1)
     addend = addend.at[first].add(_times(decay[first], jnp.asarray(state.cell)))
     _, cells = jax.lax.associative_scan(_together, (decay, addend), reverse=reverse)
-    outputs = cells.astype(cell.dtype)
-    if masks.valid is not None:
-        outputs = select(masks.valid, outputs, jnp.zeros_like(outputs))
-    return LinearState(cells[last]), outputs
+    shown = cells if masks.valid is None else select(masks.valid, cells, jnp.zeros_like(cells))
+    return LinearState(cells[last]), shown.astype(cell.dtype), LinearState(shown)
 
 
 def _together(one: _Step, other: _Step) -> _Step:

@@ -160,7 +160,8 @@ def _plain(x: jax.Array, hidden: jax.Array, cell: jax.Array, weights: jax.Array,
     lstm = LSTM(x.shape[-1], hidden.shape[-1])
     valid = jnp.arange(x.shape[1])[:, None] < lengths
     params, state = unpack(weights, lstm.features, lstm.hidden), LSTMState(hidden, cell)
-    after, outputs = fused_lstm(XLA, lstm, params, x.swapaxes(0, 1), state, Masks(valid, None), False)
+    arguments = (params, x.swapaxes(0, 1), state, Masks(valid, None))
+    after, (outputs, _) = fused_lstm(XLA, lstm, *arguments, False, False)
     return outputs.swapaxes(0, 1), *after
 
 
@@ -181,7 +182,7 @@ def _run_by_library(*operands: jax.Array, library: Library) -> Any:
         # shard runs forward again instead.
         return (*results[:-1], jnp.zeros(kept.shape, kept.dtype)) if axes else results
 
-    return divided_by_rows(function, rank=1, shared={3}, whole={3})(*operands)
+    return divided_by_rows(function, [1, 1, 1, 0, 1], whole={3})(*operands)
 
 
 def _run_anywhere(*operands: jax.Array, library: Library) -> Any:
@@ -232,7 +233,7 @@ def _transposed_by_library(*operands: jax.Array, library: Library) -> Any:
         weights_bar = jax.lax.psum(weights_bar, axes) if axes else weights_bar
         return x_bar, hidden_bar[0], cell_bar[0], weights_bar
 
-    return divided_by_rows(function, rank=1, shared={3, 6}, whole={3})(*operands)
+    return divided_by_rows(function, [1, 1, 1, 0, 1, 1, 0, 1, 1, 1], whole={3})(*operands)
 
 
 def _transposed_anywhere(*operands: jax.Array, library: Library) -> Any:

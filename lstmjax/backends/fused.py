@@ -15,15 +15,17 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from lstmjax.backends.recurrence import XLA, Recurrence
 from lstmjax.backends.scan import Masks, scan
 from lstmjax.cells.cell import matmul
 from lstmjax.cells.lstm import LSTM, LSTMParams, LSTMState
+from lstmjax.sharding import vary_alike
 from lstmjax.types import Array
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 6))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 6, 7))
 def fused_lstm(
     recurrence: Recurrence,
     cell: LSTM,
@@ -32,35 +34,38 @@ def fused_lstm(
     state: LSTMState,
     masks: Masks,
     reverse: bool,
-) -> tuple[LSTMState, jax.Array]:
+    states: bool,
+) -> tuple[LSTMState, LSTMState]:
     """Run an LSTM over inputs with the time axis that the recurrence expects.
 
-    Arguments and results are otherwise those of `lstmjax.backends.scan.scan`.
+    Arguments are otherwise those of `lstmjax.backends.scan.scan`, results those of `Recurrence.run`.
     """
-    if recurrence == XLA:  # a small LSTM's pre-activations stay in the processor's cache within the scan
-        return scan(cell, params, inputs, state, masks, reverse)
+    if recurrence == XLA and not states:
+        # A small LSTM's pre-activations stay in the processor's cache within the scan.
+        after, outputs, _ = scan(cell, params, inputs, state, masks, reverse)
+        return after, LSTMState(outputs, vary_alike(jnp.zeros((0, *state.cell.shape), state.cell.dtype), like=after))
     projected = _product(recurrence, cell, inputs, params.kernel)
-    return recurrence.run(*_recurrent(cell, params), projected, state, masks, reverse)
+    return recurrence.run(*_recurrent(cell, params), projected, state, masks, reverse, states)
 
 
 @fused_lstm.defjvp
 def _fused_lstm_jvp(
-    recurrence: Recurrence, cell: LSTM, reverse: bool, primals: Any, tangents: Any
+    recurrence: Recurrence, cell: LSTM, reverse: bool, states: bool, primals: Any, tangents: Any
 ) -> tuple[Any, Any]:
     params, inputs, state, masks = primals
     params_dot, inputs_dot, state_dot, _ = tangents
     product = functools.partial(_product, recurrence, cell)
     kernel, bias = _recurrent(cell, params)
     projected = product(inputs, params.kernel)
-    after, outputs, kept = recurrence.run_keeping(kernel, bias, projected, state, masks, reverse)
+    after, shown, kept = recurrence.run_keeping(kernel, bias, projected, state, masks, reverse, states)
     gates_dot = (
         product(inputs_dot, params.kernel)
         + product(inputs, params_dot.kernel)
         + product(kept.hidden, params_dot.recurrent_kernel)
         + params_dot.bias.astype(cell.wide_dtype)
     )
-    after_dot, outputs_dot = recurrence.linear(kernel, kept, masks, gates_dot, state_dot, reverse)
-    return (after, outputs), (after_dot, outputs_dot)
+    dots = recurrence.linear(kernel, kept, masks, gates_dot, state_dot, reverse, states)
+    return (after, shown), dots
 
 
 def _recurrent(cell: LSTM, params: LSTMParams) -> tuple[Array, Array]:

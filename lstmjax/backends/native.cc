@@ -6,9 +6,10 @@
 // per call for the product's inner loop, and a tile of gates goes from the product's registers through the
 // nonlinearities without leaving the first-level cache.
 //
-// Arrays are float32 or float64, row-major and batch-major: [rows, time, ...]. Gates have the order i, f, g,
-// o. A row's step is skipped where `valid` is false, and starts from zero where `fresh` is true; either may
-// be empty. Every value is computed by the same operations in the same order for any number of threads.
+// Arrays are float32 or float64, row-major and batch-major: [models, rows, time, ...], weights [models, ...].
+// Gates have the order i, f, g, o. A row's step is skipped where `valid` is false, and starts from zero where
+// `fresh` is true; either may be empty. Every value is computed by the same operations in the same order for any
+// number of threads.
 
 #include <algorithm>
 #include <atomic>
@@ -196,6 +197,11 @@ class Phases : public std::enable_shared_from_this<Phases> {
     Work(0, true);
   }
 
+  void RunAlone() {
+    for (int64_t phase = 0; phase < phases_; ++phase)
+      for (int64_t chunk = 0; chunk < chunks_; ++chunk) Do(phase, chunk);
+  }
+
  protected:
   virtual void Do(int64_t phase, int64_t chunk) = 0;
   int64_t chunks() const { return chunks_; }
@@ -339,6 +345,25 @@ inline void ForTiles(int64_t row, int64_t rows, Function function) {
   }
 }
 
+// Several models, each run by one thread.
+template <typename Make>
+class Models final : public Phases {
+ public:
+  Models(int64_t models, Make make) : Phases(1, models), make_(make) {}
+
+ private:
+  void Do(int64_t, int64_t model) override { make_(model, 1)->RunAlone(); }
+
+  const Make make_;
+};
+
+// Run the recurrences of all models; `make` makes that of a model for a number of threads.
+template <typename Make>
+void RunModels(int64_t models, ffi::ThreadPool& pool, Make make) {
+  if (models == 1) return make(0, pool.num_threads())->Run(pool);
+  std::make_shared<Models<Make>>(models, make)->Run(pool);
+}
+
 // Residuals of each step for the backward pass; null if none are needed.
 template <typename T>
 struct Kept {
@@ -352,7 +377,7 @@ class Forward final : public Recurrence {
  public:
   Forward(const Shape& shape, const Masks& masks, const Division& division, const T* kernel, const T* bias,
           const T* projected, const T* hidden, const T* cell, T* last_hidden, T* last_cell, T* outputs,
-          Kept<T> kept)
+          T* shown, Kept<T> kept)
       : Recurrence(shape, masks, division, CeilDiv(shape.hidden, kLanes<T>)),
         stride_(CeilDiv(shape.hidden, kLanes<T>) * kLanes<T>),
         kernel_(kernel),
@@ -363,6 +388,7 @@ class Forward final : public Recurrence {
         last_hidden_(last_hidden),
         last_cell_(last_cell),
         outputs_(outputs),
+        shown_(shown),
         kept_(kept),
         packed_(4 * stride_ * shape.hidden),
         states_{Buffer<T>(shape.rows * stride_), Buffer<T>(shape.rows * stride_)},
@@ -427,6 +453,10 @@ class Forward final : public Recurrence {
         output = new_h = o * Tanh(new_c);
       }
       Store(outputs_ + place * hidden + unit, output, lanes);
+      if (shown_) {
+        const Vector<T> shown = masks_.Valid(row + r, t) ? new_c : Vector<T>{};
+        Store(shown_ + place * hidden + unit, shown, lanes);
+      }
       if (kept_.gates) {
         T* gates = kept_.gates + place * 4 * hidden + unit;
         Store(gates, i, lanes);
@@ -455,6 +485,7 @@ class Forward final : public Recurrence {
   const int64_t stride_;
   const T *kernel_, *bias_, *projected_, *hidden_, *cell_;
   T *last_hidden_, *last_cell_, *outputs_;
+  T* const shown_;  // cell states after each step; null if not asked for
   const Kept<T> kept_;
   Buffer<T> packed_;
   Buffer<T> states_[2];
@@ -467,8 +498,8 @@ template <typename T>
 class Backward final : public Recurrence {
  public:
   Backward(const Shape& shape, const Masks& masks, const Division& division, Kept<T> kept, const T* kernel,
-           const T* d_last_hidden, const T* d_last_cell, const T* d_outputs, T* d_gates, T* d_hidden,
-           T* d_cell)
+           const T* d_last_hidden, const T* d_last_cell, const T* d_outputs, const T* d_shown, T* d_gates,
+           T* d_hidden, T* d_cell)
       : Recurrence(shape, masks, division, CeilDiv(shape.hidden, kVectors * kLanes<T>)),
         stride_(CeilDiv(shape.hidden, kLanes<T>) * kLanes<T>),
         kept_(kept),
@@ -476,6 +507,7 @@ class Backward final : public Recurrence {
         d_last_hidden_(d_last_hidden),
         d_last_cell_(d_last_cell),
         d_outputs_(d_outputs),
+        d_shown_(d_shown),
         d_gates_(d_gates),
         d_hidden_(d_hidden),
         d_cell_(d_cell),
@@ -563,6 +595,7 @@ class Backward final : public Recurrence {
           const Vector<T> squashed = Tanh(f * c + i * g);
           d_h += Load(d_outputs_ + place * hidden + unit, lanes);
           d_c += d_h * o * (1 - squashed * squashed);
+          if (d_shown_) d_c += Load(d_shown_ + place * hidden + unit, lanes);
           d_i = d_c * g * i * (1 - i);
           d_f = d_c * c * f * (1 - f);
           d_g = d_c * i * (1 - g * g);
@@ -614,7 +647,7 @@ class Backward final : public Recurrence {
 
   const int64_t stride_;
   const Kept<T> kept_;
-  const T *kernel_, *d_last_hidden_, *d_last_cell_, *d_outputs_;
+  const T *kernel_, *d_last_hidden_, *d_last_cell_, *d_outputs_, *d_shown_;
   T *d_gates_, *d_hidden_, *d_cell_;
   Buffer<T> packed_;
   Buffer<T> states_[2];  // gradients of the pre-activations of the next step, [rows, 4 hidden]
@@ -631,61 +664,75 @@ using Flags = ffi::Buffer<ffi::PRED>;
 template <ffi::DataType type>
 Shape ShapeOf(const Array<type>& gates, bool reverse) {
   const auto sizes = gates.dimensions();
-  return {sizes[0], sizes[1], sizes[2] / 4, reverse};
+  return {sizes[1], sizes[2], sizes[3] / 4, reverse};
 }
 
-Masks MasksOf(const Flags& valid, const Flags& fresh, int64_t time) {
-  return {valid.element_count() ? valid.typed_data() : nullptr,
-          fresh.element_count() ? fresh.typed_data() : nullptr, time};
+// The part of an array that belongs to a model; null if the array is empty.
+template <typename Array>
+auto* PartOf(const Array& array, int64_t model) {
+  const int64_t size = array.element_count() / std::max<int64_t>(1, array.dimensions()[0]);
+  return size ? array.typed_data() + model * size : nullptr;
+}
+
+Masks MasksOf(const Flags& valid, const Flags& fresh, int64_t time, int64_t model) {
+  return {PartOf(valid, model), PartOf(fresh, model), time};
 }
 
 template <ffi::DataType type>
 ffi::Error RunForwardWith(Kept<ffi::NativeType<type>> kept, ffi::ThreadPool pool, const Array<type>& kernel,
                           const Array<type>& bias, const Array<type>& projected, const Array<type>& hidden,
                           const Array<type>& cell, const Flags& valid, const Flags& fresh, bool reverse,
-                          Result<type> last_hidden, Result<type> last_cell, Result<type> outputs) {
+                          const Array<type>& last_hidden, const Array<type>& last_cell,
+                          const Array<type>& outputs, const Array<type>& shown) {
   using T = ffi::NativeType<type>;
   const Shape shape = ShapeOf<type>(projected, reverse);
-  std::make_shared<Forward<T>>(
-      shape, MasksOf(valid, fresh, shape.time), Division(shape, sizeof(T), pool.num_threads()),
-      kernel.typed_data(), bias.typed_data(), projected.typed_data(), hidden.typed_data(), cell.typed_data(),
-      last_hidden->typed_data(), last_cell->typed_data(), outputs->typed_data(), kept)
-      ->Run(pool);
+  RunModels(projected.dimensions()[0], pool, [=](int64_t model, int64_t threads) {
+    const int64_t size = model * shape.rows * shape.time * shape.hidden;
+    const Kept<T> own = kept.gates ? Kept<T>{kept.gates + 4 * size, kept.cell + size, kept.hidden + size} : kept;
+    return std::make_shared<Forward<T>>(
+        shape, MasksOf(valid, fresh, shape.time, model), Division(shape, sizeof(T), threads),
+        PartOf(kernel, model), PartOf(bias, model), PartOf(projected, model), PartOf(hidden, model),
+        PartOf(cell, model), PartOf(last_hidden, model), PartOf(last_cell, model), PartOf(outputs, model),
+        PartOf(shown, model), own);
+  });
   return ffi::Error::Success();
 }
 
 template <ffi::DataType type>
 ffi::Error RunForward(ffi::ThreadPool pool, Array<type> kernel, Array<type> bias, Array<type> projected,
                       Array<type> hidden, Array<type> cell, Flags valid, Flags fresh, bool reverse,
-                      Result<type> last_hidden, Result<type> last_cell, Result<type> outputs) {
+                      Result<type> last_hidden, Result<type> last_cell, Result<type> outputs,
+                      Result<type> shown) {
   return RunForwardWith<type>({}, pool, kernel, bias, projected, hidden, cell, valid, fresh, reverse,
-                              last_hidden, last_cell, outputs);
+                              *last_hidden, *last_cell, *outputs, *shown);
 }
 
 template <ffi::DataType type>
 ffi::Error RunForwardKeeping(ffi::ThreadPool pool, Array<type> kernel, Array<type> bias,
                              Array<type> projected, Array<type> hidden, Array<type> cell, Flags valid,
                              Flags fresh, bool reverse, Result<type> last_hidden, Result<type> last_cell,
-                             Result<type> outputs, Result<type> gates, Result<type> cell_before,
-                             Result<type> hidden_before) {
+                             Result<type> outputs, Result<type> shown, Result<type> gates,
+                             Result<type> cell_before, Result<type> hidden_before) {
   return RunForwardWith<type>({gates->typed_data(), cell_before->typed_data(), hidden_before->typed_data()},
-                              pool, kernel, bias, projected, hidden, cell, valid, fresh, reverse, last_hidden,
-                              last_cell, outputs);
+                              pool, kernel, bias, projected, hidden, cell, valid, fresh, reverse,
+                              *last_hidden, *last_cell, *outputs, *shown);
 }
 
 template <ffi::DataType type>
 ffi::Error RunBackward(ffi::ThreadPool pool, Array<type> kernel, Array<type> gates, Array<type> cell,
-                       Array<type> d_last_hidden, Array<type> d_last_cell, Array<type> d_outputs, Flags valid,
-                       Flags fresh, bool reverse, Result<type> d_gates, Result<type> d_hidden,
-                       Result<type> d_cell) {
+                       Array<type> d_last_hidden, Array<type> d_last_cell, Array<type> d_outputs,
+                       Array<type> d_shown, Flags valid, Flags fresh, bool reverse, Result<type> d_gates,
+                       Result<type> d_hidden, Result<type> d_cell) {
   using T = ffi::NativeType<type>;
   const Shape shape = ShapeOf<type>(gates, reverse);
-  std::make_shared<Backward<T>>(shape, MasksOf(valid, fresh, shape.time),
-                                Division(shape, sizeof(T), pool.num_threads()),
-                                Kept<T>{gates.typed_data(), cell.typed_data(), nullptr}, kernel.typed_data(),
-                                d_last_hidden.typed_data(), d_last_cell.typed_data(), d_outputs.typed_data(),
-                                d_gates->typed_data(), d_hidden->typed_data(), d_cell->typed_data())
-      ->Run(pool);
+  const Array<type> to_gates = *d_gates, to_hidden = *d_hidden, to_cell = *d_cell;
+  RunModels(gates.dimensions()[0], pool, [=](int64_t model, int64_t threads) {
+    return std::make_shared<Backward<T>>(
+        shape, MasksOf(valid, fresh, shape.time, model), Division(shape, sizeof(T), threads),
+        Kept<T>{PartOf(gates, model), PartOf(cell, model), nullptr}, PartOf(kernel, model),
+        PartOf(d_last_hidden, model), PartOf(d_last_cell, model), PartOf(d_outputs, model),
+        PartOf(d_shown, model), PartOf(to_gates, model), PartOf(to_hidden, model), PartOf(to_cell, model));
+  });
   return ffi::Error::Success();
 }
 
@@ -704,6 +751,7 @@ ffi::Error RunBackward(ffi::ThreadPool pool, Array<type> kernel, Array<type> gat
       .Attr<bool>("reverse")  \
       .Ret<Array<Type>>()     \
       .Ret<Array<Type>>()     \
+      .Ret<Array<Type>>()     \
       .Ret<Array<Type>>()
 
 #define LSTM_HANDLERS(name, Type)                                                           \
@@ -714,6 +762,7 @@ ffi::Error RunBackward(ffi::ThreadPool pool, Array<type> kernel, Array<type> gat
   XLA_FFI_DEFINE_HANDLER_SYMBOL(lstm_backward_##name, RunBackward<Type>,                    \
                                 ffi::Ffi::Bind()                                            \
                                     .Ctx<ffi::ThreadPool>()                                 \
+                                    .Arg<Array<Type>>()                                     \
                                     .Arg<Array<Type>>()                                     \
                                     .Arg<Array<Type>>()                                     \
                                     .Arg<Array<Type>>()                                     \

@@ -31,6 +31,8 @@ VARIABLE = "LSTMJAX_NATIVE"
 SOURCE = Path(__file__).with_name("native.cc")
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-w")
 DTYPES = ("float32", "float64")
+TINY = 64
+"""Rows times hidden units squared of a model: up to this, XLA runs many such models faster."""
 TARGETS = ("lstm_forward", "lstm_forward_keeping", "lstm_backward")
 
 _log = logging.getLogger(__name__)
@@ -122,12 +124,15 @@ def _foreign(target: str, avals: Callable[..., Any], aliases: dict[int, int]) ->
       aliases: maps operands to the results that reuse their memory.
     """
 
-    def call(*operands: jax.Array, masks: Masks, reverse: bool) -> Any:
-        none = vary_alike(jnp.zeros((0, 0), bool), like=operands)
+    def call(*operands: jax.Array, masks: Masks, reverse: bool, states: bool) -> Any:
+        models, rows = operands[2].shape[:2]
+        if models > 1 and rows * operands[0].shape[1] ** 2 <= TINY:
+            return NotImplemented
+        none = vary_alike(jnp.zeros((0, 0, 0), bool), like=operands)
         given = [none if mask is None else mask for mask in masks]
         foreign = jax.ffi.ffi_call(
             f"lstmjax_{target}_{operands[0].dtype}",
-            avals(*(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands)),
+            avals(*(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands), states=states),
             input_output_aliases=aliases,
             vmap_method="sequential",
         )

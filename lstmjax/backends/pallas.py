@@ -230,9 +230,23 @@ class _Out(NamedTuple):
     hiddens: Any = None
 
 
+def _for_one_model(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel without the axis of models, and without the cell states of all steps, as one of `Kernels`."""
+
+    def function(*operands: jax.Array, masks: Masks, reverse: bool, states: bool) -> Any:
+        if operands[0].shape[0] != 1 or states:
+            return NotImplemented
+        results = kernel(*(x[0] for x in operands), masks=jax.tree.map(lambda x: x[0], masks), reverse=reverse)
+        return results if results is NotImplemented else [x[None] for x in results]
+
+    return function
+
+
 def _run(interpret: bool, keeping: bool, *operands: jax.Array, masks: Masks, reverse: bool) -> Any:
     kernel, bias, projected, hidden, cell = operands
-    results = run_keeping_avals(*map(jax.typeof, operands))[: 6 if keeping else 3]
+    avals = run_keeping_avals(*map(jax.typeof, operands), states=False)
+    shown = avals.pop(3)
+    results = avals if keeping else avals[:3]
     if _is_for_scans(projected, interpret):
         return NotImplemented
     size = hidden.shape[-1]
@@ -254,11 +268,12 @@ def _run(interpret: bool, keeping: bool, *operands: jax.Array, masks: Masks, rev
         cells=_like(inputs.cell, (*steps, *numbers)) if keeping else None,
         hiddens=_like(inputs.hidden, (*steps, *numbers)) if keeping else None,
     )
-    return _call(functools.partial(_forward, reverse=reverse), inputs, out, results, interpret)
+    done = _call(functools.partial(_forward, reverse=reverse), inputs, out, results, interpret)
+    return [*done[:3], jnp.zeros(shown.shape, shown.dtype), *done[3:]]
 
 
 def _transposed(interpret: bool, *operands: jax.Array, masks: Masks, reverse: bool) -> Any:
-    kernel, gates, cells, hidden_bar, cell_bar, outputs_bar = operands
+    kernel, gates, cells, hidden_bar, cell_bar, outputs_bar, _ = operands
     results = transposed_avals(*map(jax.typeof, operands))
     if _is_for_scans(gates, interpret):
         return NotImplemented
@@ -358,9 +373,9 @@ def _cut(x: jax.Array, wanted: Any) -> jax.Array:
 
 def _kernels(interpret: bool) -> Kernels:
     return Kernels(
-        run=functools.partial(_run, interpret, False),
-        run_keeping=functools.partial(_run, interpret, True),
-        transposed=functools.partial(_transposed, interpret),
+        run=_for_one_model(functools.partial(_run, interpret, False)),
+        run_keeping=_for_one_model(functools.partial(_run, interpret, True)),
+        transposed=_for_one_model(functools.partial(_transposed, interpret)),
     )
 
 

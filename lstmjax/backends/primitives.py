@@ -6,7 +6,8 @@ batch-major arrays from `Kernels`; `lstmjax.backends.native` has kernels for CPU
 for GPUs.
 
 Operands are flat: the weights, arrays of floats, and the masks that are present; the keyword ``masked``
-specifies whether ``valid`` and ``fresh`` are present.
+specifies whether ``valid`` and ``fresh`` are present, ``states`` whether the cell states of all steps are results.
+Weights may have leading axes, those of several models: these are the first batch axes of all other arrays.
 """
 
 import functools
@@ -28,17 +29,18 @@ from lstmjax.types import Array
 
 
 class Kernels(NamedTuple):
-    """Kernels for one platform, over arrays ``[rows, time, ...]``, with keywords ``masks`` and ``reverse``.
+    """Kernels for one platform, with keywords ``masks``, ``reverse`` and ``states``.
 
-    A function may return NotImplemented, while JAX traces, to fall back to the scans.
+    Weights are ``[models, ...]``, other arrays ``[models, rows, ...]``. A function may return NotImplemented,
+    while JAX traces, to fall back to the scans.
     """
 
     run: Callable[..., Any]
-    """``(kernel, bias, projected, hidden, cell)`` to last hidden and cell state and outputs."""
+    """``(kernel, bias, projected, hidden, cell)`` to last hidden and cell state, outputs, and cell states."""
     run_keeping: Callable[..., Any]
     """The same, then the gates, and the cell and hidden state before, of each step."""
     transposed: Callable[..., Any]
-    """``(kernel, gates, cell, hidden_bar, cell_bar, outputs_bar)`` to cotangents of the gates'
+    """``(kernel, gates, cell, hidden_bar, cell_bar, outputs_bar, cells_bar)`` to cotangents of the gates'
     pre-activations, and of hidden and cell state before the first step."""
 
 
@@ -54,35 +56,30 @@ def primitives(name: str, kernels: Kernels, platform: str | None) -> Recurrence:
     run_p = make("run", _run_plain, kernels.run, run_avals, 2, 5)
     run_keeping_p = make("run_keeping", _run_keeping_plain, kernels.run_keeping, run_keeping_avals, 2, 5)
     linear_p = make("linear", _linear_plain, None, linear_avals, 1, 6)
-    transposed_p = make("transposed", _transposed_plain, kernels.transposed, transposed_avals, 1, 6)
+    transposed_p = make("transposed", _transposed_plain, kernels.transposed, transposed_avals, 1, 7)
     ad.primitive_transposes[linear_p] = functools.partial(_transpose, transposed_p)
     ad.primitive_transposes[transposed_p] = functools.partial(_transpose, linear_p)
 
     def run(
-        kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, reverse: bool
-    ) -> tuple[LSTMState, jax.Array]:
-        operands, masked = _operands(masks, kernel, bias, projected, *state)
-        hidden, cell, outputs = run_p.bind(*operands, masked=masked, reverse=reverse)
-        return LSTMState(hidden, cell), outputs
+        kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, *flags: bool
+    ) -> tuple[LSTMState, LSTMState]:
+        operands, keywords = _operands(masks, flags, kernel, bias, projected, *state)
+        hidden, cell, outputs, cells = run_p.bind(*operands, **keywords)
+        return LSTMState(hidden, cell), LSTMState(outputs, cells)
 
     def run_keeping(
-        kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, reverse: bool
-    ) -> tuple[LSTMState, jax.Array, Kept]:
-        operands, masked = _operands(masks, kernel, bias, projected, *state)
-        hidden, cell, outputs, *kept = run_keeping_p.bind(*operands, masked=masked, reverse=reverse)
-        return LSTMState(hidden, cell), outputs, Kept(*kept)
+        kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, *flags: bool
+    ) -> tuple[LSTMState, LSTMState, Kept]:
+        operands, keywords = _operands(masks, flags, kernel, bias, projected, *state)
+        hidden, cell, outputs, cells, *kept = run_keeping_p.bind(*operands, **keywords)
+        return LSTMState(hidden, cell), LSTMState(outputs, cells), Kept(*kept)
 
     def linear(
-        kernel: jax.Array,
-        kept: Kept,
-        masks: Masks,
-        gates_dot: jax.Array,
-        state_dot: LSTMState,
-        reverse: bool,
-    ) -> tuple[LSTMState, jax.Array]:
-        operands, masked = _operands(masks, kernel, kept.gates, kept.cell, gates_dot, *state_dot)
-        hidden_dot, cell_dot, outputs_dot = linear_p.bind(*operands, masked=masked, reverse=reverse)
-        return LSTMState(hidden_dot, cell_dot), outputs_dot
+        kernel: jax.Array, kept: Kept, masks: Masks, gates_dot: jax.Array, state_dot: LSTMState, *flags: bool
+    ) -> tuple[LSTMState, LSTMState]:
+        operands, keywords = _operands(masks, flags, kernel, kept.gates, kept.cell, gates_dot, *state_dot)
+        hidden_dot, cell_dot, outputs_dot, cells_dot = linear_p.bind(*operands, **keywords)
+        return LSTMState(hidden_dot, cell_dot), LSTMState(outputs_dot, cells_dot)
 
     return Recurrence(run=run, run_keeping=run_keeping, linear=linear)
 
@@ -109,9 +106,10 @@ def _primitive(
       shared: number of leading operands without batch axes.
       floats: number of operands before the masks.
     """
+    plain = _for_each_model(plain)
     primitive = Primitive(f"lstmjax_{kernels}_{name}")
     primitive.multiple_results = True
-    primitive.def_impl(compiled(primitive, static=("masked", "reverse")))
+    primitive.def_impl(compiled(primitive, static=("masked", "reverse", "states")))
     primitive.def_abstract_eval(avals)
     mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=True))
     if native is not None:
@@ -120,14 +118,16 @@ def _primitive(
         mlir.register_lowering(primitive, lowering(over_rows, portable=plain), platform=platform)
 
     def batch(operands: Sequence[Any], axes: Sequence[int | None], **keywords: Any) -> Any:
-        bind = functools.partial(primitive.bind, **keywords)
-        if any(axis is not None for axis in axes[:shared]):
-            return one_after_the_other(bind, operands, axes)  # several models
+        """A new axis of models, if the weights have it, else one more batch axis after those of the models."""
         (size,) = {x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None}
-        rest = zip(operands[shared:], axes[shared:], strict=True)
-        operands = [*operands[:shared], *(_to_front(x, axis, size) for x, axis in rest)]
-        results = bind(*operands)  # one more batch axis
-        return results, [0] * len(results)
+        several = any(axis is not None for axis in axes[:shared])
+        place = 0 if several else operands[0].ndim - 2
+        moved = [
+            _to_axis(x, axis, size, place) if several or number >= shared else x
+            for number, (x, axis) in enumerate(zip(operands, axes, strict=True))
+        ]
+        results = primitive.bind(*moved, **keywords)
+        return results, [place] * len(results)
 
     ad.primitive_jvps[primitive] = functools.partial(jvp_of_plain, plain)
     batching.primitive_batchers[primitive] = batch
@@ -170,13 +170,27 @@ def jvp_of_plain(
 def one_after_the_other(bind: Callable[..., Any], operands: Sequence[Any], axes: Sequence[Any]) -> Any:
     """The batching rule of a primitive that cannot be vectorized: a loop."""
     (size,) = {x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None}
-    operands = [_to_front(x, axis, size) for x, axis in zip(operands, axes, strict=True)]
+    operands = [_to_axis(x, axis, size, 0) for x, axis in zip(operands, axes, strict=True)]
     results = jax.lax.map(lambda each: bind(*each), operands)
     return results, [0] * len(results)
 
 
-def _to_front(x: jax.Array, axis: int | None, size: int) -> jax.Array:
-    return jnp.broadcast_to(x, (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
+def _to_axis(x: jax.Array, axis: int | None, size: int, place: int) -> jax.Array:
+    if axis is not None:
+        return jnp.moveaxis(x, axis, place)
+    return jnp.broadcast_to(jnp.expand_dims(x, place), (*x.shape[:place], size, *x.shape[place:]))
+
+
+def _for_each_model(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the weights of one model, for weights with any number of axes of models."""
+
+    def function(*operands: jax.Array, **keywords: Any) -> Any:
+        mapped = functools.partial(plain, **keywords)
+        for _ in range(operands[0].ndim - 2):
+            mapped = jax.vmap(mapped)
+        return mapped(*operands)
+
+    return function
 
 
 def _over_rows(
@@ -186,27 +200,35 @@ def _over_rows(
     floats: int,
     *operands: jax.Array,
     masked: tuple[bool, bool],
-    reverse: bool,
+    **flags: bool,
 ) -> Sequence[jax.Array]:
-    """Apply a kernel over one axis of rows to batch axes of any rank."""
-    rank = operands[shared].ndim - 2
+    """Apply a kernel over one axis of models and one of rows to any number of either."""
+    models, rank = operands[0].ndim - 2, operands[shared].ndim - 2
 
     def function(_: tuple[str, ...], *operands: jax.Array) -> Sequence[jax.Array]:
         batch = operands[shared].shape[:rank]
-        rows = [x.reshape(math.prod(batch), *x.shape[rank:]) for x in operands[shared:]]
-        inputs, masks = [*operands[:shared], *rows[: floats - shared]], rows[floats - shared :]
-        results = native(*inputs, masks=_unpack(masked, masks), reverse=reverse)
+        count = math.prod(batch[:models])
+        weights = [x.reshape(count, *x.shape[models:]) for x in operands[:shared]]
+        size = count, math.prod(batch[models:])
+        rows = [x.reshape(*size, *x.shape[rank:]) for x in operands[shared:]]
+        inputs, masks = [*weights, *rows[: floats - shared]], rows[floats - shared :]
+        results = native(*inputs, masks=_unpack(masked, masks), **flags)
         if results is NotImplemented:
-            return plain(*operands, masked=masked, reverse=reverse)
-        return [x.reshape(*batch, *x.shape[1:]) for x in results]
+            return plain(*operands, masked=masked, **flags)
+        return [x.reshape(*batch, *x.shape[2:]) for x in results]
 
-    return divided_by_rows(function, rank=rank, shared=range(shared))(*operands)
+    axes = [models if place < shared else rank for place in range(len(operands))]
+    return divided_by_rows(function, axes)(*operands)
 
 
-def _operands(masks: Masks, *arrays: Array) -> tuple[list[jax.Array], tuple[bool, bool]]:
+def _operands(
+    masks: Masks, flags: Sequence[bool], *arrays: Array
+) -> tuple[list[jax.Array], dict[str, Any]]:
     present = [mask for mask in masks if mask is not None]
     operands = vary_alike([*arrays, *present], like=())
-    return operands, (masks.valid is not None, masks.fresh is not None)
+    reverse, states = flags
+    masked = masks.valid is not None, masks.fresh is not None
+    return operands, {"masked": masked, "reverse": reverse, "states": states}
 
 
 def _unpack(masked: tuple[bool, bool], masks: Sequence[jax.Array]) -> Masks:
@@ -215,14 +237,15 @@ def _unpack(masked: tuple[bool, bool], masks: Sequence[jax.Array]) -> Masks:
 
 
 def _transpose(other: Primitive, cotangents: Sequence[Any], *operands: Any, **keywords: Any) -> Any:
-    """The transpose rule of the linearization and of its transpose, each linear in operands 3 to 5."""
-    kernel, gates, cell, *linear = operands[:6]
+    """The transpose rule of the linearization and of its transpose, each linear in its operands after 2."""
+    count = len(operands) - sum(keywords["masked"])
+    kernel, gates, cell, *linear = operands[:count]
     wanted = [ad.is_undefined_primal(x) for x in linear]
     results = other.bind(
-        kernel, gates, cell, *map(ad.instantiate_zeros, cotangents), *operands[6:], **keywords
+        kernel, gates, cell, *map(ad.instantiate_zeros, cotangents), *operands[count:], **keywords
     )
     kept = [result if want else None for result, want in zip(results, wanted, strict=True)]
-    return [None] * 3 + kept + [None] * len(operands[6:])
+    return [None] * 3 + kept + [None] * len(operands[count:])
 
 
 # The computations of the primitives, and the shapes and dtypes of their results.
@@ -244,30 +267,32 @@ def _run_keeping_plain(
     cell: jax.Array,
     *masks: jax.Array,
     masked: tuple[bool, bool],
-    reverse: bool,
+    **flags: bool,
 ) -> tuple[jax.Array, ...]:
     state, time_masks = LSTMState(hidden, cell), _time_major(_unpack(masked, masks), -1)
-    after, outputs, kept = recurrence.run_keeping(
-        kernel, bias, _time_major(projected), state, time_masks, reverse
+    after, shown, kept = recurrence.run_keeping(
+        kernel, bias, _time_major(projected), state, time_masks, **flags
     )
-    return (*after, *_batch_major((outputs, *kept)))
+    return (*after, *_batch_major((*shown, *kept)))
 
 
 def _run_plain(*operands: jax.Array, **keywords: Any) -> tuple[jax.Array, ...]:
-    return _run_keeping_plain(*operands, **keywords)[:3]
+    return _run_keeping_plain(*operands, **keywords)[:4]
 
 
-def run_keeping_avals(*operands: Any, **_: Any) -> Any:
+def run_keeping_avals(*operands: Any, states: bool, **_: Any) -> Any:
     """Shapes and dtypes of the results of ``run_keeping``."""
     _, _, projected, hidden, cell = operands[:5]
-    shape = (*projected.shape[:-1], hidden.shape[-1])
-    outputs, cells = hidden.update(shape=shape), cell.update(shape=shape)
-    return [hidden, cell, outputs, projected, cells, outputs]
+    *batch, time, _ = projected.shape
+    size = hidden.shape[-1]
+    outputs, cells = hidden.update(shape=(*batch, time, size)), cell.update(shape=(*batch, time, size))
+    shown = cell.update(shape=(*batch, time * states, size))
+    return [hidden, cell, outputs, shown, projected, cells, outputs]
 
 
 def run_avals(*operands: Any, **keywords: Any) -> Any:
     """Shapes and dtypes of the results of ``run``."""
-    return run_keeping_avals(*operands, **keywords)[:3]
+    return run_keeping_avals(*operands, **keywords)[:4]
 
 
 def _linear_plain(
@@ -279,19 +304,21 @@ def _linear_plain(
     cell_dot: jax.Array,
     *masks: jax.Array,
     masked: tuple[bool, bool],
-    reverse: bool,
+    **flags: bool,
 ) -> tuple[jax.Array, ...]:
     # Of the hidden states, only the dtype is used.
     kept = Kept(*_time_major((gates, cell, cell.astype(hidden_dot.dtype))))
     state_dot, time_masks = LSTMState(hidden_dot, cell_dot), _time_major(_unpack(masked, masks), -1)
-    after, outputs = recurrence.linear(kernel, kept, time_masks, _time_major(gates_dot), state_dot, reverse)
-    return *jax.tree.leaves(after), _batch_major(outputs)
+    after, shown = recurrence.linear(kernel, kept, time_masks, _time_major(gates_dot), state_dot, **flags)
+    return *after, *_batch_major(tuple(shown))
 
 
-def linear_avals(*operands: Any, **_: Any) -> Any:
+def linear_avals(*operands: Any, states: bool, **_: Any) -> Any:
     """Shapes and dtypes of the results of ``linear``."""
     _, _, cell, _, hidden_dot, cell_dot = operands[:6]
-    return [hidden_dot, cell_dot, hidden_dot.update(shape=cell.shape)]
+    *batch, time, size = cell.shape
+    shown = cell_dot.update(shape=(*batch, time * states, size))
+    return [hidden_dot, cell_dot, hidden_dot.update(shape=cell.shape), shown]
 
 
 def _transposed_plain(
@@ -301,13 +328,15 @@ def _transposed_plain(
     hidden_bar: jax.Array,
     cell_bar: jax.Array,
     outputs_bar: jax.Array,
+    cells_bar: jax.Array,
     *masks: jax.Array,
     **keywords: Any,
 ) -> tuple[jax.Array, ...]:
     def function(*tangents: jax.Array) -> tuple[jax.Array, ...]:
         return _linear_plain(kernel, gates, cell, *tangents, *masks, **keywords)
 
-    return jax.linear_transpose(function, gates, hidden_bar, cell_bar)((hidden_bar, cell_bar, outputs_bar))
+    cotangents = (hidden_bar, cell_bar, outputs_bar, cells_bar)
+    return jax.linear_transpose(function, gates, hidden_bar, cell_bar)(cotangents)
 
 
 def transposed_avals(*operands: Any, **_: Any) -> Any:

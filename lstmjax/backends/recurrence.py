@@ -40,17 +40,24 @@ class Kept(NamedTuple):
 class Recurrence:
     """An implementation of the recurrence: `XLA` is time-major, ``[time, ..., size]``, others batch-major."""
 
-    run: Callable[..., tuple[LSTMState, jax.Array]]
-    """``(kernel, bias, projected, state, masks, reverse)`` to the last state and outputs."""
-    run_keeping: Callable[..., tuple[LSTMState, jax.Array, Kept]]
+    run: Callable[..., tuple[LSTMState, LSTMState]]
+    """``(kernel, bias, projected, state, masks, reverse, states)`` to the last state and to the states after each
+    step, 0 in the padding. The cell states have no steps (``[..., 0, hidden]``) unless ``states`` is true."""
+    run_keeping: Callable[..., tuple[LSTMState, LSTMState, Kept]]
     """The same, with the residuals of the linearization."""
-    linear: Callable[..., tuple[LSTMState, jax.Array]]
-    """``(kernel, kept, masks, gates_dot, state_dot, reverse)`` to the tangents of last state and outputs."""
+    linear: Callable[..., tuple[LSTMState, LSTMState]]
+    """``(kernel, kept, masks, gates_dot, state_dot, reverse, states)`` to the tangents of the results of run."""
 
 
 def run_keeping(
-    kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, reverse: bool
-) -> tuple[LSTMState, jax.Array, Kept]:
+    kernel: Array,
+    bias: Array,
+    projected: jax.Array,
+    state: LSTMState,
+    masks: Masks,
+    reverse: bool,
+    states: bool,
+) -> tuple[LSTMState, LSTMState, Kept]:
     """The recurrence as a scan over time-major arrays; see `Recurrence`."""
     product = functools.partial(matmul, dtype=state.hidden.dtype, result_dtype=projected.dtype)
 
@@ -61,32 +68,35 @@ def run_keeping(
         i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
         cell = f * before.cell + i * g
         hidden = (o * jnp.tanh(cell)).astype(before.hidden.dtype)
-        after, output = _end(LSTMState(hidden, cell), carry, masks_t)
+        after, shown = _end(LSTMState(hidden, cell), carry, masks_t)
         kept = Kept(jnp.concatenate([i, f, g, o], axis=-1), before.cell, before.hidden)
-        return after, (output, kept)
+        return after, (shown, kept)
 
-    after, (outputs, kept) = jax.lax.scan(step, state, (projected, masks), reverse=reverse)
-    return after, outputs, kept
+    after, (shown, kept) = jax.lax.scan(step, state, (projected, masks), reverse=reverse)
+    return after, _only_asked(shown, states), kept
 
 
-def run(
-    kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, reverse: bool
-) -> tuple[LSTMState, jax.Array]:
+def run(*arguments: Any) -> tuple[LSTMState, LSTMState]:
     """The recurrence as a scan over time-major arrays; see `Recurrence`."""
-    after, outputs, _ = run_keeping(kernel, bias, projected, state, masks, reverse)
-    return after, outputs
+    return run_keeping(*arguments)[:2]
 
 
 def linear(
-    kernel: jax.Array, kept: Kept, masks: Masks, gates_dot: jax.Array, state_dot: LSTMState, reverse: bool
-) -> tuple[LSTMState, jax.Array]:
+    kernel: jax.Array,
+    kept: Kept,
+    masks: Masks,
+    gates_dot: jax.Array,
+    state_dot: LSTMState,
+    reverse: bool,
+    states: bool,
+) -> tuple[LSTMState, LSTMState]:
     """The linearization as a scan over time-major arrays; see `Recurrence`."""
     product = functools.partial(matmul, dtype=kept.hidden.dtype, result_dtype=gates_dot.dtype)
 
     # Without the checkpoint, the derivatives of the gates, which depend on no tangent, would be computed in a
     # separate loop beforehand and stored, at a higher cost than computing them where they are used.
     @functools.partial(jax.checkpoint, prevent_cse=False, policy=jax.checkpoint_policies.nothing_saveable)
-    def step(carry: LSTMState, inputs: tuple[jax.Array, Kept, Masks]) -> tuple[LSTMState, jax.Array]:
+    def step(carry: LSTMState, inputs: tuple[jax.Array, Kept, Masks]) -> tuple[LSTMState, LSTMState]:
         gates_dot_t, kept_t, masks_t = inputs
         before = _start(carry, masks_t)
         total = gates_dot_t + product(before.hidden, kernel)
@@ -102,7 +112,12 @@ def linear(
         hidden_dot = (o * (1 - o) * squashed) * o_dot + (o * (1 - squashed**2)) * cell_dot
         return _end(LSTMState(hidden_dot.astype(before.hidden.dtype), cell_dot), carry, masks_t)
 
-    return jax.lax.scan(step, state_dot, (gates_dot, kept, masks), reverse=reverse)
+    after, shown = jax.lax.scan(step, state_dot, (gates_dot, kept, masks), reverse=reverse)
+    return after, _only_asked(shown, states)
+
+
+def _only_asked(shown: LSTMState, states: bool) -> LSTMState:
+    return shown if states else shown._replace(cell=shown.cell[:0])
 
 
 def _start(carry: LSTMState, masks: Masks) -> LSTMState:
@@ -112,12 +127,12 @@ def _start(carry: LSTMState, masks: Masks) -> LSTMState:
     return select(masks.fresh, jax.tree.map(jnp.zeros_like, carry), carry)
 
 
-def _end(after: LSTMState, carry: LSTMState, masks: Masks) -> tuple[LSTMState, Any]:
-    """The state after a step and the output, or their tangents: in padding, unchanged and zero."""
+def _end(after: LSTMState, carry: LSTMState, masks: Masks) -> tuple[LSTMState, LSTMState]:
+    """The state after a step, as it is carried on and as it is shown: in padding, unchanged and zero."""
     if masks.valid is None:
-        return after, after.hidden
-    output = select(masks.valid, after.hidden, jnp.zeros_like(after.hidden))
-    return select(masks.valid, after, carry), output
+        return after, after
+    shown = select(masks.valid, after, jax.tree.map(jnp.zeros_like, after))
+    return select(masks.valid, after, carry), shown
 
 
 XLA = Recurrence(run=run, run_keeping=run_keeping, linear=linear)

@@ -20,24 +20,36 @@ class Masks(NamedTuple):
 
 
 def scan(
-    cell: Cell, params: Params, inputs: jax.Array, state: State, masks: Masks, reverse: bool
-) -> tuple[State, jax.Array]:
+    cell: Cell,
+    params: Params,
+    inputs: jax.Array,
+    state: State,
+    masks: Masks,
+    reverse: bool,
+    states: bool = False,
+    initial: State | None = None,
+) -> tuple[State, jax.Array, State | None]:
     """Scan ``cell.step`` over time-major inputs ``[time, ..., features]``, finite also where not valid.
 
-    Returns the last state and the outputs ``[time, ..., output_size]``.
+    Returns the last state, the outputs ``[time, ..., output_size]``, and, with ``states``, the states after each
+    step ``[time, ...]``, 0 where not valid. ``initial`` replaces the cell's own initial state.
     """
-    initial = vary_alike(cell.initial_state(inputs.shape[1:-1]), like=state)
+    if initial is None:
+        initial = cell.initial_state(inputs.shape[1:-1])
+    initial = vary_alike(initial, like=state)
 
-    def body(carry: State, step: tuple[jax.Array, Masks]) -> tuple[State, jax.Array]:
+    def body(carry: State, step: tuple[jax.Array, Masks]) -> tuple[State, Any]:
         inputs_t, masks_t = step
         before = carry if masks_t.fresh is None else select(masks_t.fresh, initial, carry)
         after, outputs_t = cell.step(params, before, inputs_t)
+        shown = outputs_t, after if states else None
         if masks_t.valid is not None:
+            shown = select(masks_t.valid, shown, jax.tree.map(jnp.zeros_like, shown))
             after = select(masks_t.valid, after, carry)
-            outputs_t = select(masks_t.valid, outputs_t, jnp.zeros_like(outputs_t))
-        return after, outputs_t
+        return after, shown
 
-    return jax.lax.scan(body, state, (inputs, masks), reverse=reverse)
+    after, (outputs, each) = jax.lax.scan(body, state, (inputs, masks), reverse=reverse)
+    return after, outputs, each
 
 
 def select(mask: jax.Array, on_true: Any, on_false: Any) -> Any:

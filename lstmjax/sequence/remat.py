@@ -39,7 +39,8 @@ def run_in_segments(
     state: State,
     masks: Masks,
     reverse: bool,
-) -> tuple[State, jax.Array]:
+    states: bool = False,
+) -> tuple[State, jax.Array, State | None]:
     """Run a cell as `lstmjax.backends.run` does, in segments of ``steps`` steps.
 
     The states between segments are stored for the backward pass; within a segment it runs forward again.
@@ -51,11 +52,12 @@ def run_in_segments(
     """
 
     @jax.checkpoint
-    def one(params: Params, state: State, part: Any) -> tuple[State, jax.Array]:
+    def one(params: Params, state: State, part: Any) -> tuple[State, Any]:
         inputs, masks = part
-        return run(backend, cell, params, inputs, state, masks, reverse)
+        after, *shown = run(backend, cell, params, inputs, state, masks, reverse, states)
+        return after, shown
 
-    def step(state: State, part: Any) -> tuple[State, jax.Array]:
+    def step(state: State, part: Any) -> tuple[State, Any]:
         return one(params, state, part)
 
     time = inputs.shape[0]
@@ -64,12 +66,15 @@ def run_in_segments(
     def fold(x: jax.Array) -> jax.Array:
         return x[:whole].reshape(whole // steps, steps, *x.shape[1:])
 
+    def unfold(folded: jax.Array, last: jax.Array) -> jax.Array:
+        return jnp.concatenate([folded.reshape(whole, *folded.shape[2:]), last])
+
     head = jax.tree.map(fold, (inputs, masks))
     tail = jax.tree.map(lambda x: x[whole:], (inputs, masks))
     if reverse:
         state, last = one(params, state, tail)
-        state, outputs = jax.lax.scan(step, state, head, reverse=True)
+        state, shown = jax.lax.scan(step, state, head, reverse=True)
     else:
-        state, outputs = jax.lax.scan(step, state, head)
+        state, shown = jax.lax.scan(step, state, head)
         state, last = one(params, state, tail)
-    return state, jnp.concatenate([outputs.reshape(whole, *outputs.shape[2:]), last])
+    return state, *jax.tree.map(unfold, shown, last)

@@ -116,7 +116,7 @@ def _unroll(
         resets = boundaries(resets, valid, reverse)
     masks = jax.tree.map(lambda mask: jnp.moveaxis(mask, -1, 0), Masks(valid, resets))
     way = run if steps is None else functools.partial(run_in_segments, steps)
-    state, outputs = way(backend, cell, params, jnp.moveaxis(inputs, -2, 0), state, masks, reverse)
+    state, outputs, _ = way(backend, cell, params, jnp.moveaxis(inputs, -2, 0), state, masks, reverse)
     return state, jnp.moveaxis(outputs, 0, -2)
 
 

@@ -73,7 +73,7 @@ def lowered_for_gpu(dtype, hidden, masked, differentiate=True, batch=32, time=10
     masks = Masks(*[jax.ShapeDtypeStruct((batch, time), bool)] * 2) if masked else Masks(None, None)
 
     def loss(params, inputs, state, masks):
-        state, outputs = fused_lstm(pallas.PALLAS, cell, params, inputs, state, masks, True)
+        state, (outputs, _) = fused_lstm(pallas.PALLAS, cell, params, inputs, state, masks, True, False)
         return outputs.astype(jnp.float32).sum() + state.cell.sum()
 
     function = jax.value_and_grad(loss, argnums=(0, 1, 2)) if differentiate else loss
@@ -106,7 +106,7 @@ def test_lowered_for_gpus_that_share_a_batch():
     def gradient(params, inputs):
         def loss(params):
             state = vary_alike(cell.initial_state(inputs.shape[:1]), like=inputs)
-            _, outputs = fused_lstm(pallas.PALLAS, cell, params, inputs, state, Masks(None, None), False)
+            _, (outputs, _) = fused_lstm(pallas.PALLAS, cell, params, inputs, state, Masks(None, None), False, False)
             return jax.lax.psum(outputs.sum(), "devices")
 
         return jax.grad(loss)(params)
