@@ -206,7 +206,10 @@ def mlstm(forget: Callable[..., Any] = log_sigmoid) -> Step:
         for head in range(heads):
             before = forget(f[head]) + state.stabilizer[head]
             m = before if before.real > i[head].real else i[head]
-            keep, write = np.exp(before - m), np.exp(i[head] - m)
+            keep = np.exp(before - m)
+            if not state.cell[head].any() and not state.normalizer[head].any():
+                m, keep = i[head], 0
+            write = np.exp(i[head] - m)
             cell = keep * state.cell[head] + write * np.outer(v[head], k[head])
             normalizer = keep * state.normalizer[head] + write * k[head]
             found = normalizer @ q[head]

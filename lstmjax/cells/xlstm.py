@@ -39,9 +39,22 @@ class HeadedCell(GatedCell):
         """Hidden units of one head."""
         return self.hidden // self.heads
 
-    def log_forget(self, total: jax.Array) -> jax.Array:
-        """The logarithm of the forget gate."""
-        return total if self.exponential_forget else jax.nn.log_sigmoid(total)
+    @property
+    def most(self) -> float:
+        """The largest exponent whose exponential can be squared and inverted, as derivatives do."""
+        return -math.log(jnp.finfo(self.wide_dtype).tiny) / 2
+
+    def weigh(
+        self, i: jax.Array, f: jax.Array, stabilizer: Array, empty: jax.Array, least: float = -math.inf
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """What is kept of the memory, what is written to it, and the next stabilizer, at least ``least``.
+
+        An empty memory has no scale, whatever its stabilizer: it takes that of the first write. Its slope
+        is kept nevertheless, for a learned initial state.
+        """
+        before = (f if self.exponential_forget else jax.nn.log_sigmoid(f)) + stabilizer
+        after = jnp.maximum(jnp.where(empty, i, jnp.maximum(before, i)), least)
+        return jnp.exp(jnp.minimum(before - after, self.most)), jnp.exp(i - after), after
 
     def product(self, inputs: Array, kernel: Array) -> jax.Array:
         """``inputs @ kernel`` with operands of ``dtype``, in the wide dtype."""
@@ -115,11 +128,7 @@ class SLSTM(HeadedCell):
                 jnp.split(total, 4, axis=-1), self._recurrent(params, state.hidden), strict=True
             )
         )
-        # An empty memory (n = 0) has no scale; it takes the scale of the first write.
-        lowest = jnp.finfo(self.wide_dtype).min / 2
-        before = self.log_forget(f) + jnp.where(state.normalizer == 0, lowest, state.stabilizer)
-        stabilizer = jnp.maximum(before, i)
-        keep, write = jnp.exp(before - stabilizer), jnp.exp(i - stabilizer)
+        keep, write, stabilizer = self.weigh(i, f, state.stabilizer, state.normalizer == 0)
         cell = keep * state.cell + write * jnp.tanh(z)
         normalizer = keep * state.normalizer + write
         hidden = (jax.nn.sigmoid(o) * (cell / normalizer)).astype(self.dtype)
@@ -257,15 +266,12 @@ class MLSTM(HeadedCell):
         query, key, value, o = self._vectors(params, inputs)
         gates = self.product(inputs, params.gate_kernel) + params.gate_bias.astype(self.wide_dtype)
         i, f = jnp.split(gates, 2, axis=-1)
-        before = self.log_forget(f) + state.stabilizer
-        stabilizer = jnp.maximum(before, i)
-        keep, write = jnp.exp(before - stabilizer)[..., None], jnp.exp(i - stabilizer)[..., None]
-        key_weighted = write * key
+        empty = (state.normalizer == 0).all(axis=-1) & (state.cell == 0).all(axis=(-2, -1))
+        keep, write, stabilizer = self.weigh(i, f, state.stabilizer, empty, least=-self.most)
+        keep, key_weighted = keep[..., None], write[..., None] * key
         normalizer = keep * state.normalizer + key_weighted
         cell = keep[..., None] * state.cell + value[..., :, None] * key_weighted[..., None, :]
-        # Half of the largest exponent: the derivative must not overflow. Beyond, the bound has no effect.
-        most = math.log(jnp.finfo(self.wide_dtype).max) / 2
-        one = jnp.exp(-jnp.clip(stabilizer, -most, most))[..., None]
+        one = jnp.exp(-jnp.minimum(stabilizer, self.most))[..., None]
         found = jnp.maximum(jnp.abs((normalizer * query).sum(axis=-1, keepdims=True)), one)
         read = (cell * query[..., None, :]).sum(axis=-1) / found
         hidden = jax.nn.sigmoid(o) * read.reshape(*inputs.shape[:-1], self.hidden)
@@ -303,8 +309,9 @@ def mlstm(
         h_t &= o_t \odot C_t q_t / \max(|n_t^\top q_t|, 1)
 
     for each head, of size :math:`d`; the gates i and f are scalars, one per head. The state holds :math:`C_t`
-    and :math:`n_t` divided by :math:`\exp(m_t)`, where :math:`m_t = \max(\log f_t + m_{t-1}, \log i_t)` and
-    :math:`m_0 = 0`. It is not the multiplicative LSTM, which is called mLSTM too (`multiplicative_lstm`).
+    and :math:`n_t` divided by :math:`\exp(m_t)`, where :math:`m_t = \max(\log f_t + m_{t-1}, \log i_t)`, or
+    :math:`m_t = \log i_t` where the memory is empty, as it is before the first step. It is not the
+    multiplicative LSTM, which is called mLSTM too (`multiplicative_lstm`).
 
     Args:
       features: size of an input vector, D.
