@@ -76,6 +76,31 @@ def test_gates_saturate_without_overflow_and_nan_stays_nan():
     assert bool(jnp.isnan(ours[-1]).all())
 
 
+@needs_native
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1e4, 1e6])
+def test_the_gradient_of_saturated_candidates_is_that_of_the_scan(size, dtype):
+    """Where tanh is 1 the slope is 0: what a bound of tanh leaves of it would be multiplied by the inputs."""
+    with jax.enable_x64(dtype == "float64"):
+        cell = lstmjax.lstm(3, 8, dtype=dtype)
+        params = cell.init(jax.random.key(0))
+        inputs = jnp.asarray(size * np.random.default_rng(0).normal(size=(2, 5, 3)), dtype)
+        candidates = jnp.arange(32) // 8 == 2
+        params = params._replace(kernel=params.kernel * candidates)  # the gates are open: they see no input
+
+        def gradient(backend):
+            return jax.grad(lambda params: lstmjax.unroll(cell, params, inputs, backend=backend)[1].sum())(
+                params
+            )
+
+        ours, theirs = gradient("native"), gradient("scan")
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(a[..., candidates], 0)
+            np.testing.assert_array_equal(b[..., candidates], 0)
+            tolerance = {"float32": 1e-5, "float64": 1e-13}[dtype] * float(jnp.abs(b).max())
+            np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
+
+
 @pytest.mark.full
 @needs_native
 def test_results_do_not_depend_on_the_number_of_threads():
