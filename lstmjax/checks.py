@@ -4,6 +4,9 @@ They run while JAX traces, so they cost no run time.
 """
 
 import dataclasses
+import math
+import numbers
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,6 +21,55 @@ def check_sizes(name: str, **sizes: int) -> None:
     for argument, size in sizes.items():
         if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
             raise ValueError(f"{name}: {argument} must be a positive integer, got {size!r}.")
+
+
+def resolve_number(
+    name: str,
+    part: Any,
+    field: str,
+    what: str = "a finite number",
+    fits: Callable[[float], bool] = math.isfinite,
+    *,
+    argument: str = "",
+) -> None:
+    """Make a field of a frozen dataclass a Python float; ValueError unless it is a number that fits."""
+    value = getattr(part, field)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not fits(float(value)):
+        raise ValueError(f"{name}: {argument or field} must be {what}, got {value!r}.")
+    object.__setattr__(part, field, float(value))
+
+
+def resolve_rate(name: str, part: Any, field: str, *, argument: str = "") -> None:
+    """`resolve_number` for a rate of dropout."""
+    resolve_number(
+        name, part, field, "a rate from 0 to below 1", lambda rate: 0 <= rate < 1, argument=argument
+    )
+
+
+def resolve_options(name: str, part: Any) -> None:
+    """Make switches of a frozen dataclass booleans, and its ``forget_bias`` a float or a function.
+
+    Raises:
+      TypeError: a switch, ``forget_bias`` or an initializer is something else.
+    """
+    for field in dataclasses.fields(part):
+        option, value = field.name, getattr(part, field.name)
+        if isinstance(field.default, bool):
+            if not isinstance(value, bool | int | np.bool_) or value not in (False, True):
+                raise TypeError(f"{name}: {option} must be True or False, got {value!r}.")
+            object.__setattr__(part, option, bool(value))
+        elif option == "forget_bias" and not callable(value):
+            if np.ndim(value) or isinstance(value, str | bool | jax.core.Tracer) or value is None:
+                raise TypeError(
+                    f"{name}: forget_bias must be a number, or a GateBias such as initializers.chrono(100), "
+                    f"got {describe(value)}; set other biases in the parameters that init returns."
+                )
+            object.__setattr__(part, option, float(value))
+        elif option.endswith("_init") and not callable(value):
+            raise TypeError(
+                f"{name}: {option} must be a function (key, shape, dtype) -> array, such as "
+                f"jax.nn.initializers.he_normal(), got {describe(value)}."
+            )
 
 
 def resolve_dtypes(name: str, part: Any) -> None:
@@ -57,14 +109,21 @@ def check_tree(name: str, tree: Any, expected: Any, maker: str) -> None:
             )
 
 
+_OF_A_MASK = " Of a mask [..., time] whose padding is at the end, the lengths are mask.sum(axis=-1)."
+
+
 def check_lengths(lengths: Any, batch_shape: tuple[int, ...], time: int) -> Array:
     """Lengths as an array; raise unless they are integers of the batch's shape in ``0..time``."""
     lengths = lengths if isinstance(lengths, jax.Array) else np.asarray(lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise TypeError(f"lengths must be integers, got {describe(lengths)}.")
+        raise TypeError(
+            f"lengths must be integers, the number of valid steps of each row, got {describe(lengths)}."
+            f"{_OF_A_MASK if lengths.dtype == jnp.bool_ else ''}"
+        )
     if lengths.shape != batch_shape:
         raise ValueError(
             f"lengths must have the batch shape of the inputs, {batch_shape}, got {lengths.shape}."
+            f"{_OF_A_MASK if lengths.shape == (*batch_shape, time) else ''}"
         )
     known = not isinstance(lengths, jax.core.Tracer) and getattr(lengths, "is_fully_addressable", True)
     if lengths.size and known:

@@ -49,6 +49,7 @@ class Mean(NamedTuple):
         values = values.astype(at_least_float32(values.dtype) if is_float else jnp.float32)
         if mask is None:
             return cls(values.sum(), jnp.asarray(values.size, values.dtype))
+        mask = jnp.asarray(mask)
         if mask.dtype != jnp.bool_:
             raise TypeError(f"mask must be boolean, got {mask.dtype}: use mask != 0.")
         if mask.shape != values.shape:

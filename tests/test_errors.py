@@ -1,5 +1,6 @@
 """Errors: each bad argument is named, with what it is and what was expected."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import lstmjax
 from lstmjax import initializers
+from lstmjax.training import batching
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -113,7 +115,13 @@ FAULTS: dict[str, Fault] = {
         "lengths",
         np.ones((BATCH, TIME), bool),
         TypeError,
-        ["lengths must be integers", "bool of shape (4, 5)"],
+        ["lengths must be integers", "bool of shape (4, 5)", "mask.sum(axis=-1)"],
+    ),
+    "a mask of integers as lengths": (
+        "lengths",
+        np.ones((BATCH, TIME), np.int32),
+        ValueError,
+        ["lengths", "(4,)", "(4, 5)", "mask.sum(axis=-1)"],
     ),
     "resets as integers": (
         "resets",
@@ -337,6 +345,73 @@ CONSTRUCTORS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = 
         ValueError,
         ["bidirectional", "takes 2", "backward one 4"],
     ),
+    "a list as a stack": (
+        lambda: lstmjax.stack([CELL, GRU]),
+        TypeError,
+        ["stack: part 0 must be a cell", "got a list: give cells one by one"],
+    ),
+    "a layer in a stack": (
+        lambda: lstmjax.stack(CELL, lstmjax.bidirectional(GRU, GRU)),
+        TypeError,
+        ["stack: part 1 must be a cell", "the layer Bidirectional", "lstmjax.layers"],
+    ),
+    "a list as layers": (lambda: lstmjax.layers([CELL]), TypeError, ["layers: part 0", "got a list"]),
+    "a function as a direction": (
+        lambda: lstmjax.bidirectional(CELL, lstmjax.lstm),
+        TypeError,
+        ["bidirectional: backward must be a cell", "the function lstm: call it"],
+    ),
+    "dropout of a layer": (
+        lambda: lstmjax.dropout(lstmjax.bidirectional(GRU, GRU), 0.5),
+        TypeError,
+        ["dropout: the first argument must be a cell", "the layer Bidirectional"],
+    ),
+    "a rate before its cell": (lambda: lstmjax.zoneout(0.5, CELL), TypeError, ["zoneout", "got float"]),
+    "a rate of 1": (
+        lambda: lstmjax.dropout(CELL, hidden=np.float32(1)),
+        ValueError,
+        ["dropout: hidden must be a rate from 0 to below 1"],
+    ),
+    "a limit as text": (
+        lambda: lstmjax.clip_gradient(CELL, "1"),
+        ValueError,
+        ["clip_gradient: limit must be a number above 0, got '1'"],
+    ),
+    "forget biases as an array": (
+        lambda: lstmjax.lstm(2, 3, forget_bias=np.ones(3)),
+        TypeError,
+        ["lstm: forget_bias must be a number, or a GateBias", "float64 of shape (3,)", "init returns"],
+    ),
+    "a text as forget bias": (
+        lambda: lstmjax.conv_lstm(2, 2, 1, 1, forget_bias="chrono"),
+        TypeError,
+        ["conv_lstm: forget_bias", "got str"],
+    ),
+    "a function as the forget bias of a minLSTM": (
+        lambda: lstmjax.min_lstm(2, 3, forget_bias=initializers.chrono(9)),
+        ValueError,
+        ["min_lstm: forget_bias must be a finite number"],
+    ),
+    "an initializer by name": (
+        lambda: lstmjax.gru(2, 3, kernel_init="orthogonal"),
+        TypeError,
+        ["gru: kernel_init must be a function", "got str"],
+    ),
+    "an initializer that was not called": (
+        lambda: lstmjax.gru(2, 3, kernel_init=jax.nn.initializers.he_normal).init(jax.random.key(0)),
+        TypeError,
+        ["call it, as in he_normal()"],
+    ),
+    "a text as a switch": (
+        lambda: lstmjax.lstm(2, 3, peepholes="no"),
+        TypeError,
+        ["lstm: peepholes must be True or False, got 'no'"],
+    ),
+    "a stream of a layer": (
+        lambda: lstmjax.Stream(lstmjax.bidirectional(GRU, GRU), None),
+        TypeError,
+        ["Stream: the first argument must be a cell"],
+    ),
     "a memory of two steps": (lambda: initializers.chrono(2.0), ValueError, ["chrono", "max_time", "2.0"]),
     "a memory of nan steps": (_nan_cell, ValueError, ["chrono", "max_time", "nan"]),
 }
@@ -388,3 +463,142 @@ def test_losses_and_metrics_say_what_is_wrong(call: Callable[[], Any], parts: li
     with pytest.raises(ValueError, match="shape") as error:
         call()
     _check(error, parts)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Faulty(lstmjax.Cell):
+    """A user's cell, and what its step returns of a state and an array of that shape."""
+
+    result: Callable[[Any, jax.Array], Any]
+    features: int = 2
+    output_size: int = 3
+    input_dtype: Any = "float32"
+
+    def init(self, key: Any) -> Any:
+        return ()
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> Any:
+        return {"memory": jnp.zeros((*batch_shape, 3))}
+
+    def step(self, params: Any, state: Any, inputs: Any) -> Any:
+        return self.result(state, state["memory"] + inputs.sum(axis=-1, keepdims=True))
+
+
+STEPS: dict[str, tuple[Callable[[Any, Any], Any], type[Exception], list[str]]] = {
+    "another dtype": (
+        lambda state, h: ({"memory": h.astype(jnp.bfloat16)}, h),
+        TypeError,
+        ["Faulty.step", "state['memory'] must have dtype float32", "got bfloat16"],
+    ),
+    "no batch": (
+        lambda state, h: ({"memory": h.sum(axis=0)}, h),
+        ValueError,
+        ["Faulty.step", "state['memory'] must have shape (4, 3)", "got (3,)"],
+    ),
+    "another tree": (lambda state, h: (h, h), TypeError, ["Faulty.step", "structure", "'memory'"]),
+    "outputs of another size": (
+        lambda state, h: (state, h[:, :1]),
+        ValueError,
+        ["Faulty.step must return outputs", "(4, 3)", "(4, 1)"],
+    ),
+    "no outputs": (lambda state, h: state, TypeError, ["Faulty.step must return the next state and the out"]),
+}
+
+
+@pytest.mark.parametrize(("result", "kind", "parts"), STEPS.values(), ids=STEPS)
+def test_what_a_step_returns_is_checked(result: Any, kind: type[Exception], parts: list[str]) -> None:
+    with pytest.raises(kind) as error:
+        lstmjax.unroll(Faulty(result), (), _ones(BATCH, TIME, 2))
+    _check(error, parts)
+
+
+def _decode(step: Callable[[Any, Any], Any], start: Any = (0, 0)) -> Any:
+    return lstmjax.decoding.greedy(step, jnp.zeros((2, 3)), np.array(start), end=1, max_length=3)
+
+
+PARAMS = CELL.init(jax.random.key(0))
+
+CALLS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
+    "no cell": (lambda: lstmjax.unroll(PARAMS, _ones(5, 2)), TypeError, ["missing", "'inputs'"]),
+    "parameters before the cell": (
+        lambda: lstmjax.unroll(PARAMS, CELL, _ones(5, 2)),
+        TypeError,
+        ["unroll: the first argument must be a cell", "LSTMParams"],
+    ),
+    "inputs before parameters": (
+        lambda: lstmjax.unroll(CELL, _ones(5, 2), PARAMS),
+        ValueError,
+        ["inputs must be an array", "LSTMParams"],
+    ),
+    "inputs explained": (
+        lambda: lstmjax.explain(CELL, _ones(4, 5, 2)),
+        ValueError,
+        ["explain: shape must be [..., time, features]", "inputs.shape"],
+    ),
+    "labels as floats": (
+        lambda: lstmjax.losses.cross_entropy(_ones(2, 3), _ones(2)),
+        TypeError,
+        ["labels must be integers", "float32"],
+    ),
+    "a start between tokens": (
+        lambda: _decode(lambda state, tokens: (state, state), (0.5, 0)),
+        TypeError,
+        ["greedy: start must be integers", "float64"],
+    ),
+    "a step without state": (
+        lambda: _decode(lambda state, tokens: state),
+        TypeError,
+        ["greedy: step must return the next state and the logits"],
+    ),
+    "a state that changes": (
+        lambda: _decode(lambda state, tokens: (state.astype(jnp.bfloat16), state)),
+        TypeError,
+        ["greedy: the state that step returns", "float32", "bfloat16"],
+    ),
+    "tokens for logits": (
+        lambda: _decode(lambda state, tokens: (state, jnp.ones((2, 3), int))),
+        TypeError,
+        ["greedy: step must return logits in floating point", "int32"],
+    ),
+    "one sequence for many": (
+        lambda: batching.pad([1, 2]),
+        ValueError,
+        ["pad: sequences must be arrays [time, ...]", "sequence 0"],
+    ),
+    "one sequence to cut": (lambda: batching.chunk(np.arange(6), 3), ValueError, ["chunk: sequences"]),
+    "half a row": (
+        lambda: batching.SequenceBatches([np.arange(3)], batch_size=2.5),
+        ValueError,
+        ["batch_size must be a positive integer, got 2.5"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "kind", "parts"), CALLS.values(), ids=CALLS)
+def test_plain_mistakes_are_named(call: Callable[[], Any], kind: type[Exception], parts: list[str]) -> None:
+    with pytest.raises(kind) as error:
+        call()
+    _check(error, parts)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert lstmjax.dropout(CELL, np.float32(0.5), hidden=np.float64(0.25)) == lstmjax.dropout(CELL, 0.5, 0.25)
+    assert lstmjax.zoneout(CELL, np.float32(0.5)) == lstmjax.zoneout(CELL, 0.5)
+    assert lstmjax.recurrent_dropout(CELL, np.float16(0.5)) == lstmjax.recurrent_dropout(CELL, 0.5)
+    assert lstmjax.clip_gradient(CELL, np.float32(2)) == lstmjax.clip_gradient(CELL, 2)
+    for bias in (np.float32(2), np.array(2), jnp.float32(2)):
+        assert repr(lstmjax.lstm(2, 3, forget_bias=bias)) == "LSTM(features=2, hidden=3, forget_bias=2.0)"
+    assert lstmjax.lstm(2, 3, peepholes=np.bool_(True)) == lstmjax.lstm(2, 3, peepholes=True)
+    good = _good(CELL)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        lstmjax.unroll(CELL, **good, remat=np.int64(2)),
+        lstmjax.unroll(CELL, **good, remat=2),
+    )
+
+
+def test_unroll_takes_a_layer() -> None:
+    deep = lstmjax.layers(lstmjax.bidirectional(CELL, CELL), lstmjax.gru(6, 2))
+    params, lengths = deep.init(jax.random.key(0)), np.array([5, 0, 2, 1])
+    arguments = (params, _ones(BATCH, TIME, 2), None, lengths)
+    jax.tree.map(np.testing.assert_array_equal, lstmjax.unroll(deep, *arguments), deep.apply(*arguments))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax.cells.cell import Cell
+from lstmjax.checks import check_tree, describe
 from lstmjax.sharding import vary_alike
 from lstmjax.types import Params, State
 
@@ -41,7 +42,7 @@ def scan(
     def body(carry: State, step: tuple[jax.Array, Masks]) -> tuple[State, Any]:
         inputs_t, masks_t = step
         before = carry if masks_t.fresh is None else select(masks_t.fresh, initial, carry)
-        after, outputs_t = cell.step(params, before, inputs_t)
+        after, outputs_t = _checked(cell, cell.step(params, before, inputs_t), carry, inputs_t.shape[:-1])
         shown = outputs_t, after if states else None
         if masks_t.valid is not None:
             shown = select(masks_t.valid, shown, jax.tree.map(jnp.zeros_like, shown))
@@ -50,6 +51,21 @@ def scan(
 
     after, (outputs, each) = jax.lax.scan(body, state, (inputs, masks), reverse=reverse)
     return after, outputs, each
+
+
+def _checked(cell: Cell, result: Any, before: State, batch_shape: tuple[int, ...]) -> tuple[State, jax.Array]:
+    """What a step returned; TypeError or ValueError unless it is a state like that before, and outputs."""
+    name = f"{type(cell).__name__}.step"
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"{name} must return the next state and the outputs, got {describe(result)}.")
+    after, outputs = result
+    check_tree(f"the state that {name} returns: state", after, before, "initial_state")
+    if jnp.shape(outputs) != (*batch_shape, cell.output_size):
+        raise ValueError(
+            f"{name} must return outputs [..., output_size], {(*batch_shape, cell.output_size)}, got "
+            f"{describe(outputs)}."
+        )
+    return after, outputs
 
 
 def select(mask: jax.Array, on_true: Any, on_false: Any) -> Any:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import initializers
-from lstmjax.checks import arguments, check_sizes, check_tree, describe, resolve_dtypes
+from lstmjax.checks import arguments, check_sizes, check_tree, describe, resolve_dtypes, resolve_options
 from lstmjax.types import Array, DTypeLike, Key, Params, State, at_least_float32
 
 
@@ -124,6 +124,7 @@ class GatedCell(Cell):
         name = self.maker or type(self).__name__.lower()
         check_sizes(name, features=self.features, hidden=self.hidden)
         resolve_dtypes(name, self)
+        resolve_options(name, self)
 
     @property
     def output_size(self) -> int:
@@ -143,12 +144,39 @@ class GatedCell(Cell):
     def gates(self, initializer: initializers.KernelInit, key: Key, count: int, fan_in: int) -> jax.Array:
         """Kernels ``[fan_in, hidden]`` of ``count`` gates, initialized one by one and concatenated."""
         shape, dtype = (fan_in, self.hidden), self.param_dtype
-        return jnp.concatenate([initializer(k, shape, dtype) for k in jax.random.split(key, count)], axis=-1)
+        kernels = [initializer(k, shape, dtype) for k in jax.random.split(key, count)]
+        if any(callable(kernel) for kernel in kernels):
+            raise TypeError(
+                f"an initializer made a function, not an array: call it, as in {_name(initializer)}()."
+            )
+        return jnp.concatenate(kernels, axis=-1)
 
 
 def matmul(inputs: Array, kernel: Array, *, dtype: Any, result_dtype: Any) -> jax.Array:
     """``inputs @ kernel`` with operands of ``dtype``, accumulated and returned in ``result_dtype``."""
     return jnp.matmul(inputs, kernel.astype(dtype), preferred_element_type=result_dtype)
+
+
+def check_cell(name: str, cell: Any, argument: str = "the first argument") -> None:
+    """Raise TypeError unless ``cell`` is a `Cell`."""
+    if isinstance(cell, Cell):
+        return
+    raise TypeError(f"{name}: {argument} must be a cell such as lstmjax.lstm(3, 4), got {kind_of(cell)}.")
+
+
+def kind_of(value: Any) -> str:
+    """A short text for error messages: what was given in place of a cell, and what to do instead."""
+    if type(value) in (list, tuple):
+        return f"a {type(value).__name__}: give cells one by one, as in stack(*cells)"
+    if hasattr(value, "apply"):
+        return f"the layer {value}, which takes whole sequences: see lstmjax.layers"
+    if callable(value):
+        return f"the function {_name(value)}: call it with the sizes"
+    return describe(value)
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", repr(function))
 
 
 def check_step(cell: Cell, params: Params, state: State, inputs: Array) -> None:

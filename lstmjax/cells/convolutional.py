@@ -11,7 +11,7 @@ from jaxtyping import Float
 from lstmjax import initializers
 from lstmjax.cells.cell import Cell, check_step
 from lstmjax.cells.lstm import LSTMState
-from lstmjax.checks import check_sizes, resolve_dtypes
+from lstmjax.checks import check_sizes, resolve_dtypes, resolve_options
 from lstmjax.types import Array, DTypeLike, Key, at_least_float32
 
 
@@ -50,6 +50,7 @@ class ConvLSTM(Cell):
         names = ("height", "width", "channels", "hidden", "kernel_size")
         check_sizes(self.maker, **{name: getattr(self, name) for name in names})
         resolve_dtypes(self.maker, self)
+        resolve_options(self.maker, self)
 
     @property
     def features(self) -> int:  # type: ignore[override]

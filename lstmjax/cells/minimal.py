@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from lstmjax import initializers
 from lstmjax.cells.cell import GatedCell, check_step, matmul
+from lstmjax.checks import resolve_number
 from lstmjax.types import Array, DTypeLike, Key
 
 
@@ -134,6 +135,10 @@ class MinLSTM(LinearCell):
 
     columns: ClassVar[int] = 3
     maker: ClassVar[str] = "min_lstm"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        resolve_number(self.maker, self, "forget_bias")
 
     def init(self, key: Key) -> LinearParams:
         """Fresh parameters; the biases are zero except ``forget_bias``."""

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from lstmjax import initializers
 from lstmjax.cells.cell import GatedCell, check_step, matmul
-from lstmjax.checks import check_sizes
+from lstmjax.checks import check_sizes, resolve_number
 from lstmjax.types import Array, DTypeLike, Key
 
 
@@ -240,6 +240,10 @@ class MLSTM(HeadedCell):
     """The specification of an mLSTM; made by `mlstm`."""
 
     maker: ClassVar[str] = "mlstm"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        resolve_number(self.maker, self, "forget_bias")
 
     def init(self, key: Key) -> MLSTMParams:
         """Fresh parameters: `kernel_init` for each kernel; biases 0 except `forget_bias`."""

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Integer
 
+from lstmjax.checks import check_tree, describe
 from lstmjax.types import Array, State, at_least_float32
 
 Step = Callable[[Any, jax.Array], tuple[Any, jax.Array]]
@@ -27,6 +28,8 @@ def log_probabilities(logits: Float[Array, "*batch vocabulary"]) -> Float[jax.Ar
 def first_tokens(name: str, state: State, start: Start) -> jax.Array:
     """The tokens before the first ones, int32 ``[batch]``; raise unless the state's batch is the same."""
     leaves = jax.tree.leaves(state)
+    if not jnp.issubdtype(jnp.result_type(start), jnp.integer):
+        raise TypeError(f"{name}: start must be integers, got {describe(start)}.")
     first = jnp.asarray(start, jnp.int32)
     if first.ndim > 1 or (first.ndim == 0 and not leaves):
         raise ValueError(
@@ -44,12 +47,20 @@ def first_tokens(name: str, state: State, start: Start) -> jax.Array:
 
 def dtype_of_logits(name: str, step: Step, state: State, tokens: jax.Array, end: int) -> Any:
     """The dtype of log-probabilities; raise unless the step gives logits that fit."""
-    _, logits = jax.eval_shape(step, state, tokens)
+    result = jax.eval_shape(step, state, tokens)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"{name}: step must return the next state and the logits, got {describe(result)}.")
+    after, logits = result
+    check_tree(
+        f"{name}: the state that step returns: state", after, jax.eval_shape(lambda: state), "the start"
+    )
     if logits.ndim != 2 or logits.shape[0] != tokens.shape[0]:
         raise ValueError(
             f"{name}: step must return logits [batch, vocabulary] with a batch of {tokens.shape[0]}, got "
             f"shape {logits.shape}."
         )
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise TypeError(f"{name}: step must return logits in floating point, got {describe(logits)}.")
     if not 0 <= end < logits.shape[1]:
         raise ValueError(f"{name}: end must be a token in 0..{logits.shape[1] - 1}, got {end}.")
     return at_least_float32(logits.dtype)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Integer
 
 from lstmjax.backends import is_pointwise
-from lstmjax.cells.cell import Cell, check_inputs
+from lstmjax.cells.cell import Cell, check_cell, check_inputs
 from lstmjax.cells.elman import Elman
 from lstmjax.cells.general_lstm import GeneralLSTM
 from lstmjax.cells.gru import GRU
@@ -237,6 +237,7 @@ def trace(
       ((2, 5, 4), True)
     """
     masks = {"state": state, "lengths": lengths, "resets": resets, "reverse": reverse}
+    check_cell("trace", cell)
     check_inputs(cell, inputs, axes="[..., time, features]")
     return _run(cell, params, jnp.asarray(inputs), _no_nudges(cell, inputs), masks)[1]
 

@@ -63,8 +63,8 @@ def cross_entropy(
 
 
 def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
-    if array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape} to fit the logits, got {array.shape}.")
+    if jnp.shape(array) != shape:
+        raise ValueError(f"{name} must have shape {shape} to fit the logits, got {jnp.shape(array)}.")
 
 
 def _valid(logits: Array, mask: Array | None) -> jax.Array:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Integer
 
+from lstmjax.checks import describe
 from lstmjax.types import Array, at_least_float32
 
 CHUNK_ELEMENTS = 8 * 2**20
@@ -78,6 +79,8 @@ def vocabulary_cross_entropy(
 def classes_of(labels: Integer[Array, "*rows"], classes: int) -> jax.Array:
     """Labels as integers of at least 32 bits; those outside ``0..classes - 1`` become ``classes``."""
     labels = jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels must be integers, got {describe(labels)}.")
     labels = labels if labels.dtype.itemsize >= 4 else labels.astype(jnp.int32)
     return jnp.where((labels >= 0) & (labels < classes), labels, classes)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Integer
 
 from lstmjax.backends import Backend
-from lstmjax.cells.cell import Cell
+from lstmjax.cells.cell import Cell, check_cell
 from lstmjax.sequence.layers import Layer
 from lstmjax.sequence.remat import Remat
 from lstmjax.sequence.unroll import unroll
@@ -31,6 +31,8 @@ class Bidirectional(Layer):
     backward: Cell
 
     def __post_init__(self) -> None:
+        for direction in ("forward", "backward"):
+            check_cell("bidirectional", getattr(self, direction), direction)
         if self.forward.features != self.backward.features:
             raise ValueError(
                 f"bidirectional: both cells see the same inputs, but the forward one takes "

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from lstmjax.backends import Backend, Choice, choose, is_pointwise
 from lstmjax.cells.cell import Cell
+from lstmjax.checks import describe
 from lstmjax.sequence.bidirectional import Bidirectional
 from lstmjax.sequence.layers import Layer, Layers, apply
 from lstmjax.sequence.remat import Remat, segment
@@ -86,6 +87,10 @@ def explain(
       >>> [(str(part), choice.way) for part, choice in explanation.parts]
       [('LSTM(features=64, hidden=128)', 'scan')]
     """
+    if not isinstance(shape, list | tuple) or len(shape) < 2:
+        raise ValueError(
+            f"explain: shape must be [..., time, features], as of inputs.shape, got {describe(shape)}."
+        )
     params = jax.eval_shape(cell.init, jax.random.key(0))
     parts = tuple((part, choose(backend, part, resets=resets)) for part in _parts(cell))
     steps = segment(remat, shape[-2])

@@ -13,7 +13,7 @@ import jax
 from jaxtyping import Bool, Float, Integer
 
 from lstmjax.backends import Backend
-from lstmjax.cells.cell import Cell
+from lstmjax.cells.cell import Cell, kind_of
 from lstmjax.sequence.remat import Remat
 from lstmjax.sequence.unroll import unroll
 from lstmjax.types import Array, DTypeLike, Key, Params, State
@@ -107,6 +107,9 @@ class Layers(Layer):
     def __post_init__(self) -> None:
         if not self.parts:
             raise ValueError("layers: give at least one cell or layer.")
+        for number, part in enumerate(self.parts):
+            if not isinstance(part, Cell | Layer):
+                raise TypeError(f"layers: part {number} must be a cell or a layer, got {kind_of(part)}.")
         for number, (below, above) in enumerate(zip(self.parts, self.parts[1:], strict=False)):
             if below.output_size != above.features:
                 raise ValueError(

@@ -5,13 +5,14 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lstmjax.backends import Backend, run
 from lstmjax.backends.scan import Masks
 from lstmjax.cells.cell import Cell
 from lstmjax.types import Params, State
 
-Remat = Literal["sqrt"] | int | None
+Remat = Literal["sqrt"] | int | np.integer | None
 """Steps per segment; ``"sqrt"`` for about the square root of the number of steps; None for no segments."""
 
 
@@ -25,9 +26,9 @@ def segment(remat: Remat, time: int) -> int | None:
         remat = math.isqrt(max(time - 1, 0)) + 1
     if remat is None:
         return None
-    if not isinstance(remat, int) or isinstance(remat, bool) or remat < 1:
+    if not isinstance(remat, int | np.integer) or isinstance(remat, bool) or remat < 1:
         raise ValueError(f"remat must be 'sqrt', a positive number of steps or None, got {remat!r}.")
-    return remat if remat < time else None
+    return int(remat) if remat < time else None
 
 
 def run_in_segments(

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from jaxtyping import Float
 
-from lstmjax.cells.cell import Cell
+from lstmjax.cells.cell import Cell, check_cell
 from lstmjax.types import Array, Params, State
 
 
@@ -35,6 +35,7 @@ class Stream:
     def __init__(
         self, cell: Cell, params: Params, batch_shape: tuple[int, ...] = (), state: State | None = None
     ) -> None:
+        check_cell("Stream", cell)
         self.cell = cell
         self.params = params
         self.batch_shape = tuple(batch_shape)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from lstmjax.backends import Backend
-from lstmjax.cells.cell import Cell, check_inputs
+from lstmjax.cells.cell import Cell, check_cell, check_inputs
 from lstmjax.checks import check_lengths, check_sizes
 from lstmjax.sequence.unroll import check_resets, unroll
 from lstmjax.sharding import vary_alike
@@ -75,6 +75,7 @@ def truncated_bptt(
         raise ValueError(
             f"truncated_bptt: k2 must be at least k1, or no error reaches some steps; got k1={k1}, k2={k2}."
         )
+    check_cell("truncated_bptt", cell)
     check_inputs(cell, inputs, axes="[..., time, features]")
     *batch_shape, time, _ = inputs.shape
     if lengths is not None:

@@ -6,7 +6,7 @@ the initial state before the step; in the padding the state is kept and the outp
 """
 
 import functools
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +15,23 @@ from jaxtyping import Bool, Float, Integer
 
 from lstmjax.backends import Backend, run
 from lstmjax.backends.scan import Masks
-from lstmjax.cells.cell import Cell, check_inputs, check_params, check_state
+from lstmjax.cells.cell import Cell, check_cell, check_inputs, check_params, check_state
 from lstmjax.checks import check_lengths, describe
 from lstmjax.sequence.remat import Remat, run_in_segments, segment
 from lstmjax.sharding import over_automatic_axes, vary_alike
 from lstmjax.types import Array, Params, State
 
 
+@runtime_checkable
+class WholeSequence(Protocol):
+    """What is run by itself over whole sequences: a `lstmjax.Layer`."""
+
+    def apply(self, *arguments: Any, **options: Any) -> tuple[State, jax.Array]:
+        """Run over sequences, with the arguments of `unroll`."""
+
+
 def unroll(
-    cell: Cell,
+    cell: "Cell | WholeSequence",
     params: Params,
     inputs: Float[Array, "*batch time features"],
     state: State | None = None,
@@ -34,10 +42,10 @@ def unroll(
     backend: Backend = "auto",
     remat: Remat = None,
 ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
-    """Run a cell over a batch of sequences.
+    """Run a cell, or a layer, over a batch of sequences.
 
     Args:
-      cell: any `Cell`.
+      cell: any `Cell`; or a `Layer`, whose ``apply`` is called.
       params: as ``cell.init`` returns them.
       inputs: ``[..., time, features]`` of the cell's ``input_dtype``; the batch may have any rank, none
         included, and time may be 0.
@@ -74,6 +82,9 @@ def unroll(
       >>> outputs.shape, float(jnp.abs(state.cell[1]).max())
       ((2, 5, 4), 0.0)
     """
+    if isinstance(cell, WholeSequence):
+        return cell.apply(params, inputs, state, lengths, resets, reverse, backend=backend, remat=remat)
+    check_cell("unroll", cell)
     check_inputs(cell, inputs, axes="[..., time, features]")
     check_params(cell, params)
     *batch_shape, time, _ = inputs.shape

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lstmjax.checks import check_sizes
+
 
 class Padded(NamedTuple):
     """Sequences of unequal length as one array."""
@@ -41,6 +43,7 @@ def pad(sequences: Sequence[np.ndarray], time: int | None = None, rows: int | No
       ([[1, 2, 3], [4, 0, 0]], [3, 1])
     """
     sequences = [np.asarray(sequence) for sequence in sequences]
+    _check_time("pad", sequences)
     if not sequences:
         raise ValueError("pad: sequences is empty; their dtype and shape cannot be known.")
     kinds = sorted({(str(sequence.dtype), sequence.shape[1:]) for sequence in sequences})
@@ -64,6 +67,15 @@ def pad(sequences: Sequence[np.ndarray], time: int | None = None, rows: int | No
     return Padded(values, lengths)
 
 
+def _check_time(name: str, sequences: Sequence[np.ndarray]) -> None:
+    for number, sequence in enumerate(sequences):
+        if np.ndim(sequence) < 1:
+            raise ValueError(
+                f"{name}: sequences must be arrays [time, ...], but sequence {number} is {sequence!r}; one "
+                f"sequence by itself is [sequence]."
+            )
+
+
 def chunk(sequences: Sequence[np.ndarray], time: int, overlap: int = 0) -> tuple[np.ndarray, ...]:
     """Cut sequences ``[time_i, ...]`` into chunks of at most ``time`` steps, for training on long sequences.
 
@@ -80,6 +92,7 @@ def chunk(sequences: Sequence[np.ndarray], time: int, overlap: int = 0) -> tuple
     """
     if not time > overlap >= 0:
         raise ValueError(f"chunk: time must exceed overlap, got time={time} and overlap={overlap}.")
+    _check_time("chunk", sequences)
     return tuple(
         sequence[start : start + time]
         for sequence in sequences
@@ -175,11 +188,7 @@ class SequenceBatches:
     def __post_init__(self) -> None:
         if len(self.sequences) == 0:
             raise ValueError("SequenceBatches: the data set is empty: there is nothing to make batches of.")
-        if self.batch_size < 1 or self.buckets < 1:
-            raise ValueError(
-                f"SequenceBatches: batch_size and buckets must be positive, got {self.batch_size} and "
-                f"{self.buckets}."
-            )
+        check_sizes("SequenceBatches", batch_size=self.batch_size, buckets=self.buckets)
 
     @functools.cached_property
     def boundaries(self) -> tuple[int, ...]:
@@ -260,10 +269,7 @@ class PairBatches:
                 f"PairBatches: there must be as many sources as targets, and some, got {len(self.sources)} "
                 f"and {len(self.targets)}."
             )
-        if self.steps < 1 or self.buckets < 1:
-            raise ValueError(
-                f"PairBatches: steps and buckets must be positive, got {self.steps} and {self.buckets}."
-            )
+        check_sizes("PairBatches", steps=self.steps, buckets=self.buckets)
 
     @functools.cached_property
     def _lengths(self) -> np.ndarray:

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lstmjax.cells.cell import Cell
+from lstmjax.cells.cell import Cell, check_cell
 from lstmjax.cells.elman import Elman
+from lstmjax.checks import resolve_rate
 from lstmjax.types import Array, DTypeLike, Key, Params, State
 from lstmjax.wrappers.wrapper import Entering, Pointwise
 
@@ -45,13 +46,6 @@ class Masks(NamedTuple):
 def without_noise(params: Params) -> Params:
     """Parameters of the inner cell, with or without noise given."""
     return params.params if isinstance(params, Noisy) else params
-
-
-def check_rates(name: str, **rates: float) -> None:
-    """Raise ValueError unless every rate is a number from 0 to below 1."""
-    for argument, rate in rates.items():
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
-            raise ValueError(f"{name}: {argument} must be a rate from 0 to below 1, got {rate!r}.")
 
 
 def _draw(key: Key, rate: float, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array | None:
@@ -79,7 +73,9 @@ class Dropout(Pointwise):
     outputs: float = 0.0
 
     def __post_init__(self) -> None:
-        check_rates("dropout", inputs=self.inputs, outputs=self.outputs)
+        check_cell("dropout", self.cell)
+        for field in ("inputs", "outputs"):
+            resolve_rate("dropout", self, field)
 
     def sample(self, key: Key, params: Params, batch_shape: tuple[int, ...] = ()) -> Noisy:
         """Parameters with masks ``[*batch_shape, size]``."""
@@ -119,7 +115,8 @@ class HiddenDropout(Entering):
     rate: float
 
     def __post_init__(self) -> None:
-        check_rates("dropout", hidden=self.rate)
+        check_cell("dropout", self.cell)
+        resolve_rate("dropout", self, "rate", argument="hidden")
         state = jax.eval_shape(self.cell.initial_state)
         is_one_vector = getattr(_hidden(state), "ndim", 0) == 1
         if not is_one_vector or (not hasattr(state, "hidden") and type(self.cell) is not Elman):

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from lstmjax.cells.cell import Cell
+from lstmjax.cells.cell import Cell, check_cell
 from lstmjax.cells.general_lstm import GeneralLSTMState
 from lstmjax.cells.lstm import LSTMState
+from lstmjax.checks import resolve_number
 from lstmjax.types import Params, State
 from lstmjax.wrappers.wrapper import Entering
 
@@ -43,8 +44,8 @@ class ClipGradient(Entering):
     limit: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.limit, bool) or not isinstance(self.limit, int | float) or not self.limit > 0:
-            raise ValueError(f"clip_gradient: limit must be a number above 0, got {self.limit!r}.")
+        check_cell("clip_gradient", self.cell)
+        resolve_number("clip_gradient", self, "limit", "a number above 0", lambda limit: limit > 0)
         if math.isinf(self.limit):
             raise ValueError("clip_gradient: an infinite limit clips nothing; use the cell itself.")
 
@@ -92,6 +93,7 @@ class TruncateGradient(Entering):
     """A cell whose errors flow back in time through the cell state only; made by `truncate_gradient`."""
 
     def __post_init__(self) -> None:
+        check_cell("truncate_gradient", self.cell)
         state = jax.eval_shape(self.cell.initial_state)
         if not isinstance(state, LSTMState | GeneralLSTMState):
             raise ValueError(

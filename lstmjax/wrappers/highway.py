@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax.cells.cell import Cell, matmul
+from lstmjax.checks import resolve_number
 from lstmjax.initializers import lecun_normal
 from lstmjax.types import Array, Key, Params, at_least_float32
 from lstmjax.wrappers.residual import check_equal_sizes
@@ -32,6 +33,7 @@ class Highway(Pointwise):
 
     def __post_init__(self) -> None:
         check_equal_sizes("highway", self.cell)
+        resolve_number("highway", self, "gate_bias")
 
     def init(self, key: Key) -> HighwayParams:
         """Parameters of the inner cell, and of the gate: `lecun_normal` and ``gate_bias``."""

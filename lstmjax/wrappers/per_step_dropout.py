@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lstmjax.cells.cell import Cell, check_step
+from lstmjax.cells.cell import Cell, check_cell, check_step
 from lstmjax.cells.general_lstm import GeneralLSTMState
 from lstmjax.cells.gru import GRU
 from lstmjax.cells.lstm import LSTM, LSTMState
+from lstmjax.checks import resolve_rate
 from lstmjax.sharding import vary_alike
 from lstmjax.types import Array, Key, Params, State, at_least_float32
-from lstmjax.wrappers.dropout import Noisy, check_noise, check_rates, without_noise
+from lstmjax.wrappers.dropout import Noisy, check_noise, without_noise
 from lstmjax.wrappers.wrapper import Wrapper
 
 
@@ -102,7 +103,8 @@ class RecurrentDropout(PerStep):
     rate: float
 
     def __post_init__(self) -> None:
-        check_rates("recurrent_dropout", rate=self.rate)
+        check_cell("recurrent_dropout", self.cell)
+        resolve_rate("recurrent_dropout", self, "rate")
         if type(self.cell) not in (LSTM, GRU):
             raise ValueError(f"recurrent_dropout: the cell must be an lstm or a gru, got {self.cell}.")
 
@@ -169,7 +171,9 @@ class Zoneout(PerStep):
     memory: float = 0.0
 
     def __post_init__(self) -> None:
-        check_rates("zoneout", hidden=self.hidden, memory=self.memory)
+        check_cell("zoneout", self.cell)
+        for field in ("hidden", "memory"):
+            resolve_rate("zoneout", self, field)
         state = jax.eval_shape(self.cell.initial_state)
         hidden = state.hidden if isinstance(state, LSTMState | GeneralLSTMState) else state
         if getattr(hidden, "shape", None) != (self.cell.output_size,):

@@ -5,12 +5,13 @@ from typing import Any
 
 import jax
 
-from lstmjax.cells.cell import Cell
+from lstmjax.cells.cell import Cell, check_cell
 from lstmjax.wrappers.wrapper import Pointwise
 
 
 def check_equal_sizes(name: str, cell: Cell) -> None:
-    """Raise ValueError unless a cell's output size equals its input size."""
+    """Raise ValueError unless a cell's output size equals its input size; TypeError unless it is a cell."""
+    check_cell(name, cell)
     if cell.features != cell.output_size:
         raise ValueError(
             f"{name}: the cell takes {cell.features} features and puts out "

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from lstmjax.cells.cell import Cell
+from lstmjax.cells.cell import Cell, check_cell
 from lstmjax.types import Array, DTypeLike, Key, Params, State
 
 
@@ -18,6 +18,8 @@ class Stack(Cell):
     def __post_init__(self) -> None:
         if not self.cells:
             raise ValueError("stack: give at least one cell.")
+        for number, cell in enumerate(self.cells):
+            check_cell("stack", cell, f"part {number}")
         for number, (below, above) in enumerate(zip(self.cells, self.cells[1:], strict=False)):
             if below.output_size != above.features:
                 raise ValueError(
@@ -95,6 +97,7 @@ def stack(*cells: Cell) -> Stack:
 
     Raises:
       ValueError: no cell is given, or the sizes of two neighbours differ.
+      TypeError: a part is no cell, or the dtypes of two neighbours differ.
 
     Source: Schmidhuber 1992 (Neural Computation 4(2)); deep LSTMs: Graves 2013 (arXiv:1308.0850).
 

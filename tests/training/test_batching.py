@@ -69,7 +69,7 @@ def test_a_batch_larger_than_the_data_set_is_filled_up_with_empty_rows():
 def test_errors_say_what_is_wrong():
     with pytest.raises(ValueError, match="data set is empty"):
         SequenceBatches([], 4)
-    with pytest.raises(ValueError, match="batch_size and buckets must be positive, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a positive integer, got 0"):
         SequenceBatches(numbered([2]), 0)
     with pytest.raises(ValueError, match="2 sequences of up to 3 steps do not fit into 2 rows of 2 steps"):
         pad(numbered([2, 3]), time=2)
@@ -123,5 +123,5 @@ def test_pairs_that_cannot_be_are_told():
     one = [np.arange(3)]
     with pytest.raises(ValueError, match="as many sources as targets, and some, got 1 and 0"):
         PairBatches(one, [], 10)
-    with pytest.raises(ValueError, match="steps and buckets must be positive, got 0 and 6"):
+    with pytest.raises(ValueError, match="steps must be a positive integer, got 0"):
         PairBatches(one, one, 0)
