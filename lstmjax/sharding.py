@@ -1,8 +1,9 @@
 """Arrays over the axes of a device mesh: their types, and programs that are divided along the batch.
 
-A mesh has axes of three kinds. XLA divides a program over automatic axes by itself, but a call of a kernel only
-by a rule (`divided_by_rows`). Explicit axes are in the types of arrays; `over_automatic_axes` runs a function as
-if they were automatic. Over manual axes, those of `jax.shard_map`, a program is one shard (`vary_alike`).
+A mesh has axes of three kinds. XLA divides a program over automatic axes by itself, but a call of a kernel
+only by a rule (`divided_by_rows`). Explicit axes are in the types of arrays; `over_automatic_axes` runs a
+function as if they were automatic. Over manual axes, those of `jax.shard_map`, a program is one shard
+(`vary_alike`).
 """
 
 import functools
@@ -44,7 +45,7 @@ def divide_alike(tree: Any, like: Any) -> Any:
     """
     leaves = jax.tree.leaves(like)
     sharding = jax.typeof(leaves[0]).sharding if leaves else None
-    if not _is_explicit(sharding):
+    if sharding is None or not _is_explicit(sharding):
         return tree
     return jax.tree.map(lambda leaf: jax.sharding.reshard(leaf, PartitionSpec(*sharding.spec[:1])), tree)
 
@@ -53,25 +54,33 @@ def _is_explicit(sharding: Any) -> bool:
     return AxisType.Explicit in getattr(getattr(sharding, "mesh", None), "axis_types", ())
 
 
-def over_automatic_axes(function: Callable[..., Any], *arguments: Any, rows: Any, rank: int) -> Any:
+def over_automatic_axes(
+    function: Callable[..., tuple[Any, ...]], *arguments: Any, rows: Any, time_axis: int
+) -> tuple[Any, ...]:
     """Call a function whose results are divided over the explicit axes of a mesh as the batch is.
 
     Within the call these axes are automatic, so that the function needs no rule for explicit types. Where no
     array has an explicit axis this is ``function(*arguments)``.
 
     Args:
-      function: of ``arguments``; the axes of each result begin with those of the batch.
+      function: of ``arguments``, to a tuple: first a tree of arrays ``[..., ...]``, then trees of arrays with
+        the axis of time among those of the batch.
       arguments: pytrees of arrays.
-      rows: an array whose first ``rank`` axes are the batch.
-      rank: number of batch axes.
+      rows: an array with the axes of the batch, that of time among them, and one more.
+      time_axis: which one it is; it is not divided.
     """
     shardings = [jax.typeof(leaf).sharding for leaf in jax.tree.leaves(arguments)]
     explicit = list(filter(_is_explicit, shardings))
     if not explicit:
         return function(*arguments)
-    batch = PartitionSpec(*jax.typeof(rows).sharding.spec[:rank])
-    wrapped = jax.sharding.auto_axes(function, out_sharding=NamedSharding(explicit[0].mesh, batch))
-    return wrapped(*arguments)
+    axes = [*jax.typeof(rows).sharding.spec, *[None] * rows.ndim][: rows.ndim - 1]
+    del axes[time_axis]
+    of_state, of_rows = (
+        NamedSharding(explicit[0].mesh, PartitionSpec(*spec))
+        for spec in (axes, [*axes[:time_axis], None, *axes[time_axis:]])
+    )
+    count = len(jax.eval_shape(function, *arguments))
+    return jax.sharding.auto_axes(function, out_sharding=(of_state, *[of_rows] * (count - 1)))(*arguments)
 
 
 def divided_by_rows(
@@ -84,8 +93,8 @@ def divided_by_rows(
     Without a rule, XLA computes all rows on every device, since it cannot see into the call of a kernel.
 
     Args:
-      function: of the names of the mesh axes that divide the batch, none if it is not divided, and of arrays, to
-        a sequence of arrays; rows do not depend on each other.
+      function: of the names of the mesh axes that divide the batch, none if it is not divided, and of arrays,
+        to a sequence of arrays; rows do not depend on each other.
       operand_axes: how many of the batch axes each operand begins with; results begin with all of them.
       whole: places of results without batch axes, which are the same on every device.
     """

@@ -17,6 +17,10 @@
               associative on every platform.
 """
 
+import contextlib
+import os
+from collections.abc import Collection, Iterator
+from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple, TypeGuard, get_args
 
 import jax
@@ -28,7 +32,7 @@ from lstmjax.backends.fused import fused_lstm
 from lstmjax.backends.recurrence import XLA
 from lstmjax.backends.scan import Masks, scan, select
 from lstmjax.cells.cell import Cell
-from lstmjax.cells.lstm import LSTM
+from lstmjax.cells.lstm import LSTM, LSTMParams, LSTMState
 from lstmjax.cells.minimal import LinearCell
 from lstmjax.types import Params, State
 from lstmjax.wrappers.stack import Stack
@@ -38,6 +42,7 @@ Way = Literal["scan", "fused", "native", "pallas", "cudnn", "associative"]
 Backend = Literal["auto", "scan", "fused", "native", "pallas", "cudnn", "associative"]
 
 FUSED_FROM = 160
+VARIABLE = "LSTMJAX_BACKEND"
 
 
 class Choice(NamedTuple):
@@ -47,28 +52,73 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose(backend: Backend, cell: Cell, *, resets: bool = False, platform: str | None = None) -> Choice:
+_requested: ContextVar[Backend] = ContextVar("backend")
+
+
+@contextlib.contextmanager
+def use(backend: Backend) -> Iterator[None]:
+    """Within the context, run cells with this backend wherever none is named.
+
+    It is read when a run is traced: a function compiled before keeps the backend that it was compiled with.
+    For a whole process, set the environment variable ``LSTMJAX_BACKEND``.
+
+    Raises:
+      ValueError: the backend is unknown.
+
+    Example:
+      >>> import jax, lstmjax
+      >>> with lstmjax.backends.use("scan"):
+      ...     print(lstmjax.explain(lstmjax.lstm(2, 3), (4, 5, 2)).parts[0][1].way)
+      scan
+    """
+    _check(backend, "backend")
+    token = _requested.set(backend)
+    try:
+        yield
+    finally:
+        _requested.reset(token)
+
+
+def requested(backend: Backend) -> Backend:
+    """The backend that is named, by the call, by `use` or by the environment; else ``"auto"``.
+
+    Raises:
+      ValueError: the backend is unknown.
+    """
+    if backend != "auto":
+        return _check(backend, "backend")
+    return _requested.get(None) or _check(os.environ.get(VARIABLE) or "auto", f"the environment's {VARIABLE}")
+
+
+def _check(backend: Any, name: str) -> Backend:
+    if backend not in get_args(Backend):
+        raise ValueError(f"{name} must be one of {', '.join(get_args(Backend))}, got {backend!r}.")
+    return backend
+
+
+def choose(
+    backend: Backend, cell: Cell, *, needs: Collection[str] = (), platform: str | None = None
+) -> Choice:
     """Choose the backend for a cell that is not a stack.
 
     Args:
       backend: as for `unroll`.
       cell: any cell but a stack.
-      resets: whether the run has resets.
+      needs: what the run has besides lengths, such as ``"resets"``, in the words of a reason.
       platform: as `jax.default_backend` names it; by default, its result.
 
     Raises:
       ValueError: the backend is unknown, or was requested by name and is not available here.
     """
-    if backend not in get_args(Backend):
-        raise ValueError(f"backend must be one of {', '.join(get_args(Backend))}, got {backend!r}.")
+    backend = requested(backend)
     if backend == "scan":
         return Choice("scan", "asked for")
     if type(cell) is not LSTM:  # not isinstance: a subclass may override the step
         return _choose_for_other(backend, cell)
     platform = jax.default_backend() if platform is None else platform
     if backend == "auto":
-        return _quickest(cell, resets, platform)
-    why_not = _why_not_as_asked(backend, cell, resets, platform)
+        return _quickest(cell, needs, platform)
+    why_not = _why_not_as_asked(backend, cell, needs, platform)
     if why_not is not None:
         raise ValueError(f"backend={backend!r} cannot be had: {why_not}. Use backend='auto'.")
     return _as_asked(backend, cell, platform)
@@ -94,17 +144,17 @@ def _choose_for_other(backend: Backend, cell: Cell) -> Choice:
     return Choice("scan", f"{backend} is for LSTMs" if linear else f"the only way for {type(cell).__name__}")
 
 
-def _why_not_as_asked(backend: Backend, cell: LSTM, resets: bool, platform: str) -> str | None:
+def _why_not_as_asked(backend: Backend, cell: LSTM, needs: Collection[str], platform: str) -> str | None:
     if backend == "native":
         return native.load()
     if backend == "pallas":
         return pallas.why_not(cell, platform)
-    return cudnn.why_not(cell, resets, platform) if backend == "cudnn" else None
+    return cudnn.why_not(cell, needs, platform) if backend == "cudnn" else None
 
 
-def _quickest(cell: LSTM, resets: bool, platform: str) -> Choice:
+def _quickest(cell: LSTM, needs: Collection[str], platform: str) -> Choice:
     if platform == "gpu":
-        no_cudnn, no_pallas = cudnn.why_not(cell, resets, platform), pallas.why_not(cell, platform)
+        no_cudnn, no_pallas = cudnn.why_not(cell, needs, platform), pallas.why_not(cell, platform)
         if no_cudnn is None:
             return Choice("cudnn", "on a GPU, and it has all that is asked for")
         if no_pallas is None:
@@ -139,50 +189,72 @@ def run(
     state: State,
     masks: Masks,
     reverse: bool,
+    *,
+    prefix: bool = True,
     states: bool = False,
+    initial: State | None = None,
 ) -> tuple[State, jax.Array, State | None]:
     """Run a cell over time-major inputs with a backend; arguments and results are those of `scan`.
+
+    ``prefix`` says that the valid steps of each row are its first ones.
 
     Raises:
       ValueError: as `choose` does.
     """
-    kind = Cell if backend == "scan" else type(cell)
-    if kind is Stack:
-        assert isinstance(cell, Stack)
+    if backend == "scan" or initial is not None:
+        return scan(cell, params, inputs, state, masks, reverse, states, initial)
+    more: Any = {"prefix": prefix, "states": states}
+    if type(cell) is Stack:
         done = []
         for part, part_params, part_state in zip(cell.cells, params, state, strict=True):
-            after, inputs, each = run(
-                backend, part, part_params, inputs, part_state, masks, reverse, states
-            )
+            after, inputs, each = run(backend, part, part_params, inputs, part_state, masks, reverse, **more)
             done.append((after, each))
         after, each = zip(*done, strict=True)
         return after, inputs, each if states else None
-    if backend != "scan" and is_pointwise(cell):
+    if is_pointwise(cell):
         inner, own = cell.split(params, inputs.shape[1:-1])
         within = cell.before(own, inputs)
-        after, outputs, each = run(backend, cell.cell, inner, within, state, masks, reverse, states)
+        after, outputs, each = run(backend, cell.cell, inner, within, state, masks, reverse, **more)
         outputs = cell.after(own, inputs, outputs)
         if masks.valid is not None:
             outputs = select(masks.valid, outputs, jnp.zeros_like(outputs))
         return after, outputs, each
-    way = choose(backend, cell, resets=masks.fresh is not None).way
+    asked = {
+        "resets": masks.fresh is not None,
+        "masks but lengths": not prefix,
+        "states of all steps": states,
+    }
+    way = choose(backend, cell, needs=[what for what, is_asked in asked.items() if is_asked]).way
     if way == "scan":
         return scan(cell, params, inputs, state, masks, reverse, states)
     if way == "associative":
         assert isinstance(cell, LinearCell)
         return associative(cell, params, inputs, state, masks, reverse)
     assert isinstance(cell, LSTM)
+    after, shown = _run_lstm(way, cell, params, inputs, state, masks, reverse, states)
+    return after, jnp.asarray(shown.hidden), shown if states else None
+
+
+def _run_lstm(
+    way: Way,
+    cell: LSTM,
+    params: LSTMParams,
+    inputs: jax.Array,
+    state: LSTMState,
+    masks: Masks,
+    reverse: bool,
+    states: bool,
+) -> tuple[LSTMState, LSTMState]:
+    """The last state, and the states after each step, of which there may be only the hidden ones."""
     if way == "fused":
-        after, shown = fused_lstm(XLA, cell, params, inputs, state, masks, reverse, states)
-        return after, shown.hidden, shown if states else None
+        return fused_lstm(XLA, cell, params, inputs, state, masks, reverse, states)
     # The other backends are batch-major; XLA cancels the transposition with the opposite one in `unroll`.
     masks = jax.tree.map(lambda mask: jnp.moveaxis(mask, 0, -1), masks)
     arguments = (cell, params, jnp.moveaxis(inputs, 0, -2), state, masks, reverse)
     if way == "cudnn":
         after, outputs = cudnn.cudnn_lstm(*arguments)
-        return after, jnp.moveaxis(outputs, -2, 0), None
+        return after, LSTMState(jnp.moveaxis(outputs, -2, 0), after.cell)
     compiled = jax.default_backend() == "gpu"
     recurrence = native.NATIVE if way == "native" else pallas.PALLAS if compiled else pallas.INTERPRETED
     after, shown = fused_lstm(recurrence, *arguments, states)
-    shown = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -2, 0), shown)
-    return after, shown.hidden, shown if states else None
+    return after, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -2, 0), shown)

@@ -10,7 +10,7 @@ Source: Appleyard, Kocisky and Blunsom 2016 (arXiv 1604.01946); cuDNN's develope
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -57,20 +57,20 @@ def _precision() -> jax.lax.Precision:
 CUDNN = Library(_forward, _backward, platform="cuda")
 
 
-def why_not(cell: LSTM, resets: bool, platform: str) -> str | None:
+def why_not(cell: LSTM, needs: Collection[str], platform: str) -> str | None:
     """The reason why cuDNN cannot run a cell on a platform; None if it can.
 
     Example:
       >>> import lstmjax
-      >>> why_not(lstmjax.lstm(3, 4), resets=True, platform="gpu")
+      >>> why_not(lstmjax.lstm(3, 4), ["resets"], platform="gpu")
       'cuDNN has no resets'
     """
     if platform != "gpu" or not getattr(jax.devices()[0], "compute_capability", "9.0")[0].isdigit():
         return f"cuDNN is for NVIDIA GPUs, the platform is {platform}"
     if str(cell.dtype) != "float32":
         return f"jax.experimental.rnn has cuDNN for float32, not for {cell.dtype}"
-    if resets:
-        return "cuDNN has no resets"
+    if needs:
+        return f"cuDNN has no {' and no '.join(needs)}"
     if not hasattr(rnn.gpu_rnn, "compute_rnn_workspace_reserve_space_sizes"):
         return "this jaxlib has no cuDNN: install jax[cuda12] or jax[cuda13]"
     return None

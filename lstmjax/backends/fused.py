@@ -43,7 +43,9 @@ def fused_lstm(
     if recurrence == XLA and not states:
         # A small LSTM's pre-activations stay in the processor's cache within the scan.
         after, outputs, _ = scan(cell, params, inputs, state, masks, reverse)
-        return after, LSTMState(outputs, vary_alike(jnp.zeros((0, *state.cell.shape), state.cell.dtype), like=after))
+        return after, LSTMState(
+            outputs, vary_alike(jnp.zeros((0, *state.cell.shape), state.cell.dtype), like=after)
+        )
     projected = _product(recurrence, cell, inputs, params.kernel)
     return recurrence.run(*_recurrent(cell, params), projected, state, masks, reverse, states)
 
@@ -76,8 +78,8 @@ def _recurrent(cell: LSTM, params: LSTMParams) -> tuple[Array, Array]:
 def _product(recurrence: Recurrence, cell: LSTM, inputs: Array, kernel: Array) -> jax.Array:
     """The product for all steps at once, batch-major as a product of two matrices.
 
-    With more axes, XLA on CPU would transpose the larger operand of its transpose in memory. Only the axes of one
-    batch and of time are joined: others could not stay divided over devices.
+    With more axes, XLA on CPU would transpose the larger operand of its transpose in memory. Only the axes of
+    one batch and of time are joined: others could not stay divided over devices.
     """
     product = functools.partial(matmul, dtype=cell.dtype, result_dtype=cell.wide_dtype)
     if recurrence == XLA or inputs.ndim != 3:

@@ -236,7 +236,9 @@ def _for_one_model(kernel: Callable[..., Any]) -> Callable[..., Any]:
     def function(*operands: jax.Array, masks: Masks, reverse: bool, states: bool) -> Any:
         if operands[0].shape[0] != 1 or states:
             return NotImplemented
-        results = kernel(*(x[0] for x in operands), masks=jax.tree.map(lambda x: x[0], masks), reverse=reverse)
+        results = kernel(
+            *(x[0] for x in operands), masks=jax.tree.map(lambda x: x[0], masks), reverse=reverse
+        )
         return results if results is NotImplemented else [x[None] for x in results]
 
     return function

@@ -6,8 +6,9 @@ batch-major arrays from `Kernels`; `lstmjax.backends.native` has kernels for CPU
 for GPUs.
 
 Operands are flat: the weights, arrays of floats, and the masks that are present; the keyword ``masked``
-specifies whether ``valid`` and ``fresh`` are present, ``states`` whether the cell states of all steps are results.
-Weights may have leading axes, those of several models: these are the first batch axes of all other arrays.
+specifies whether ``valid`` and ``fresh`` are present, ``states`` whether the cell states of all steps are
+results. Weights may have leading axes, those of several models: these are the first batch axes of all other
+arrays.
 """
 
 import functools
@@ -118,7 +119,7 @@ def _primitive(
         mlir.register_lowering(primitive, lowering(over_rows, portable=plain), platform=platform)
 
     def batch(operands: Sequence[Any], axes: Sequence[int | None], **keywords: Any) -> Any:
-        """A new axis of models, if the weights have it, else one more batch axis after those of the models."""
+        """One more axis of models if the weights have it, else of the batch, after those of models."""
         (size,) = {x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None}
         several = any(axis is not None for axis in axes[:shared])
         place = 0 if several else operands[0].ndim - 2
@@ -148,7 +149,7 @@ def compiled(primitive: Primitive, static: Sequence[str]) -> Callable[..., Any]:
 def lowering(kernel: Callable[..., Any], portable: Callable[..., Any]) -> Callable[..., Any]:
     """The lowering of a primitive to a kernel; to ``portable`` in a program that is exported.
 
-    Calls of kernels have no place in an exported program (`jax.export`): where it is loaded there may be none.
+    Kernels have no place in an exported program (`jax.export`): where it is loaded there may be none.
     """
     rules = [mlir.lower_fun(function, multiple_results=True) for function in (kernel, portable)]
 
@@ -221,9 +222,7 @@ def _over_rows(
     return divided_by_rows(function, axes)(*operands)
 
 
-def _operands(
-    masks: Masks, flags: Sequence[bool], *arrays: Array
-) -> tuple[list[jax.Array], dict[str, Any]]:
+def _operands(masks: Masks, flags: Sequence[bool], *arrays: Array) -> tuple[list[jax.Array], dict[str, Any]]:
     present = [mask for mask in masks if mask is not None]
     operands = vary_alike([*arrays, *present], like=())
     reverse, states = flags

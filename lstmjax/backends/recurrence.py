@@ -41,12 +41,14 @@ class Recurrence:
     """An implementation of the recurrence: `XLA` is time-major, ``[time, ..., size]``, others batch-major."""
 
     run: Callable[..., tuple[LSTMState, LSTMState]]
-    """``(kernel, bias, projected, state, masks, reverse, states)`` to the last state and to the states after each
-    step, 0 in the padding. The cell states have no steps (``[..., 0, hidden]``) unless ``states`` is true."""
+    """``(kernel, bias, projected, state, masks, reverse, states)`` to the last state and to the states after
+    each step, 0 in the padding. The cell states have no steps (``[..., 0, hidden]``) unless ``states`` is
+    true."""
     run_keeping: Callable[..., tuple[LSTMState, LSTMState, Kept]]
     """The same, with the residuals of the linearization."""
     linear: Callable[..., tuple[LSTMState, LSTMState]]
-    """``(kernel, kept, masks, gates_dot, state_dot, reverse, states)`` to the tangents of the results of run."""
+    """``(kernel, kept, masks, gates_dot, state_dot, reverse, states)`` to the tangents of the results of
+    run."""
 
 
 def run_keeping(

@@ -32,8 +32,8 @@ def scan(
 ) -> tuple[State, jax.Array, State | None]:
     """Scan ``cell.step`` over time-major inputs ``[time, ..., features]``, finite also where not valid.
 
-    Returns the last state, the outputs ``[time, ..., output_size]``, and, with ``states``, the states after each
-    step ``[time, ...]``, 0 where not valid. ``initial`` replaces the cell's own initial state.
+    Returns the last state, the outputs ``[time, ..., output_size]``, and, with ``states``, the states after
+    each step ``[time, ...]``, 0 where not valid. ``initial`` replaces the cell's own initial state.
     """
     if initial is None:
         initial = cell.initial_state(inputs.shape[1:-1])

@@ -212,9 +212,9 @@ def check_params(cell: Cell, params: Params) -> None:
     check_tree("params", cell.plain(params), _shapes_of_params(cell), f"cell.init of {cell}")
 
 
-def check_state(cell: Cell, state: State, batch_shape: tuple[int, ...]) -> None:
+def check_state(cell: Cell, state: State, batch_shape: tuple[int, ...], name: str = "state") -> None:
     """Raise unless ``state`` has the structure, shapes and dtypes of ``cell.initial_state(batch_shape)``."""
-    check_tree("state", state, _shapes_of_state(cell, batch_shape), f"cell.initial_state({batch_shape})")
+    check_tree(name, state, _shapes_of_state(cell, batch_shape), f"cell.initial_state({batch_shape})")
 
 
 @functools.cache

@@ -172,7 +172,7 @@ def beam_search(
         log_probs=nothing.at[:, 0].set(0),
         finished=_Finished(tokens, nothing, nothing),
     )
-    alive = divide_alike(alive._replace(number=None), like=(state, first))._replace(number=alive.number)
+    alive = _Alive(alive.number, *divide_alike(tuple(alive[1:]), like=(state, first)))
     alive = jax.lax.while_loop(is_wanted, advance, alive)
     # If the loop ended before max_length, the bound guarantees that none of these ranks above those kept.
     cut = score(alive.log_probs, max_length - 1, alive.state)

@@ -165,6 +165,8 @@ def _decode(
 
     done, log_probs = jnp.zeros(first.shape, bool), jnp.zeros(first.shape, dtype)
     tokens = jnp.full((*first.shape, max_length), end, jnp.int32)
-    rows = _Rows(jnp.zeros((), jnp.int32), state, *divide_alike((first, done, tokens, log_probs), like=(state, first)))
+    rows = _Rows(
+        jnp.zeros((), jnp.int32), state, *divide_alike((first, done, tokens, log_probs), like=(state, first))
+    )
     rows = jax.lax.while_loop(lambda rows: (rows.number < max_length) & ~rows.done.all(), advance, rows)
     return Decoded(rows.tokens, before_end(rows.tokens, end), rows.log_probs)

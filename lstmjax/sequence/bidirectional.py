@@ -2,17 +2,15 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Integer
 
-from lstmjax.backends import Backend
 from lstmjax.cells.cell import Cell, check_cell
 from lstmjax.sequence.layers import Layer
-from lstmjax.sequence.remat import Remat
-from lstmjax.sequence.unroll import unroll
+from lstmjax.sequence.unroll import Options, unroll
 from lstmjax.types import Array, DTypeLike, Key, Params, State
 
 
@@ -74,30 +72,34 @@ class Bidirectional(Layer):
     def apply(
         self,
         params: Directions,
-        inputs: Float[Array, "*batch time features"],
+        inputs: Float[Array, "*sequence features"],
         state: Directions | None = None,
         lengths: Integer[Array, "*batch"] | None = None,
-        resets: Bool[Array, "*batch time"] | None = None,
+        resets: Bool[Array, "*sequence"] | None = None,
         reverse: bool = False,
-        *,
-        backend: Backend = "auto",
-        remat: Remat = None,
-    ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
+        **options: Unpack[Options],
+    ) -> tuple[State, Float[jax.Array, "*sequence output"]]:
         """Run both cells; arguments, results and errors are those of `lstmjax.unroll`.
 
         The outputs of the forward cell come first, then those of the backward cell, each at the position
         of its input. ``reverse`` swaps the directions of the two cells.
         """
-        if not isinstance(params, Directions) or not isinstance(state, Directions | None):
-            raise TypeError(
-                "params and state of a bidirectional layer must be Directions(forward, backward), "
-                f"got {type(params).__name__} and {type(state).__name__}."
+        none = Directions(None, None)
+        before = none if state is None else state
+        initial = options.get("initial_state")
+        initial = none if initial is None else initial
+        for name, pair in (("params", params), ("state", before), ("initial_state", initial)):
+            if not isinstance(pair, Directions):
+                raise TypeError(
+                    f"{name} of a bidirectional layer must be Directions(forward, backward), got "
+                    f"{type(pair).__name__}."
+                )
+        way = functools.partial(unroll, lengths=lengths, resets=resets)
+        (forward, forward_outputs), (backward, backward_outputs) = (
+            way(cell, own, inputs, start, reverse=direction, **{**options, "initial_state": new})
+            for cell, own, start, new, direction in zip(
+                (self.forward, self.backward), params, before, initial, (reverse, not reverse), strict=True
             )
-        before = state if state is not None else Directions(None, None)
-        way = functools.partial(unroll, lengths=lengths, resets=resets, backend=backend, remat=remat)
-        forward, forward_outputs = way(self.forward, params.forward, inputs, before.forward, reverse=reverse)
-        backward, backward_outputs = way(
-            self.backward, params.backward, inputs, before.backward, reverse=not reverse
         )
         outputs = jnp.concatenate([forward_outputs, backward_outputs], axis=-1)
         return Directions(forward, backward), outputs

@@ -92,7 +92,7 @@ def explain(
             f"explain: shape must be [..., time, features], as of inputs.shape, got {describe(shape)}."
         )
     params = jax.eval_shape(cell.init, jax.random.key(0))
-    parts = tuple((part, choose(backend, part, resets=resets)) for part in _parts(cell))
+    parts = tuple((part, choose(backend, part, needs=["resets"] * resets)) for part in _parts(cell))
     steps = segment(remat, shape[-2])
     masks: dict[str, Any] = {}
     if lengths:

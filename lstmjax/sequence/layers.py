@@ -7,15 +7,13 @@ accepts either runs it with `apply` of this module.
 import abc
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 from jaxtyping import Bool, Float, Integer
 
-from lstmjax.backends import Backend
 from lstmjax.cells.cell import Cell, kind_of
-from lstmjax.sequence.remat import Remat
-from lstmjax.sequence.unroll import unroll
+from lstmjax.sequence.unroll import Options, unroll
 from lstmjax.types import Array, DTypeLike, Key, Params, State
 
 
@@ -62,15 +60,13 @@ class Layer(abc.ABC):
     def apply(
         self,
         params: Params,
-        inputs: Float[Array, "*batch time features"],
+        inputs: Float[Array, "*sequence features"],
         state: State | None = None,
         lengths: Integer[Array, "*batch"] | None = None,
-        resets: Bool[Array, "*batch time"] | None = None,
+        resets: Bool[Array, "*sequence"] | None = None,
         reverse: bool = False,
-        *,
-        backend: Backend = "auto",
-        remat: Remat = None,
-    ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
+        **options: Unpack[Options],
+    ) -> tuple[State, Float[jax.Array, "*sequence output"]]:
         """Run over sequences; arguments, results and errors are those of `lstmjax.unroll`."""
 
     def sample(self, key: Key, params: Params, batch_shape: tuple[int, ...] = ()) -> Params:
@@ -81,21 +77,19 @@ class Layer(abc.ABC):
 def apply(
     layer: Cell | Layer,
     params: Params,
-    inputs: Float[Array, "*batch time features"],
+    inputs: Float[Array, "*sequence features"],
     state: State | None = None,
     lengths: Integer[Array, "*batch"] | None = None,
-    resets: Bool[Array, "*batch time"] | None = None,
+    resets: Bool[Array, "*sequence"] | None = None,
     reverse: bool = False,
-    *,
-    backend: Backend = "auto",
-    remat: Remat = None,
-) -> tuple[State, Float[jax.Array, "*batch time output"]]:
+    **options: Unpack[Options],
+) -> tuple[State, Float[jax.Array, "*sequence output"]]:
     """Run a cell with `lstmjax.unroll`, or a layer with its own ``apply``.
 
     Arguments, results and errors are those of `lstmjax.unroll`.
     """
     run = layer.apply if isinstance(layer, Layer) else functools.partial(unroll, layer)
-    return run(params, inputs, state, lengths, resets, reverse, backend=backend, remat=remat)
+    return run(params, inputs, state, lengths, resets, reverse, **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,22 +144,23 @@ class Layers(Layer):
     def apply(
         self,
         params: tuple[Params, ...],
-        inputs: Float[Array, "*batch time features"],
+        inputs: Float[Array, "*sequence features"],
         state: tuple[State, ...] | None = None,
         lengths: Integer[Array, "*batch"] | None = None,
-        resets: Bool[Array, "*batch time"] | None = None,
+        resets: Bool[Array, "*sequence"] | None = None,
         reverse: bool = False,
-        *,
-        backend: Backend = "auto",
-        remat: Remat = None,
-    ) -> tuple[tuple[State, ...], Float[jax.Array, "*batch time output"]]:
+        **options: Unpack[Options],
+    ) -> tuple[tuple[State, ...], Float[jax.Array, "*sequence output"]]:
         """Run the parts in order, each on the outputs of the part below.
 
         Arguments, results and errors are those of `lstmjax.unroll`; parameters and states are tuples with
         one entry for each part.
         """
-        before: Any = (None,) * len(self.parts) if state is None else state
-        for name, entries in (("params", params), ("state", before)):
+        none: Any = (None,) * len(self.parts)
+        before = none if state is None else state
+        initial: Any = options.get("initial_state")
+        initial = none if initial is None else initial
+        for name, entries in (("params", params), ("state", before), ("initial_state", initial)):
             if not isinstance(entries, tuple) or len(entries) != len(self.parts):
                 raise TypeError(
                     f"{name} of layers must be a tuple with one entry for each of their "
@@ -173,9 +168,9 @@ class Layers(Layer):
                 )
         after = []
         outputs: Any = inputs
-        for part, part_params, part_state in zip(self.parts, params, before, strict=True):
+        for part, own, part_state, start in zip(self.parts, params, before, initial, strict=True):
             arguments = (outputs, part_state, lengths, resets, reverse)
-            new, outputs = apply(part, part_params, *arguments, backend=backend, remat=remat)
+            new, outputs = apply(part, own, *arguments, **{**options, "initial_state": start})
             after.append(new)
         return tuple(after), outputs
 

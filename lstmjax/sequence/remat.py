@@ -40,7 +40,7 @@ def run_in_segments(
     state: State,
     masks: Masks,
     reverse: bool,
-    states: bool = False,
+    **more: Any,
 ) -> tuple[State, jax.Array, State | None]:
     """Run a cell as `lstmjax.backends.run` does, in segments of ``steps`` steps.
 
@@ -55,7 +55,7 @@ def run_in_segments(
     @jax.checkpoint
     def one(params: Params, state: State, part: Any) -> tuple[State, Any]:
         inputs, masks = part
-        after, *shown = run(backend, cell, params, inputs, state, masks, reverse, states)
+        after, *shown = run(backend, cell, params, inputs, state, masks, reverse, **more)
         return after, shown
 
     def step(state: State, part: Any) -> tuple[State, Any]:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Integer
 from lstmjax.backends import Backend
 from lstmjax.cells.cell import Cell, check_cell, check_inputs
 from lstmjax.checks import check_lengths, check_sizes
-from lstmjax.sequence.unroll import check_resets, unroll
+from lstmjax.sequence.unroll import check_flags, unroll
 from lstmjax.sharding import vary_alike
 from lstmjax.types import Array, Params, State
 
@@ -81,7 +81,7 @@ def truncated_bptt(
     if lengths is not None:
         lengths = check_lengths(lengths, tuple(batch_shape), time)
     if resets is not None:
-        resets = check_resets(resets, (*batch_shape, time))
+        resets = check_flags("resets", resets, (*batch_shape, time))
     reach = k2 // k1 * k1  # chunks that end here or earlier are not truncated
     run = functools.partial(unroll, cell, params, backend=backend)
     if time <= reach:

@@ -2,24 +2,35 @@
 
 The guarantees of `unroll`, for every cell and wrapper, are listed in ``docs/design.md`` and checked in
 ``tests/sequence/test_unroll.py``. Resets and padding are three selections around each step: a reset restores
-the initial state before the step; in the padding the state is kept and the output is zero.
+the initial state before the step; in the padding, as in every step that a mask skips, the state is kept and
+the output is zero.
 """
 
 import functools
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypedDict, overload, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
-from lstmjax.backends import Backend, run
+from lstmjax.backends import Backend, requested, run
 from lstmjax.backends.scan import Masks
 from lstmjax.cells.cell import Cell, check_cell, check_inputs, check_params, check_state
 from lstmjax.checks import check_lengths, describe
 from lstmjax.sequence.remat import Remat, run_in_segments, segment
 from lstmjax.sharding import over_automatic_axes, vary_alike
 from lstmjax.types import Array, Params, State
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of `unroll` that layers and modules take too."""
+
+    mask: Bool[Array, "*sequence"] | None
+    initial_state: State | None
+    time_axis: int
+    backend: Backend
+    remat: Remat
 
 
 @runtime_checkable
@@ -30,18 +41,30 @@ class WholeSequence(Protocol):
         """Run over sequences, with the arguments of `unroll`."""
 
 
+@overload
 def unroll(
+    *arguments: Any, return_states: Literal[False] = ..., **options: Any
+) -> tuple[State, jax.Array]: ...
+@overload
+def unroll(
+    *arguments: Any, return_states: Literal[True], **options: Any
+) -> tuple[State, jax.Array, State]: ...
+def unroll(  # type: ignore[misc]
     cell: "Cell | WholeSequence",
     params: Params,
-    inputs: Float[Array, "*batch time features"],
+    inputs: Float[Array, "*sequence features"],
     state: State | None = None,
     lengths: Integer[Array, "*batch"] | None = None,
-    resets: Bool[Array, "*batch time"] | None = None,
+    resets: Bool[Array, "*sequence"] | None = None,
     reverse: bool = False,
     *,
+    mask: Bool[Array, "*sequence"] | None = None,
+    initial_state: State | None = None,
+    return_states: bool = False,
+    time_axis: int = -2,
     backend: Backend = "auto",
     remat: Remat = None,
-) -> tuple[State, Float[jax.Array, "*batch time output"]]:
+) -> Any:
     """Run a cell, or a layer, over a batch of sequences.
 
     Args:
@@ -49,14 +72,21 @@ def unroll(
       params: as ``cell.init`` returns them.
       inputs: ``[..., time, features]`` of the cell's ``input_dtype``; the batch may have any rank, none
         included, and time may be 0.
-      state: the state before the first step, ``[..., ...]``; by default ``cell.initial_state``.
+      state: the state before the first step, ``[..., ...]``; by default the initial state.
       lengths: integers ``[...]`` in ``0..time``: the number of valid steps of each row; by default all.
         Inputs beyond a row's length, NaN included, have no influence on any value or gradient.
       resets: booleans ``[..., time]``: true at the first step of a new sequence, where the state is reset
-        to ``cell.initial_state`` (for several sequences packed in one row). With ``reverse`` the boundary
+        to the initial state (for several sequences packed in one row). With ``reverse`` the boundary
         is the same: no state passes from a step with a reset to the step before it.
       reverse: run from the last valid step of each row to the first. Outputs stay at the position of
         their inputs.
+      mask: booleans ``[..., time]``: false where a step is skipped, as if it were not in the sequence:
+        padding on the left or in between, besides that after ``lengths``. A reset at a skipped step holds at
+      the next. initial_state: the state of a new sequence, without batch axes, such as a learned one; by
+        default ``cell.initial_state``.
+      return_states: whether the states after each step are returned too; of cells, not of layers.
+      time_axis: the axis of time in ``inputs``, and so in ``resets``, ``mask``, outputs and states: 0 for
+        arrays ``[time, ..., features]``.
       backend: which backend runs the cell, see `lstmjax.backends`; the result is the same.
       remat: for gradients of long sequences in little memory: the backward pass recomputes the inner states
         of segments of this many steps, or, with ``"sqrt"``, of the square root of the number of steps.
@@ -64,8 +94,10 @@ def unroll(
         pass.
 
     Returns:
-      The state after the last valid step of each row (after the first one if ``reverse``; the initial
-      state for a row of length 0), and the outputs ``[..., time, output_size]``, zero beyond the lengths.
+      The state after the last valid step of each row (after the first one if ``reverse``; the state before
+      the first step for a row without valid steps), and the outputs ``[..., time, output_size]``, zero where
+      a step is not valid. With ``return_states`` also the states after each step, a tree of arrays
+      ``[..., time, ...]``, zero where a step is not valid.
 
     Raises:
       ValueError: a shape does not fit, ``backend`` or ``remat`` is unknown, or ``lengths`` (where its
@@ -81,74 +113,138 @@ def unroll(
       >>> state, outputs = lstmjax.unroll(cell, params, jnp.ones((2, 5, 3)), lengths=lengths)
       >>> outputs.shape, float(jnp.abs(state.cell[1]).max())
       ((2, 5, 4), 0.0)
+      >>> state, outputs, states = lstmjax.unroll(
+      ...     cell, params, jnp.ones((5, 2, 3)), time_axis=0, return_states=True
+      ... )
+      >>> states.cell.shape
+      (5, 2, 4)
     """
+    options = Options(
+        mask=mask, initial_state=initial_state, time_axis=time_axis, backend=backend, remat=remat
+    )
     if isinstance(cell, WholeSequence):
-        return cell.apply(params, inputs, state, lengths, resets, reverse, backend=backend, remat=remat)
+        if return_states:
+            raise ValueError("unroll: return_states is for cells; of a layer, run its cells one by one.")
+        return cell.apply(params, inputs, state, lengths, resets, reverse, **options)
     check_cell("unroll", cell)
     check_inputs(cell, inputs, axes="[..., time, features]")
     check_params(cell, params)
-    *batch_shape, time, _ = inputs.shape
+    axis = _time_axis(time_axis, inputs.ndim)
+    sequence = inputs.shape[:-1]
+    batch_shape, time = (*sequence[:axis], *sequence[axis + 1 :]), sequence[axis]
     if state is not None:
-        check_state(cell, state, tuple(batch_shape))
+        check_state(cell, state, batch_shape)
+    if initial_state is not None:
+        check_state(cell, initial_state, (), name="initial_state")
     if lengths is not None:
-        lengths = check_lengths(lengths, tuple(batch_shape), time)
+        lengths = check_lengths(lengths, batch_shape, time)
     if resets is not None:
-        resets = check_resets(resets, (*batch_shape, time))
+        resets = check_flags("resets", resets, sequence)
+    if mask is not None:
+        mask = check_flags("mask", mask, sequence)
     run_over = functools.partial(
-        _unroll, cell, reverse=bool(reverse), backend=backend, steps=segment(remat, time)
+        _unroll,
+        cell,
+        reverse=bool(reverse),
+        states=bool(return_states),
+        axis=axis,
+        backend=requested(backend),
+        steps=segment(remat, time),
     )
-    arguments = (params, inputs, state, lengths, resets)
-    return over_automatic_axes(run_over, *arguments, rows=inputs, rank=len(batch_shape))
+    arguments = (params, inputs, state, initial_state, lengths, resets, mask)
+    results = over_automatic_axes(run_over, *arguments, rows=inputs, time_axis=axis)
+    return results if return_states else results[:2]
 
 
-@functools.partial(jax.jit, static_argnames=("reverse", "backend", "steps"))
+@functools.partial(jax.jit, static_argnames=("reverse", "states", "axis", "backend", "steps"))
 def _unroll(
     cell: Cell,
     params: Params,
-    inputs: jax.Array,
+    inputs: Array,
     state: State | None,
-    lengths: jax.Array | None,
-    resets: jax.Array | None,
+    initial_state: State | None,
+    lengths: Array | None,
+    resets: Array | None,
+    mask: Array | None,
     *,
     reverse: bool,
+    states: bool,
+    axis: int,
     backend: Backend,
     steps: int | None,
-) -> tuple[State, jax.Array]:
+) -> tuple[State, jax.Array, State | None]:
     """`unroll` after the checks; jitted, so that a call outside of jit compiles once for each shape."""
-    *batch_shape, time, _ = inputs.shape
-    if state is None:
-        state = cell.initial_state(tuple(batch_shape))
+    inputs, resets, mask = jax.tree.map(lambda x: jnp.moveaxis(x, axis, 0), (inputs, resets, mask))
+    time, *batch_shape = inputs.shape[:-1]
+    initial = cell.initial_state(tuple(batch_shape))
+    if initial_state is not None:
+        initial = jax.tree.map(lambda leaf, like: jnp.broadcast_to(leaf, like.shape), initial_state, initial)
+    state = initial if state is None else state
     state = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state)  # no weak types
-    state = vary_alike(state, like=(params, inputs, lengths, resets))
-    valid = None if lengths is None else jnp.arange(time) < lengths[..., None].astype(int)
+    state = vary_alike(state, like=(params, inputs, lengths, resets, mask, initial))
+    valid = mask
+    if lengths is not None:
+        step = jax.lax.broadcasted_iota(int, (time, *batch_shape), 0)
+        valid = step < lengths[None].astype(int)
+        valid = valid if mask is None else valid & mask
     if valid is not None:
         inputs = jnp.where(valid[..., None], inputs, jnp.zeros_like(inputs))
     if resets is not None:
-        resets = boundaries(resets, valid, reverse)
-    masks = jax.tree.map(lambda mask: jnp.moveaxis(mask, -1, 0), Masks(valid, resets))
+        resets = boundaries(resets, valid, reverse, prefix=mask is None)
     way = run if steps is None else functools.partial(run_in_segments, steps)
-    state, outputs, _ = way(backend, cell, params, jnp.moveaxis(inputs, -2, 0), state, masks, reverse)
-    return state, jnp.moveaxis(outputs, 0, -2)
+    after, *shown = way(
+        backend,
+        cell,
+        params,
+        inputs,
+        state,
+        Masks(valid, resets),
+        reverse,
+        prefix=mask is None,
+        states=states,
+        initial=None if initial_state is None or resets is None else initial,
+    )
+    return after, *jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, axis), shown)
 
 
-def boundaries(resets: jax.Array, valid: jax.Array | None, reverse: bool) -> jax.Array:
-    """Where the state must be reset before a step, in the direction of the run.
+def boundaries(resets: Array, valid: Array | None, reverse: bool, prefix: bool = True) -> jax.Array:
+    """Where the state must be reset before a step, in the direction of the run; arrays are ``[time, ...]``.
 
-    A reset at t separates step t from step t - 1. Running forward the first step after the boundary is t,
-    running in reverse it is t - 1; a reset in the padding separates nothing.
+    A reset at t separates the valid steps from t on from those before. Running forward the first step after
+    the boundary is the first of the former, running in reverse it is the last of the latter; where no valid
+    step follows, a reset separates nothing. ``prefix`` says that a row's valid steps are its first ones.
     """
-    if valid is not None:
-        resets = resets & valid
+    start = jnp.zeros_like(resets[:1])
+    if valid is None or prefix:
+        fresh = resets if valid is None else resets & valid
+        return jnp.concatenate([fresh[1:], start]) if reverse else fresh
+    number = jax.lax.broadcasted_iota(jnp.int32, resets.shape, 0)
+    last = jax.lax.cummax(jnp.where(valid, number, -1))
+    before = jnp.concatenate([jnp.full_like(last[:1], -1), last[:-1]])
+    fresh = valid & (jax.lax.cummax(jnp.where(resets, number, -1)) > before)
     if not reverse:
-        return resets
-    return jnp.concatenate([resets[..., 1:], jnp.zeros_like(resets[..., :1])], axis=-1)
+        return fresh
+    following = jax.lax.cummin(jnp.where(valid, number, len(resets)), reverse=True)
+    following = jnp.concatenate([following[1:], jnp.full_like(following[:1], len(resets))])
+    return valid & jnp.take_along_axis(jnp.concatenate([fresh, start]), following, axis=0)
 
 
-def check_resets(resets: Any, shape: tuple[int, ...]) -> Array:
-    """Resets as an array; raise unless they are booleans ``[..., time]``."""
-    resets = resets if isinstance(resets, jax.Array) else np.asarray(resets)
-    if resets.dtype != jnp.bool_:
-        raise TypeError(f"resets must be booleans, got {describe(resets)}: use resets != 0.")
-    if resets.shape != shape:
-        raise ValueError(f"resets must be [..., time] with shape {shape}, got {resets.shape}.")
-    return resets
+def check_flags(name: str, flags: Any, shape: tuple[int, ...]) -> Array:
+    """Resets or a mask as an array; raise unless they are booleans of the shape of the sequences."""
+    flags = flags if isinstance(flags, jax.Array) else np.asarray(flags)
+    if flags.dtype != jnp.bool_:
+        raise TypeError(f"{name} must be booleans, got {describe(flags)}: use {name} != 0.")
+    if flags.shape != shape:
+        raise ValueError(f"{name} must be [..., time] with shape {shape}, got {flags.shape}.")
+    return flags
+
+
+def _time_axis(axis: Any, rank: int) -> int:
+    """The axis of time of inputs of a rank, counted from the first axis."""
+    if isinstance(axis, bool) or not isinstance(axis, int | np.integer) or not -rank <= axis < rank:
+        raise ValueError(
+            f"time_axis must be an axis of the inputs, from {-rank} to {rank - 2}, got {axis!r}."
+        )
+    if axis % rank == rank - 1:
+        raise ValueError(f"time_axis {axis} is the last axis of the inputs, which is that of the features.")
+    return int(axis % rank)

@@ -200,7 +200,7 @@ def test_the_vector_of_weights_is_what_the_library_takes_apart():
 )
 def test_where_it_cannot_be_had_it_says_why(cell, resets, reason):
     with pytest.raises(ValueError, match=f"backend='cudnn' cannot be had: .*{reason}"):
-        backends.choose("cudnn", cell, resets=resets, platform="gpu")
+        backends.choose("cudnn", cell, needs=["resets"] * resets, platform="gpu")
 
 
 @pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is one")

@@ -106,7 +106,9 @@ def test_lowered_for_gpus_that_share_a_batch():
     def gradient(params, inputs):
         def loss(params):
             state = vary_alike(cell.initial_state(inputs.shape[:1]), like=inputs)
-            _, (outputs, _) = fused_lstm(pallas.PALLAS, cell, params, inputs, state, Masks(None, None), False, False)
+            _, (outputs, _) = fused_lstm(
+                pallas.PALLAS, cell, params, inputs, state, Masks(None, None), False, False
+            )
             return jax.lax.psum(outputs.sum(), "devices")
 
         return jax.grad(loss)(params)
@@ -132,7 +134,7 @@ def test_what_does_not_fit_is_refused_by_name_and_passed_over_by_auto():
     cell = lstmjax.lstm(3, 65)
     with pytest.raises(ValueError, match=r"backend='pallas' cannot be had: .* KiB of shared memory"):
         backends.choose("pallas", cell, platform="gpu")
-    way, reason = backends.choose("auto", cell, resets=True, platform="gpu")
+    way, reason = backends.choose("auto", cell, needs=["resets"], platform="gpu")
     assert way == "fused"
     assert "resets" in reason
     assert "shared memory" in reason
@@ -140,7 +142,7 @@ def test_what_does_not_fit_is_refused_by_name_and_passed_over_by_auto():
 
 def test_auto_takes_it_on_a_gpu_where_cudnn_cannot():
     for cell, resets in ((lstmjax.lstm(3, 64), True), (lstmjax.lstm(3, 128, dtype="bfloat16"), False)):
-        way, reason = backends.choose("auto", cell, resets=resets, platform="gpu")
+        way, reason = backends.choose("auto", cell, needs=["resets"] * resets, platform="gpu")
         assert way == "pallas"
         assert "cuDNN" in reason
 

@@ -54,7 +54,9 @@ BATCHES = [("cudnn", (4,)), *((way, batch) for way in LSTM_WAYS for batch in ((4
 
 
 @pytest.mark.parametrize(("way", "batch"), BATCHES)
-def test_automatic_axes_stay_divided_and_only_the_gradient_is_summed(way: str, batch: tuple[int, ...]) -> None:
+def test_automatic_axes_stay_divided_and_only_the_gradient_is_summed(
+    way: str, batch: tuple[int, ...]
+) -> None:
     params, inputs, state = arguments(batch, time=5)
     rows = inputs, state, jnp.arange(np.prod(batch)).reshape(batch) % 6
 
