@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -70,8 +71,9 @@ def folder() -> Path:
 
 def _build() -> Path:
     compiler = _compiler()
-    command = [compiler, *FLAGS, "-isystem", jax.ffi.include_dir(), str(SOURCE)]
-    identity = (_output([compiler, "--version"]), _processor(), jaxlib.__version__, *FLAGS)
+    command = [*compiler, *FLAGS, "-isystem", jax.ffi.include_dir(), str(SOURCE)]
+    version = _output([*compiler, "--version"])
+    identity = (version, *compiler[1:], _processor(), jaxlib.__version__, *FLAGS)
     digest = hashlib.sha256(SOURCE.read_bytes() + "\0".join(identity).encode()).hexdigest()
     path = folder() / f"lstm-{digest[:16]}.so"
     if not path.exists():
@@ -84,15 +86,22 @@ def _build() -> Path:
     return path
 
 
-def _compiler() -> str:
-    wanted = os.environ.get("CXX")
-    for name in (wanted,) if wanted else ("c++", "g++", "clang++"):
-        found = shutil.which(name)
-        if found:
-            return found
-    raise NativeError(
-        f"there is no C++ compiler {wanted!r} ($CXX)." if wanted else "there is no C++ compiler: install g++."
-    )
+def _compiler() -> list[str]:
+    """The compiler and its own arguments: ``$CXX`` may be a path, or words such as ``ccache g++ -m64``."""
+    wanted = os.environ.get("CXX", "").strip()
+    if not wanted:
+        found = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
+        if found is None:
+            raise NativeError("there is no C++ compiler: install g++.")
+        return [found]
+    try:
+        name, *arguments = [wanted] if shutil.which(wanted) else shlex.split(wanted)
+    except ValueError as error:
+        raise NativeError(f"$CXX={wanted!r} names no compiler: {error}.") from error
+    found = shutil.which(name)
+    if found is None:
+        raise NativeError(f"there is no C++ compiler {name!r} ($CXX).")
+    return [found, *arguments]
 
 
 def _processor() -> str:
@@ -105,8 +114,18 @@ def _processor() -> str:
 
 
 def _output(command: list[str]) -> str:
+    """What a command prints; in English where it can, and readable whatever its encoding."""
+    environment = {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            env=environment,
+            check=False,
+            timeout=600,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NativeError(f"{command[0]} does not run: {error}") from error
     if done.returncode:

@@ -156,6 +156,25 @@ def test_a_compiler_that_fails_is_named_with_its_first_error(tmp_path):
     assert "fatal error: no such header" in done.stderr
 
 
+def test_the_compiler_may_have_arguments_and_speak_in_any_encoding(tmp_path, monkeypatch):
+    script = tmp_path / "a compiler"
+    script.write_bytes(
+        b'case $* in *--version*) echo 1.0 ;; *) echo "error: \xe9 $1 $2 $LC_ALL" >&2; exit 1 ;; esac\n'
+    )
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", f"sh '{script}' -m64 -D'A B'")
+    with pytest.raises(native.NativeError, match=r"sh failed: error: \S -m64 -DA B C$"):
+        native._build()
+    monkeypatch.setenv("CXX", "sh 'unclosed")
+    with pytest.raises(
+        native.NativeError, match=r"\$CXX=\"sh 'unclosed\" names no compiler: No closing quotation"
+    ):
+        native._build()
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    assert native._compiler() == [str(script)]
+
+
 @pytest.mark.full
 @pytest.mark.skipif(not has_compiler, reason="no compiler")
 def test_it_is_compiled_once_and_kept(tmp_path):
