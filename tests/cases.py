@@ -109,6 +109,9 @@ CELLS: dict[str, Case] = {
         reference.lstm,
         LSTM_WAYS,
     ),
+    "lstm_without_bias": Case(
+        lambda dtype: lstmjax.lstm(2, 3, bias=False, dtype=dtype), reference.lstm, LSTM_WAYS
+    ),
     "peepholes_of_1997": Case(
         lambda dtype: lstmjax.lstm(2, 3, forget_gate=False, peepholes=True, dtype=dtype),
         reference.lstm_variant(gates="io"),

@@ -25,7 +25,8 @@ def lstm(params: Any, state: Any, x: np.ndarray) -> tuple[Any, np.ndarray]:
     def gate(number: int) -> np.ndarray:
         columns = slice(number * size, (number + 1) * size)
         kernel, recurrent_kernel = params.kernel[:, columns], params.recurrent_kernel[:, columns]
-        return x @ kernel + state.hidden @ recurrent_kernel + params.bias[columns]
+        total = x @ kernel + state.hidden @ recurrent_kernel
+        return total if params.bias is None else total + params.bias[columns]
 
     input_gate = sigmoid(gate(0))
     forget_gate = sigmoid(gate(1))

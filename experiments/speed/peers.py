@@ -50,7 +50,8 @@ class Layer:
     def init(self, key: jax.Array) -> list[LSTMParams]:
         """Parameters, with biases that are not all zero."""
         params = [cell.init(k) for cell, k in zip(self.cells, jax.random.split(key, 2), strict=False)]
-        return [p._replace(bias=jnp.asarray(p.bias) + 0.1 * jnp.sin(jnp.arange(p.bias.size))) for p in params]
+        wave = 0.1 * jnp.sin(jnp.arange(4 * self.hidden))
+        return [p._replace(bias=jnp.asarray(p.bias) + wave) for p in params]
 
 
 Function = Callable[[Any, jax.Array], jax.Array]

@@ -122,7 +122,9 @@ def pack(params: LSTMParams) -> jax.Array:
 
     The order of the gates is the same. The second bias is zero.
     """
-    parts = (params.kernel.T, params.recurrent_kernel.T, params.bias, jnp.zeros_like(params.bias))
+    zeros = jnp.zeros(params.kernel.shape[1])
+    bias = zeros if params.bias is None else params.bias
+    parts = (params.kernel.T, params.recurrent_kernel.T, bias, zeros)
     return jnp.concatenate([jnp.ravel(part).astype(jnp.float32) for part in parts])
 
 

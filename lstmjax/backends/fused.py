@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from lstmjax.backends.recurrence import XLA, Recurrence
 from lstmjax.backends.scan import Masks, scan
-from lstmjax.cells.cell import matmul
+from lstmjax.cells.cell import biased, matmul
 from lstmjax.cells.lstm import LSTM, LSTMParams, LSTMState
 from lstmjax.sharding import vary_alike
 from lstmjax.types import Array
@@ -64,15 +64,18 @@ def _fused_lstm_jvp(
         product(inputs_dot, params.kernel)
         + product(inputs, params_dot.kernel)
         + product(kept.hidden, params_dot.recurrent_kernel)
-        + params_dot.bias.astype(cell.wide_dtype)
     )
+    gates_dot = biased(gates_dot, params_dot.bias)
     dots = recurrence.linear(kernel, kept, masks, gates_dot, state_dot, reverse, states)
     return (after, shown), dots
 
 
 def _recurrent(cell: LSTM, params: LSTMParams) -> tuple[Array, Array]:
     """Recurrent kernel and bias in the dtypes that the recurrence expects."""
-    return params.recurrent_kernel.astype(cell.dtype), params.bias.astype(cell.wide_dtype)
+    kernel, bias = params.recurrent_kernel, params.bias
+    if bias is None:
+        bias = vary_alike(jnp.zeros(4 * cell.hidden, cell.wide_dtype), like=kernel)
+    return kernel.astype(cell.dtype), bias.astype(cell.wide_dtype)
 
 
 def _product(recurrence: Recurrence, cell: LSTM, inputs: Array, kernel: Array) -> jax.Array:

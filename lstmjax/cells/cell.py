@@ -116,6 +116,7 @@ class GatedCell(Cell):
     recurrent_init: initializers.KernelInit = initializers.orthogonal
     dtype: DTypeLike = jnp.float32
     param_dtype: Any = None
+    bias: bool = True
 
     maker: ClassVar[str] = ""
     """The function that makes the cell, for error messages; by default the class name in lower case."""
@@ -150,6 +151,14 @@ class GatedCell(Cell):
                 f"an initializer made a function, not an array: call it, as in {_name(initializer)}()."
             )
         return jnp.concatenate(kernels, axis=-1)
+
+
+def biased(total: jax.Array, bias: Array | None) -> jax.Array:
+    """``total`` with a bias added in its dtype; as it is for a cell without biases."""
+    if bias is None:
+        return total
+    bias = jnp.asarray(bias, total.dtype)
+    return total + bias.reshape((1,) * (total.ndim - bias.ndim) + bias.shape)
 
 
 def matmul(inputs: Array, kernel: Array, *, dtype: Any, result_dtype: Any) -> jax.Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import Cell, check_step
+from lstmjax.cells.cell import Cell, biased, check_step
 from lstmjax.cells.lstm import LSTMState
 from lstmjax.checks import check_sizes, resolve_dtypes, resolve_options
 from lstmjax.types import Array, DTypeLike, Key, at_least_float32
@@ -22,8 +22,8 @@ class ConvLSTMParams(NamedTuple):
     """``[kernel_size, kernel_size, channels, 4 * hidden]``: W."""
     recurrent_kernel: Array
     """``[kernel_size, kernel_size, hidden, 4 * hidden]``: R."""
-    bias: Array
-    """``[4 * hidden]``: b."""
+    bias: Array | None
+    """``[4 * hidden]``: b; None without biases."""
     peepholes: Array | None
     """``[3, height, width, hidden]``: p, of the gates i, f, o; None without peepholes."""
 
@@ -43,6 +43,7 @@ class ConvLSTM(Cell):
     recurrent_init: initializers.KernelInit = initializers.orthogonal
     dtype: DTypeLike = jnp.float32
     param_dtype: Any = None
+    bias: bool = True
 
     maker: ClassVar[str] = "conv_lstm"
 
@@ -80,7 +81,7 @@ class ConvLSTM(Cell):
         return ConvLSTMParams(
             kernel=self._kernel(self.kernel_init, kernel_key, self.channels),
             recurrent_kernel=self._kernel(self.recurrent_init, recurrent_key, self.hidden),
-            bias=bias_init(bias_key, self.hidden, self.param_dtype).reshape(-1),
+            bias=bias_init(bias_key, self.hidden, self.param_dtype).reshape(-1) if self.bias else None,
             peepholes=jnp.zeros(peepholes, self.param_dtype) if self.peepholes else None,
         )
 
@@ -102,7 +103,7 @@ class ConvLSTM(Cell):
         batch_shape = inputs.shape[:-1]
         images = inputs.reshape(*batch_shape, self.height, self.width, self.channels)
         total = self._convolve(images, params.kernel) + self._convolve(state.hidden, params.recurrent_kernel)
-        i, f, g, o = jnp.split(total + params.bias.astype(self.wide_dtype), 4, axis=-1)
+        i, f, g, o = jnp.split(biased(total, params.bias), 4, axis=-1)
         if params.peepholes is not None:
             see_i, see_f, see_o = params.peepholes.astype(self.wide_dtype)
             i, f = i + see_i * state.cell, f + see_f * state.cell
@@ -137,6 +138,7 @@ def conv_lstm(
     forget_bias: float | initializers.GateBias = 1.0,
     kernel_init: initializers.KernelInit = initializers.lecun_normal,
     recurrent_init: initializers.KernelInit = initializers.orthogonal,
+    bias: bool = True,
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
 ) -> ConvLSTM:
@@ -162,6 +164,7 @@ def conv_lstm(
       kernel_size: height and width of the kernels; images are zero-padded.
       peepholes: whether gates depend on the cell state; if False, there is no p.
       forget_bias: initial value of b_f: a number, or a `GateBias`.
+      bias: if False, there is no b: the parameter is None.
       kernel_init: initializer of each gate's ``[kernel_size, kernel_size, channels, hidden]`` kernel.
       recurrent_init: initializer of each gate's ``[kernel_size, kernel_size, hidden, hidden]`` recurrent
         kernel.
@@ -196,4 +199,5 @@ def conv_lstm(
         recurrent_init=recurrent_init,
         dtype=dtype,
         param_dtype=param_dtype,
+        bias=bias,
     )

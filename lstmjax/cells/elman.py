@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import GatedCell, check_step, matmul
+from lstmjax.cells.cell import GatedCell, biased, check_step, matmul
 from lstmjax.types import Array, DTypeLike, Key
 
 
@@ -20,8 +20,8 @@ class ElmanParams(NamedTuple):
     """``[features, hidden]``: W."""
     recurrent_kernel: Array
     """``[hidden, hidden]``: R."""
-    bias: Array
-    """``[hidden]``: b."""
+    bias: Array | None
+    """``[hidden]``: b; None without biases."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -34,7 +34,7 @@ class Elman(GatedCell):
         return ElmanParams(
             kernel=self.gates(self.kernel_init, kernel_key, 1, self.features),
             recurrent_kernel=self.gates(self.recurrent_init, recurrent_key, 1, self.hidden),
-            bias=jnp.zeros((self.hidden,), self.param_dtype),
+            bias=jnp.zeros((self.hidden,), self.param_dtype) if self.bias else None,
         )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> jax.Array:
@@ -48,7 +48,7 @@ class Elman(GatedCell):
         check_step(self, params, state, inputs)
         product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
         total = product(inputs, params.kernel) + product(state, params.recurrent_kernel)
-        hidden = jnp.tanh(total + params.bias.astype(self.wide_dtype)).astype(self.dtype)
+        hidden = jnp.tanh(biased(total, params.bias)).astype(self.dtype)
         return hidden, hidden
 
 
@@ -58,6 +58,7 @@ def elman(
     *,
     kernel_init: initializers.KernelInit = initializers.lecun_normal,
     recurrent_init: initializers.KernelInit = initializers.orthogonal,
+    bias: bool = True,
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
 ) -> Elman:
@@ -66,6 +67,7 @@ def elman(
     Args:
       features: size of an input vector, D.
       hidden: size of the hidden state and of the outputs, H.
+      bias: if False, there is no b: the parameter is None.
       kernel_init: initializer of the ``[features, hidden]`` kernel.
       recurrent_init: initializer of the ``[hidden, hidden]`` recurrent kernel.
       dtype: of inputs, hidden state and outputs.
@@ -77,4 +79,4 @@ def elman(
 
     Source: Elman 1990 (Cognitive Science 14(2)).
     """
-    return Elman(features, hidden, kernel_init, recurrent_init, dtype, param_dtype)
+    return Elman(features, hidden, kernel_init, recurrent_init, dtype, param_dtype, bias)

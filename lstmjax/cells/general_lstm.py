@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import GatedCell, check_step, matmul
+from lstmjax.cells.cell import GatedCell, biased, check_step, matmul
 from lstmjax.cells.lstm import LSTM, LSTMGates
 from lstmjax.checks import check_sizes
 from lstmjax.types import Array, DTypeLike, Key
@@ -53,8 +53,8 @@ class GeneralLSTMParams(NamedTuple):
     """``[features, columns * hidden]``: W."""
     recurrent_kernel: Array
     """``[outputs, columns * hidden]``: R."""
-    bias: Array
-    """``[columns * hidden]``: b."""
+    bias: Array | None
+    """``[columns * hidden]``: b; None without biases."""
     peepholes: Array | None
     """``[gates * hidden]``: p, from the cell state to each gate."""
     gate_kernel: Array | None
@@ -134,7 +134,7 @@ class GeneralLSTM(GatedCell):
         return GeneralLSTMParams(
             kernel=self.gates(self.kernel_init, kernel_key, columns, self.features),
             recurrent_kernel=self.gates(self.recurrent_init, recurrent_key, columns, self.output_size),
-            bias=self._init_bias(bias_key),
+            bias=self._init_bias(bias_key) if self.bias else None,
             peepholes=jnp.zeros(gates * self.hidden, self.param_dtype) if self.peepholes else None,
             gate_kernel=jnp.concatenate(gate_kernels) if self.full_gate_recurrence else None,
             projection=self.kernel_init(projection_key, projection, self.param_dtype)
@@ -223,7 +223,7 @@ class GeneralLSTM(GatedCell):
         if params.norms is not None:
             from_input = normalize(from_input, params.norms.input_gain, params.norms.input_bias)
             from_hidden = normalize(from_hidden, params.norms.recurrent_gain, params.norms.recurrent_bias)
-        total = self._parts(from_input + from_hidden + params.bias.astype(self.wide_dtype), self.columns)
+        total = self._parts(biased(from_input + from_hidden, params.bias), self.columns)
         if params.gate_kernel is not None and state.gates is not None:
             from_gates = self._product(state.gates.astype(self.dtype), params.gate_kernel)
             for name, part in self._parts(from_gates, self.gate_columns).items():
@@ -259,6 +259,7 @@ def lstm(
     forget_bias: float | initializers.GateBias = 1.0,
     kernel_init: initializers.KernelInit = initializers.lecun_normal,
     recurrent_init: initializers.KernelInit = initializers.orthogonal,
+    bias: bool = True,
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
 ) -> LSTM | GeneralLSTM:
@@ -299,6 +300,7 @@ def lstm(
       gate_activation: replaces :math:`\sigma`.
       forget_bias: initial value of b_f: a number, or a `GateBias` such as ``initializers.chrono(100)``. With
         coupled gates, the initial value of b_i is its negative; without a forget gate it has no effect.
+      bias: if False, there is no b: the parameter is None, and ``forget_bias`` has no effect.
       kernel_init: initializer of each gate's ``[features, hidden]`` kernel, and of the projection.
       recurrent_init: initializer of each gate's ``[hidden, hidden]`` recurrent kernel.
       dtype: of inputs, hidden state and outputs, and of the operands of the matrix products. Products are
@@ -306,7 +308,7 @@ def lstm(
       param_dtype: of the parameters; by default ``dtype`` or float32, whichever is wider.
 
     Returns:
-      A `Cell`. With none of the options before ``forget_bias`` it is an `LSTM`, whose parameters are
+      A `Cell`. With none of the options before ``forget_bias``, it is an `LSTM`, whose parameters are
       `LSTMParams` and whose state is an `LSTMState`, and for which there are fast backends; else a
       `GeneralLSTM` with `GeneralLSTMParams` and a `GeneralLSTMState`.
 
@@ -335,6 +337,7 @@ def lstm(
         "recurrent_init": recurrent_init,
         "dtype": dtype,
         "param_dtype": param_dtype,
+        "bias": bias,
     }
     general = GeneralLSTM(
         features,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import GatedCell, check_step, matmul
+from lstmjax.cells.cell import GatedCell, biased, check_step, matmul
 from lstmjax.types import Array, DTypeLike, Key
 
 
@@ -20,10 +20,10 @@ class GRUParams(NamedTuple):
     """``[features, 3 * hidden]``: W."""
     recurrent_kernel: Array
     """``[hidden, 3 * hidden]``: R."""
-    bias: Array
-    """``[3 * hidden]``: b."""
+    bias: Array | None
+    """``[3 * hidden]``: b; None without biases."""
     candidate_bias: Array | None
-    """``[hidden]``: b', the recurrent bias of the candidate; None if ``reset_after`` is False."""
+    """``[hidden]``: b', the recurrent bias of the candidate; None if ``reset_after`` or ``bias`` is False."""
 
 
 class GRUGates(NamedTuple):
@@ -50,8 +50,10 @@ class GRU(GatedCell):
         return GRUParams(
             kernel=self.gates(self.kernel_init, kernel_key, 3, self.features),
             recurrent_kernel=self.gates(self.recurrent_init, recurrent_key, 3, self.hidden),
-            bias=jnp.zeros((3 * self.hidden,), self.param_dtype),
-            candidate_bias=jnp.zeros((self.hidden,), self.param_dtype) if self.reset_after else None,
+            bias=jnp.zeros((3 * self.hidden,), self.param_dtype) if self.bias else None,
+            candidate_bias=jnp.zeros((self.hidden,), self.param_dtype)
+            if self.bias and self.reset_after
+            else None,
         )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> jax.Array:
@@ -70,10 +72,10 @@ class GRU(GatedCell):
     def gates_of(self, params: GRUParams, state: Array, inputs: Array) -> GRUGates:
         """The gates of one step, in the cell's ``wide_dtype``."""
         product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
-        from_input = product(inputs, params.kernel) + params.bias.astype(self.wide_dtype)
+        from_input = biased(product(inputs, params.kernel), params.bias)
         reset_x, update_x, candidate_x = jnp.split(from_input, 3, axis=-1)
         gates_kernel, candidate_kernel = jnp.split(params.recurrent_kernel, [2 * self.hidden], axis=-1)
-        if params.candidate_bias is None:
+        if not self.reset_after:
             reset_h, update_h = jnp.split(product(state, gates_kernel), 2, axis=-1)
             reset = jax.nn.sigmoid(reset_x + reset_h)
             seen = (reset * state.astype(self.wide_dtype)).astype(self.dtype)
@@ -82,7 +84,7 @@ class GRU(GatedCell):
             from_state = product(state, params.recurrent_kernel)
             reset_h, update_h, candidate_h = jnp.split(from_state, 3, axis=-1)
             reset = jax.nn.sigmoid(reset_x + reset_h)
-            candidate_h = reset * (candidate_h + params.candidate_bias.astype(self.wide_dtype))
+            candidate_h = reset * biased(candidate_h, params.candidate_bias)
         update = jax.nn.sigmoid(update_x + update_h)
         candidate = jnp.tanh(candidate_x + candidate_h)
         return GRUGates(reset, update, candidate)
@@ -95,6 +97,7 @@ def gru(
     reset_after: bool = True,
     kernel_init: initializers.KernelInit = initializers.lecun_normal,
     recurrent_init: initializers.KernelInit = initializers.orthogonal,
+    bias: bool = True,
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
 ) -> GRU:
@@ -111,6 +114,7 @@ def gru(
       hidden: size of the hidden state and of the outputs, H.
       reset_after: if False, the reset gate is applied before the product, and there is no b':
         :math:`n_t = \tanh(W_n x_t + b_n + R_n (r_t \odot h_{t-1}))`.
+      bias: if False, there is no b and no b': the parameter is None.
       kernel_init: initializer of each gate's ``[features, hidden]`` kernel.
       recurrent_init: initializer of each gate's ``[hidden, hidden]`` recurrent kernel.
       dtype: of inputs, hidden state and outputs.
@@ -122,4 +126,13 @@ def gru(
 
     Source: Cho et al. 2014 (arXiv:1406.1078), with the reset gate before the product; after it: cuDNN 5.
     """
-    return GRU(features, hidden, kernel_init, recurrent_init, dtype, param_dtype, reset_after)
+    return GRU(
+        features,
+        hidden,
+        kernel_init=kernel_init,
+        recurrent_init=recurrent_init,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        bias=bias,
+        reset_after=reset_after,
+    )

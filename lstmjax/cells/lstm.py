@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import GatedCell, check_step, matmul
+from lstmjax.cells.cell import GatedCell, biased, check_step, matmul
 from lstmjax.types import Array, Key
 
 
@@ -20,8 +20,8 @@ class LSTMParams(NamedTuple):
     """``[features, 4 * hidden]``: from the input to the gates, W."""
     recurrent_kernel: Array
     """``[hidden, 4 * hidden]``: from the hidden state to the gates, R."""
-    bias: Array
-    """``[4 * hidden]``: b."""
+    bias: Array | None
+    """``[4 * hidden]``: b; None without biases."""
 
 
 class LSTMState(NamedTuple):
@@ -70,7 +70,7 @@ class LSTM(GatedCell):
         return LSTMParams(
             kernel=self.gates(self.kernel_init, kernel_key, 4, self.features),
             recurrent_kernel=self.gates(self.recurrent_init, recurrent_key, 4, self.hidden),
-            bias=bias_init(bias_key, self.hidden, self.param_dtype).reshape(-1),
+            bias=bias_init(bias_key, self.hidden, self.param_dtype).reshape(-1) if self.bias else None,
         )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> LSTMState:
@@ -90,4 +90,4 @@ class LSTM(GatedCell):
         """The gates of one step, in the cell's ``wide_dtype``."""
         product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
         total = product(inputs, params.kernel) + product(state.hidden, params.recurrent_kernel)
-        return LSTMGates.of(total + params.bias.astype(self.wide_dtype))
+        return LSTMGates.of(biased(total, params.bias))

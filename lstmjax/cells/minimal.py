@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import GatedCell, check_step, matmul
+from lstmjax.cells.cell import GatedCell, biased, check_step, matmul
 from lstmjax.checks import resolve_number
 from lstmjax.types import Array, DTypeLike, Key
 
@@ -23,8 +23,8 @@ class LinearParams(NamedTuple):
 
     kernel: Array
     """``[features, gates * hidden]``: W."""
-    bias: Array
-    """``[gates * hidden]``: b."""
+    bias: Array | None
+    """``[gates * hidden]``: b; None without biases."""
 
 
 class LinearState(NamedTuple):
@@ -53,7 +53,7 @@ class LinearCell(GatedCell):
         """Fresh parameters; the biases are zero."""
         return LinearParams(
             kernel=self.gates(self.kernel_init, key, self.columns, self.features),
-            bias=jnp.zeros(self.columns * self.hidden, self.param_dtype),
+            bias=jnp.zeros(self.columns * self.hidden, self.param_dtype) if self.bias else None,
         )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> LinearState:
@@ -71,7 +71,7 @@ class LinearCell(GatedCell):
 
     def _parts(self, params: LinearParams, inputs: Array) -> list[jax.Array]:
         product = matmul(inputs, params.kernel, dtype=self.dtype, result_dtype=self.wide_dtype)
-        return jnp.split(product + params.bias.astype(self.wide_dtype), self.columns, axis=-1)
+        return jnp.split(biased(product, params.bias), self.columns, axis=-1)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -92,6 +92,7 @@ def min_gru(
     hidden: int,
     *,
     kernel_init: initializers.KernelInit = initializers.lecun_normal,
+    bias: bool = True,
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
 ) -> MinGRU:
@@ -105,6 +106,7 @@ def min_gru(
     Args:
       features: size of an input vector, D.
       hidden: size of the hidden state and of the outputs, H.
+      bias: if False, there is no b: the parameter is None.
       kernel_init: initializer of each ``[features, hidden]`` kernel.
       dtype: of inputs and outputs, and of the operands of products; gates are computed and the state is
         kept in this dtype or float32, whichever is wider.
@@ -124,7 +126,7 @@ def min_gru(
       >>> cell.step(cell.init(jax.random.key(0)), cell.initial_state((2,)), jnp.ones((2, 3)))[1].shape
       (2, 4)
     """
-    return MinGRU(features, hidden, kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype)
+    return MinGRU(features, hidden, kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype, bias=bias)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -143,6 +145,8 @@ class MinLSTM(LinearCell):
     def init(self, key: Key) -> LinearParams:
         """Fresh parameters; the biases are zero except ``forget_bias``."""
         params = super().init(key)
+        if params.bias is None:
+            return params
         return params._replace(bias=jnp.asarray(params.bias).at[: self.hidden].set(self.forget_bias))
 
     def coefficients(self, params: LinearParams, inputs: Array) -> tuple[jax.Array, jax.Array]:
@@ -159,6 +163,7 @@ def min_lstm(
     *,
     forget_bias: float = 0.0,
     kernel_init: initializers.KernelInit = initializers.lecun_normal,
+    bias: bool = True,
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
 ) -> MinLSTM:
@@ -174,6 +179,7 @@ def min_lstm(
       features: size of an input vector, D.
       hidden: size of the hidden state and of the outputs, H.
       forget_bias: initial value of b_f.
+      bias: if False, there is no b: the parameter is None.
       kernel_init: initializer of each ``[features, hidden]`` kernel.
       dtype: of inputs and outputs, and of the operands of products; gates are computed and the state is
         kept in this dtype or float32, whichever is wider.
@@ -199,5 +205,6 @@ def min_lstm(
         kernel_init=kernel_init,
         dtype=dtype,
         param_dtype=param_dtype,
+        bias=bias,
         forget_bias=forget_bias,
     )

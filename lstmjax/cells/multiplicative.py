@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import GatedCell, check_step, matmul
+from lstmjax.cells.cell import GatedCell, biased, check_step, matmul
 from lstmjax.cells.lstm import LSTMGates, LSTMState
 from lstmjax.types import Array, DTypeLike, Key
 
@@ -21,8 +21,8 @@ class MultiplicativeLSTMParams(NamedTuple):
     """``[features, 4 * hidden]``: W."""
     recurrent_kernel: Array
     """``[hidden, 4 * hidden]``: from the intermediate state to the gates, R."""
-    bias: Array
-    """``[4 * hidden]``: b."""
+    bias: Array | None
+    """``[4 * hidden]``: b; None without biases."""
     factor_kernel: Array
     """``[features, hidden]``: from the input to the intermediate state, W_m."""
     factor_recurrent_kernel: Array
@@ -44,7 +44,7 @@ class MultiplicativeLSTM(GatedCell):
         return MultiplicativeLSTMParams(
             kernel=self.gates(self.kernel_init, keys[0], 4, self.features),
             recurrent_kernel=self.gates(self.recurrent_init, keys[1], 4, self.hidden),
-            bias=bias_init(keys[2], self.hidden, self.param_dtype).reshape(-1),
+            bias=bias_init(keys[2], self.hidden, self.param_dtype).reshape(-1) if self.bias else None,
             factor_kernel=self.gates(self.kernel_init, keys[3], 1, self.features),
             factor_recurrent_kernel=self.gates(self.recurrent_init, keys[4], 1, self.hidden),
         )
@@ -63,7 +63,7 @@ class MultiplicativeLSTM(GatedCell):
         from_hidden = product(state.hidden, params.factor_recurrent_kernel)
         intermediate = (product(inputs, params.factor_kernel) * from_hidden).astype(self.dtype)
         total = product(inputs, params.kernel) + product(intermediate, params.recurrent_kernel)
-        after = LSTMGates.of(total + params.bias.astype(self.wide_dtype)).update(state)
+        after = LSTMGates.of(biased(total, params.bias)).update(state)
         return after, jnp.asarray(after.hidden)
 
 
@@ -74,6 +74,7 @@ def multiplicative_lstm(
     forget_bias: float | initializers.GateBias = 1.0,
     kernel_init: initializers.KernelInit = initializers.lecun_normal,
     recurrent_init: initializers.KernelInit = initializers.orthogonal,
+    bias: bool = True,
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
 ) -> MultiplicativeLSTM:
@@ -105,5 +106,6 @@ def multiplicative_lstm(
         recurrent_init=recurrent_init,
         dtype=dtype,
         param_dtype=param_dtype,
+        bias=bias,
         forget_bias=forget_bias,
     )

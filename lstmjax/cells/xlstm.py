@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import GatedCell, check_step, matmul
+from lstmjax.cells.cell import GatedCell, biased, check_step, matmul
 from lstmjax.checks import check_sizes, resolve_number
 from lstmjax.types import Array, DTypeLike, Key
 
@@ -72,8 +72,8 @@ class SLSTMParams(NamedTuple):
     """``[features, 4 * hidden]``: W."""
     recurrent_kernel: Array
     """``[heads, head_size, 4 * head_size]``: R, its diagonal blocks."""
-    bias: Array
-    """``[4 * hidden]``: b."""
+    bias: Array | None
+    """``[4 * hidden]``: b; None without biases."""
 
 
 class SLSTMState(NamedTuple):
@@ -107,7 +107,7 @@ class SLSTM(HeadedCell):
         return SLSTMParams(
             kernel=self.gates(self.kernel_init, kernel_key, 4, self.features),
             recurrent_kernel=jnp.stack(blocks),
-            bias=bias_init(bias_key, self.hidden, self.param_dtype).reshape(-1),
+            bias=bias_init(bias_key, self.hidden, self.param_dtype).reshape(-1) if self.bias else None,
         )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> SLSTMState:
@@ -121,7 +121,7 @@ class SLSTM(HeadedCell):
     ) -> tuple[SLSTMState, Float[jax.Array, "... hidden"]]:
         """Advance by one time step; see `Cell.step` for arguments and errors, `slstm` for the equations."""
         check_step(self, params, state, inputs)
-        total = self.product(inputs, params.kernel) + params.bias.astype(self.wide_dtype)
+        total = biased(self.product(inputs, params.kernel), params.bias)
         i, f, z, o = (
             own + recurrent
             for own, recurrent in zip(
@@ -154,6 +154,7 @@ def slstm(
     forget_bias: float | initializers.GateBias = 1.0,
     kernel_init: initializers.KernelInit = initializers.lecun_normal,
     recurrent_init: initializers.KernelInit = initializers.orthogonal,
+    bias: bool = True,
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
 ) -> SLSTM:
@@ -178,6 +179,7 @@ def slstm(
       heads: number of blocks in each R; divides ``hidden``.
       exponential_forget: if True, :math:`\exp` in place of :math:`\sigma` in :math:`f_t`.
       forget_bias: initial value of b_f: a number, or a `GateBias`.
+      bias: if False, there is no b: the parameter is None.
       kernel_init: initializer of each gate's ``[features, hidden]`` kernel.
       recurrent_init: initializer of each ``[head_size, head_size]`` block of each gate's recurrent kernel.
       dtype: of inputs, hidden state and outputs, and of the operands of products; gates are computed and
@@ -208,6 +210,7 @@ def slstm(
         recurrent_init=recurrent_init,
         dtype=dtype,
         param_dtype=param_dtype,
+        bias=bias,
     )
 
 
@@ -216,8 +219,8 @@ class MLSTMParams(NamedTuple):
 
     kernel: Array
     """``[features, 4 * hidden]``: W, of query, key, value and output gate."""
-    bias: Array
-    """``[4 * hidden]``: b, of the same."""
+    bias: Array | None
+    """``[4 * hidden]``: b, of the same; None without biases."""
     gate_kernel: Array
     """``[features, 2 * heads]``: w, of the input and the forget gate of each head."""
     gate_bias: Array
@@ -251,7 +254,7 @@ class MLSTM(HeadedCell):
         gate_bias = jnp.zeros((2, self.heads), self.param_dtype).at[1].set(self.forget_bias)
         return MLSTMParams(
             kernel=self.gates(self.kernel_init, kernel_key, 4, self.features),
-            bias=jnp.zeros(4 * self.hidden, self.param_dtype),
+            bias=jnp.zeros(4 * self.hidden, self.param_dtype) if self.bias else None,
             gate_kernel=self.kernel_init(gate_key, (self.features, 2 * self.heads), self.param_dtype),
             gate_bias=gate_bias.reshape(-1),
         )
@@ -268,7 +271,7 @@ class MLSTM(HeadedCell):
         """Advance by one time step; see `Cell.step` for arguments and errors, `mlstm` for the equations."""
         check_step(self, params, state, inputs)
         query, key, value, o = self._vectors(params, inputs)
-        gates = self.product(inputs, params.gate_kernel) + params.gate_bias.astype(self.wide_dtype)
+        gates = biased(self.product(inputs, params.gate_kernel), params.gate_bias)
         i, f = jnp.split(gates, 2, axis=-1)
         empty = (state.normalizer == 0).all(axis=-1) & (state.cell == 0).all(axis=(-2, -1))
         keep, write, stabilizer = self.weigh(i, f, state.stabilizer, empty, least=-self.most)
@@ -284,10 +287,10 @@ class MLSTM(HeadedCell):
     def _vectors(self, params: MLSTMParams, inputs: Array) -> tuple[jax.Array, ...]:
         """Query, key and value by head, and the pre-activation of the output gate."""
         query, key, value, o = jnp.split(self.product(inputs, params.kernel), 4, axis=-1)
-        b_query, b_key, b_value, b_o = jnp.split(params.bias.astype(self.wide_dtype), 4, axis=-1)
-        key = key / math.sqrt(self.head_size)
+        total = jnp.concatenate([query, key / math.sqrt(self.head_size), value, o], axis=-1)
+        query, key, value, o = jnp.split(biased(total, params.bias), 4, axis=-1)
         by_head = self.by_head
-        return by_head(query + b_query), by_head(key + b_key), by_head(value + b_value), o + b_o
+        return by_head(query), by_head(key), by_head(value), o
 
 
 def mlstm(
@@ -298,6 +301,7 @@ def mlstm(
     exponential_forget: bool = False,
     forget_bias: float = 1.0,
     kernel_init: initializers.KernelInit = initializers.lecun_normal,
+    bias: bool = True,
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
 ) -> MLSTM:
@@ -323,6 +327,7 @@ def mlstm(
       heads: number of heads, each with its own memory; divides ``hidden``.
       exponential_forget: if True, :math:`\exp` in place of :math:`\sigma` in :math:`f_t`.
       forget_bias: initial value of b_f.
+      bias: if False, q, k, v and o have no b: the parameter is None. The gates i and f keep theirs.
       kernel_init: initializer of each kernel.
       dtype: of inputs and outputs, and of the operands of products with kernels; the rest is computed and
         the state is kept in this dtype or float32, whichever is wider.
@@ -351,4 +356,5 @@ def mlstm(
         kernel_init=kernel_init,
         dtype=dtype,
         param_dtype=param_dtype,
+        bias=bias,
     )
