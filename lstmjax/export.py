@@ -8,10 +8,25 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax.cells import convolutional, elman, general_lstm, gru, lstm, minimal, multiplicative, xlstm
 from lstmjax.cells.cell import Cell
 from lstmjax.convert.formats import FORMATS, Entry, take_apart, write
+from lstmjax.sequence.bidirectional import Directions
 from lstmjax.sequence.layers import Layer, apply
 from lstmjax.types import Params
+from lstmjax.wrappers.highway import HighwayParams
+from lstmjax.wrappers.per_step_dropout import Counted
+
+NAMED_TREES = {
+    tree.__name__: tree
+    for module in (lstm, general_lstm, elman, gru, minimal, multiplicative, convolutional, xlstm)
+    for tree in vars(module).values()
+    if isinstance(tree, type) and issubclass(tree, tuple) and tree.__module__ == module.__name__
+} | {tree.__name__: tree for tree in (Directions, HighwayParams, Counted)}
+"""Parameters and states, as arguments and results of functions that users export with `jax.export`."""
+
+for _name, _tree in NAMED_TREES.items():
+    jax.export.register_namedtuple_serialization(_tree, serialized_name=f"lstmjax.{_name}")
 
 OPSET = 17
 """The ONNX operator set version of exported models; the LSTM operator is the same from 14 to 21."""

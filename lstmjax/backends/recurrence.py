@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax.backends.scan import Masks, select
-from lstmjax.cells.cell import matmul
+from lstmjax.cells.cell import biased, matmul
 from lstmjax.cells.lstm import LSTMState
 from lstmjax.types import Array
 
@@ -66,7 +66,8 @@ def run_keeping(
     def step(carry: LSTMState, inputs: tuple[jax.Array, Masks]) -> Any:
         projected_t, masks_t = inputs
         before = _start(carry, masks_t)
-        i, f, g, o = jnp.split(projected_t + product(before.hidden, kernel) + bias, 4, axis=-1)
+        total = biased(projected_t + product(before.hidden, kernel), bias)
+        i, f, g, o = jnp.split(total, 4, axis=-1)
         i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
         cell = f * before.cell + i * g
         hidden = (o * jnp.tanh(cell)).astype(before.hidden.dtype)

@@ -157,8 +157,12 @@ def biased(total: jax.Array, bias: Array | None) -> jax.Array:
     """``total`` with a bias added in its dtype; as it is for a cell without biases."""
     if bias is None:
         return total
-    bias = jnp.asarray(bias, total.dtype)
-    return total + bias.reshape((1,) * (total.ndim - bias.ndim) + bias.shape)
+    return total + per_row(bias, total)
+
+
+def per_row(array: Array, like: jax.Array) -> jax.Array:
+    """An array for each row of ``like``, in its dtype: with axes of size 1 in front, up to its rank."""
+    return jnp.asarray(array, like.dtype).reshape((1,) * (like.ndim - array.ndim) + array.shape)
 
 
 def matmul(inputs: Array, kernel: Array, *, dtype: Any, result_dtype: Any) -> jax.Array:

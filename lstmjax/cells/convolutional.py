@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import Cell, biased, check_step
+from lstmjax.cells.cell import Cell, biased, check_step, per_row
 from lstmjax.cells.lstm import LSTMState
 from lstmjax.checks import check_sizes, resolve_dtypes, resolve_options
 from lstmjax.types import Array, DTypeLike, Key, at_least_float32
@@ -105,7 +105,7 @@ class ConvLSTM(Cell):
         total = self._convolve(images, params.kernel) + self._convolve(state.hidden, params.recurrent_kernel)
         i, f, g, o = jnp.split(biased(total, params.bias), 4, axis=-1)
         if params.peepholes is not None:
-            see_i, see_f, see_o = params.peepholes.astype(self.wide_dtype)
+            see_i, see_f, see_o = (per_row(part, i) for part in params.peepholes)
             i, f = i + see_i * state.cell, f + see_f * state.cell
         cell = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
         if params.peepholes is not None:

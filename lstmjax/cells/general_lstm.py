@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import GatedCell, biased, check_step, matmul
+from lstmjax.cells.cell import GatedCell, biased, check_step, matmul, per_row
 from lstmjax.cells.lstm import LSTM, LSTMGates
 from lstmjax.checks import check_sizes
 from lstmjax.types import Array, DTypeLike, Key
@@ -191,8 +191,9 @@ class GeneralLSTM(GatedCell):
         def gate(name: str, cell: Array) -> jax.Array:
             if name not in total:
                 return jnp.ones_like(cell)
-            from_cell = peepholes[name] * cell if name in peepholes else 0.0
-            return squash["gate"](total[name] + from_cell)
+            if name not in peepholes:
+                return squash["gate"](total[name])
+            return squash["gate"](total[name] + per_row(peepholes[name], total[name]) * cell)
 
         i = gate("i", state.cell)
         f = 1 - i if self.coupled else gate("f", state.cell)
@@ -368,7 +369,7 @@ def normalize(x: jax.Array, gain: Array, bias: Array) -> jax.Array:
     """
     centered = x - x.mean(axis=-1, keepdims=True)
     deviation = jnp.sqrt(jnp.square(centered).mean(axis=-1, keepdims=True) + 1e-5)
-    return jnp.asarray(gain, x.dtype) * (centered / deviation) + jnp.asarray(bias, x.dtype)
+    return per_row(gain, x) * (centered / deviation) + per_row(bias, x)
 
 
 _ACTIVATED = ("candidate", "output", "gate")

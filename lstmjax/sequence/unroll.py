@@ -160,12 +160,12 @@ def unroll(  # type: ignore[misc]
 def _unroll(
     cell: Cell,
     params: Params,
-    inputs: Array,
+    inputs: Any,
     state: State | None,
     initial_state: State | None,
-    lengths: Array | None,
-    resets: Array | None,
-    mask: Array | None,
+    lengths: Any,
+    resets: Any,
+    mask: Any,
     *,
     reverse: bool,
     states: bool,
@@ -207,7 +207,7 @@ def _unroll(
     return after, *jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, axis), shown)
 
 
-def boundaries(resets: Array, valid: Array | None, reverse: bool, prefix: bool = True) -> jax.Array:
+def boundaries(resets: jax.Array, valid: jax.Array | None, reverse: bool, prefix: bool = True) -> jax.Array:
     """Where the state must be reset before a step, in the direction of the run; arrays are ``[time, ...]``.
 
     A reset at t separates the valid steps from t on from those before. Running forward the first step after

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lstmjax.cells.cell import Cell, check_cell
+from lstmjax.cells.cell import Cell, check_cell, per_row
 from lstmjax.cells.elman import Elman
 from lstmjax.checks import resolve_rate
 from lstmjax.types import Array, DTypeLike, Key, Params, State
@@ -101,11 +101,11 @@ class Dropout(Pointwise):
 
     def before(self, own: Masks, inputs: jax.Array) -> jax.Array:
         """The inputs after dropout."""
-        return inputs if own.inputs is None else inputs * own.inputs
+        return inputs if own.inputs is None else inputs * per_row(own.inputs, inputs)
 
     def after(self, own: Masks, inputs: jax.Array, outputs: jax.Array) -> jax.Array:
         """The outputs after dropout."""
-        return outputs if own.outputs is None else outputs * own.outputs
+        return outputs if own.outputs is None else outputs * per_row(own.outputs, outputs)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -142,7 +142,7 @@ class HiddenDropout(Entering):
             return without_noise(params), state
         hidden = _hidden(state)
         check_noise(params.noise.shape[:-1], hidden.shape[:-1])
-        dropped = hidden * params.noise
+        dropped = hidden * per_row(params.noise, hidden)
         return params.params, state._replace(hidden=dropped) if hasattr(state, "hidden") else dropped
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lstmjax.cells.cell import Cell, matmul
+from lstmjax.cells.cell import Cell, biased, matmul
 from lstmjax.checks import resolve_number
 from lstmjax.initializers import lecun_normal
 from lstmjax.types import Array, Key, Params, at_least_float32
@@ -62,8 +62,8 @@ class Highway(Pointwise):
     def after(self, own: HighwayParams, inputs: jax.Array, outputs: jax.Array) -> jax.Array:
         """Outputs and inputs, mixed by the gate."""
         wide = at_least_float32(self.input_dtype)
-        gate = matmul(inputs, own.kernel, dtype=self.input_dtype, result_dtype=wide) + own.bias
-        gate = jax.nn.sigmoid(gate)
+        total = matmul(inputs, own.kernel, dtype=self.input_dtype, result_dtype=wide)
+        gate = jax.nn.sigmoid(biased(total, own.bias))
         mixed = gate * outputs.astype(wide) + (1 - gate) * inputs.astype(wide)
         return mixed.astype(outputs.dtype)
 

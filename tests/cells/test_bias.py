@@ -54,7 +54,7 @@ def test_an_lstm_without_biases_everywhere_else() -> None:
     cell = lstmjax.lstm(2, 3, bias=False)
     params, inputs = cell.init(KEY), jnp.ones((2, 4, 2))
     trace = lstmjax.diagnostics.trace(cell, params, inputs)
-    state, outputs = lstmjax.unroll(cell, params, inputs)
+    _, outputs = lstmjax.unroll(cell, params, inputs)
     np.testing.assert_allclose(trace.hidden, outputs, rtol=1e-5)
     gradient = jax.grad(lambda params: lstmjax.unroll(cell, params, inputs)[1].sum())(params)
     assert gradient.bias is None
