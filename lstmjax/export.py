@@ -10,7 +10,10 @@ import numpy as np
 
 from lstmjax.cells import convolutional, elman, general_lstm, gru, lstm, minimal, multiplicative, xlstm
 from lstmjax.cells.cell import Cell
-from lstmjax.convert.formats import FORMATS, Entry, take_apart, write
+from lstmjax.cells.elman import Elman
+from lstmjax.cells.gru import GRU
+from lstmjax.convert.formats import FORMATS, Entry, write
+from lstmjax.convert.structure import take_apart
 from lstmjax.sequence.bidirectional import Directions
 from lstmjax.sequence.layers import Layer, apply
 from lstmjax.types import Params
@@ -101,32 +104,33 @@ def export_stablehlo(
 
 
 def export_onnx(layer: Cell | Layer, params: Params, *, lengths: bool = False, state: bool = False) -> Any:
-    """LSTMs, with or without peepholes, as an ONNX model, with one LSTM operator per layer.
+    """LSTMs, with or without peepholes, GRUs and Elman cells as an ONNX model, with one operator per layer.
 
     Like `lstmjax.unroll`, the model takes ``inputs``, ``[batch, time, features]``, and returns ``outputs``,
     ``[batch, time, output_size]``.
 
     Args:
-      layer: an LSTM, or a stack, layers or a bidirectional layer of LSTMs, that computes in float32 or
+      layer: such a cell, or a stack, layers or a bidirectional layer of them, that computes in float32 or
         float64 throughout (onnxruntime has no LSTM in float64).
       params: its parameters.
       lengths: whether the model also takes ``lengths``, int32 ``[batch]``; outputs beyond them are 0.
-      state: whether the model also takes the initial state, ``hidden.0`` and ``cell.0`` for the lowest layer,
-        and so on, each ``[directions, batch, hidden]``, and returns the final state as ``next.hidden.0`` and
-        so on. If False, the initial state is zero.
+      state: whether the model also takes the initial state, ``hidden.0`` and (of LSTMs) ``cell.0`` for the
+        lowest layer, and so on, each ``[directions, batch, hidden]``, and returns the final state as
+        ``next.hidden.0`` and so on. If False, the initial state is zero.
 
     Returns:
       An ``onnx.ModelProto``, checked; ``onnx.save`` writes it to a file.
 
     Raises:
-      ValueError: ONNX has no operator for it: other cells or dtypes, or directions of different sizes.
+      ValueError: ONNX has no operator for it: other cells or dtypes, or directions of different kinds or
+        sizes.
       TypeError: the parameters are not those of the layer.
       ImportError: the package ``onnx`` is not installed.
     """
     import onnx  # noqa: PLC0415
     from onnx import helper, numpy_helper  # noqa: PLC0415
 
-    taken = take_apart("export_onnx", layer, params, {"peepholes"})
+    taken = take_apart("export_onnx", FORMATS["onnx"], layer, params)
     _check_onnx([cell for entries in taken for cell, _ in entries])
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(taken[0][0][0].dtype))
     value = helper.make_tensor_value_info
@@ -136,21 +140,26 @@ def export_onnx(layer: Cell | Layer, params: Params, *, lengths: bool = False, s
     inputs += [value("lengths", onnx.TensorProto.INT32, ["batch"])] * lengths
     constants = {"sequence": np.array([0, 0, -1])}  # of Reshape, where 0 keeps an axis
     for number, entries in enumerate(taken):
-        if len({cell.hidden for cell, _ in entries}) > 1:
-            raise ValueError(f"export_onnx: both directions must have the same hidden size, got {layer}.")
-        hidden, directions = entries[0][0].hidden, len(entries)
+        operators = {_operator(cell) for cell, _ in entries}
+        if len(operators) > 1:
+            raise ValueError(
+                f"export_onnx: both directions must be of one kind with the same hidden size, got {layer}."
+            )
+        ((operator, hidden, options),) = operators
+        directions = len(entries)
         constants |= {f"{name}.{number}": array for name, array in _onnx_weights(entries).items()}
-        states = [f"hidden.{number}", f"cell.{number}"] if state else ["", ""]
+        parts = ("hidden", "cell") if operator == "LSTM" else ("hidden",)
+        states = [f"{part}.{number}" * state for part in parts]
         after = [f"next.{name}" if name else "" for name in states]
         inputs += [value(name, kind, [directions, "batch", hidden]) for name in states if name]
         outputs += [value(name, kind, [directions, "batch", hidden]) for name in after if name]
         weights = [f"{name}.{number}" for name in ("x", "W", "R", "B")]
         direction = "bidirectional" if directions == 2 else "forward"
-        options: dict[str, Any] = {"hidden_size": hidden, "direction": direction}
-        peepholes = f"P.{number}" * (f"P.{number}" in constants)
-        operands = [*weights, "lengths" * lengths, *states, peepholes]
+        peepholes = [f"P.{number}"] * (f"P.{number}" in constants)
+        operands = [*weights, "lengths" * lengths, *states, *peepholes]
+        sizes: dict[str, Any] = {"hidden_size": hidden, "direction": direction, **dict(options)}
         nodes += [
-            helper.make_node("LSTM", operands, [f"y.{number}", *after], **options),
+            helper.make_node(operator, operands, [f"y.{number}", *after], **sizes),
             helper.make_node("Transpose", [f"y.{number}"], [f"z.{number}"], perm=[0, 2, 1, 3]),
             helper.make_node("Reshape", [f"z.{number}", "sequence"], [f"x.{number + 1}"]),
         ]
@@ -178,10 +187,17 @@ def _onnx_weights(entries: Sequence[Entry]) -> dict[str, np.ndarray]:
     return weights
 
 
+def _operator(cell: Any) -> tuple[str, int, tuple[tuple[str, int], ...]]:
+    """The operator of a cell, its hidden size and its other attributes."""
+    if isinstance(cell, GRU):
+        return "GRU", cell.hidden, (("linear_before_reset", int(cell.reset_after)),)
+    return "RNN" if isinstance(cell, Elman) else "LSTM", cell.hidden, ()
+
+
 def _check_onnx(cells: Sequence[Any]) -> None:
     dtypes = {cell.dtype for cell in cells} | {np.dtype(cell.param_dtype) for cell in cells}
     if len(dtypes) > 1 or not dtypes <= {np.dtype("float32"), np.dtype("float64")}:
         raise ValueError(
-            "export_onnx: dtype and param_dtype of all LSTMs must be float32, or all float64; got "
+            "export_onnx: dtype and param_dtype of all cells must be float32, or all float64; got "
             f"{', '.join(sorted(map(str, dtypes)))}."
         )

@@ -6,15 +6,8 @@ import numpy as np
 
 from lstmjax.cells.cell import Cell
 from lstmjax.checks import check_sizes
-from lstmjax.convert.formats import (
-    FORMATS,
-    Converted,
-    alike,
-    as_numpy,
-    build,
-    read,
-    write,
-)
+from lstmjax.convert.formats import FORMATS, as_numpy, read, write
+from lstmjax.convert.structure import Converted, alike, build
 from lstmjax.sequence.layers import Layer
 from lstmjax.types import Array, Params
 
@@ -76,7 +69,7 @@ def to_cudnn(layer: Cell | Layer, params: Params) -> np.ndarray:
       ValueError: cuDNN has no such LSTM: other cells, or layers that differ in size or direction.
       TypeError: the parameters are not those of the layer.
     """
-    entries = [entry for ways in alike("to_cudnn", layer, params) for entry in ways]
+    entries = [entry for ways in alike("to_cudnn", FORMATS["cudnn"], layer, params) for entry in ways]
     arrays = [write(FORMATS["cudnn"], cell, of_cell) for cell, of_cell in entries]
     kernels = [kernel.ravel() for one in arrays for kernel in (one.kernel, one.recurrent_kernel)]
     return np.concatenate([*kernels, *(bias for one in arrays for bias in one.biases)])

@@ -6,44 +6,52 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax.cells.cell import Cell
-from lstmjax.convert.formats import FORMATS, Converted, Entry, collect, read, spread, write
+from lstmjax.cells.gru import GRU
+from lstmjax.convert.formats import FORMATS, Entry, read, write
+from lstmjax.convert.structure import Converted, collect, spread
 from lstmjax.sequence.layers import Layer
 from lstmjax.types import Params
 
 
 def from_equinox(source: Any) -> Converted:
-    """Convert an ``equinox.nn.LSTMCell``, `Directions` of two, or a list of several of these.
+    """Convert an ``equinox.nn.LSTMCell`` or ``GRUCell``, `Directions` of two, or a list of several of these.
 
     Raises:
-      ValueError: the module is not an LSTM.
+      ValueError: the module is neither.
     """
 
     def read_one(module: Any) -> Entry:
         if not all(hasattr(module, name) for name in ("weight_ih", "weight_hh", "bias")):
-            raise ValueError(f"from_equinox: {type(module).__name__} is no equinox.nn.LSTMCell.")
-        biases = [] if module.bias is None else [module.bias]
-        return read("from_equinox", FORMATS["equinox"], module.weight_ih, module.weight_hh, *biases)
+            raise ValueError(
+                f"from_equinox: {type(module).__name__} is no equinox.nn.LSTMCell and no GRUCell."
+            )
+        biases = [module.bias, getattr(module, "bias_n", None)]
+        given = [bias for bias in biases if bias is not None]
+        return read("from_equinox", FORMATS["equinox"], module.weight_ih, module.weight_hh, *given)
 
     return collect(source, lambda module: module, read_one)
 
 
 def to_equinox(layer: Cell | Layer, params: Params) -> Any:
-    """An ``equinox.nn.LSTMCell``, `Directions` of two if bidirectional, or a list for several layers.
+    """An ``equinox.nn.LSTMCell`` or ``GRUCell``, `Directions` of two if bidirectional, or a list of layers.
 
     Raises:
-      ValueError: a cell is not an LSTM.
+      ValueError: Equinox has no such cell.
       TypeError: the parameters are not those of the layer.
       ImportError: Equinox is not installed.
     """
     import equinox  # noqa: PLC0415
 
     def write_one(cell: Any, of_cell: Any) -> Any:
-        arrays = [jnp.asarray(array) for array in write(FORMATS["equinox"], cell, of_cell).single()]
-        empty = equinox.filter_eval_shape(
-            equinox.nn.LSTMCell, cell.features, cell.hidden, key=jax.random.key(0)
-        )
+        arrays = write(FORMATS["equinox"], cell, of_cell)
+        kernels = arrays.kernel, arrays.recurrent_kernel
+        make = equinox.nn.GRUCell if isinstance(cell, GRU) else equinox.nn.LSTMCell
+        empty = equinox.filter_eval_shape(make, cell.features, cell.hidden, key=jax.random.key(0))
+        names = ["weight_ih", "weight_hh", "bias", *["bias_n"] * isinstance(cell, GRU)]
         return equinox.tree_at(
-            lambda module: [module.weight_ih, module.weight_hh, module.bias], empty, arrays
+            lambda module: [getattr(module, name) for name in names],
+            empty,
+            [jnp.asarray(array) for array in (*kernels, *arrays.biases)],
         )
 
-    return spread("to_equinox", layer, params, write_one)
+    return spread("to_equinox", FORMATS["equinox"], layer, params, write_one)

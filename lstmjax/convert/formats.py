@@ -1,78 +1,90 @@
-"""The parameter layouts of other libraries' LSTMs, as one table, and the two functions that use it.
+"""The parameter layouts of other libraries' cells, as one table, and the two functions that use it.
 
-For a single LSTM, with or without projection and peepholes, the layouts differ only in the order of the
-gates, the orientation of the kernels, the number of biases, and the offset that the library's code adds to
-the forget gate. `lstmjax.convert` and `lstmjax.export` add only the names of the arrays.
+The layouts of an LSTM, a GRU and an Elman cell differ only in the order and the sign of the gates, the
+orientation of the kernels, the number of biases, and the offset that the library's code adds to the forget
+gate. `lstmjax.convert` and `lstmjax.export` add only the names of the arrays.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.cells.cell import Cell, check_params
+from lstmjax.cells.elman import Elman, ElmanParams
 from lstmjax.cells.general_lstm import GeneralLSTM, GeneralLSTMParams
+from lstmjax.cells.gru import GRU, GRUParams
 from lstmjax.cells.lstm import LSTM, LSTMParams
-from lstmjax.sequence.bidirectional import Bidirectional, Directions
-from lstmjax.sequence.layers import Layer, Layers, layers
-from lstmjax.types import Array, Params, State
-from lstmjax.wrappers.stack import Stack, stack
+from lstmjax.types import Array, State
 
-GATES = "ifgo"
+Plain: TypeAlias = LSTM | GeneralLSTM | GRU | Elman
+"""A cell that other libraries have too."""
+
+
+Entry: TypeAlias = tuple[Plain, Any]
+"""One cell, and its parameters."""
+
+
+LSTM_GATES = "ifgo"
 """The order of this library: input gate, forget gate, candidate, output gate."""
 
+GRU_GATES = "rzn"
+"""The order of this library: reset gate, update gate, candidate."""
 
-Converted: TypeAlias = tuple[Cell | Layer, Params]
-"""A cell or layer, and its parameters."""
-
-
-Entry: TypeAlias = tuple[LSTM | GeneralLSTM, Any]
-"""One LSTM, and its parameters."""
+ELMAN_GATES = "n"
 
 
 class Format(NamedTuple):
-    """The parameter layout of one LSTM in a library."""
+    """The parameter layout of a library; the order of its gates is None for a cell that it does not have."""
 
-    gates: str = GATES
-    """The order of the gates."""
+    lstm: str | None = LSTM_GATES
+    gru: str | None = GRU_GATES
+    elman: str | None = ELMAN_GATES
     transposed: bool = False
     """Kernels are ``[4 * hidden, size]``, for W x; else ``[size, 4 * hidden]``, for x W."""
     biases: int = 1
-    """Number of biases, which are added."""
+    """Number of biases, which are added, except that a GRU's reset gate may act on the second."""
     forget_offset: float = 0.0
     """The constant that the library's code adds to the forget gate's pre-activation, besides the bias."""
+    reset_after: bool | None = True
+    """Where a GRU applies its reset gate (`lstmjax.gru`); None if it has both forms."""
+    negated: str = ""
+    """Gates of a GRU that are 1 minus those of this library, and so of the opposite sign."""
+    options: frozenset[str] = frozenset()
+    """What its LSTMs may have besides the standard: projection, peepholes."""
+
+    def gates(self, count: int) -> str | None:
+        """The order of the gates of the cell that has ``count`` of them."""
+        return {4: self.lstm, 3: self.gru, 1: self.elman}[count]
 
 
 FORMATS = {
-    "torch": Format(transposed=True, biases=2),
-    "keras": Format(),
+    "torch": Format(transposed=True, biases=2, options=frozenset({"projection"})),
+    "keras": Format(gru="zrn", reset_after=None),
     "flax": Format(),
-    "haiku": Format(gates="igfo", forget_offset=1.0),
-    "equinox": Format(transposed=True),
-    "cudnn": Format(transposed=True, biases=2),
-    "tensorflow": Format(gates="igfo", forget_offset=1.0),
-    "onnx": Format(gates="iofg", transposed=True, biases=2),
+    "haiku": Format("igfo", "zrn", None, forget_offset=1.0, reset_after=False, negated="z"),
+    "equinox": Format(elman=None, transposed=True),
+    "cudnn": Format(gru=None, elman=None, transposed=True, biases=2),
+    "tensorflow": Format("igfo", forget_offset=1.0, reset_after=False),
+    "onnx": Format(
+        "iofg", "zrn", transposed=True, biases=2, reset_after=None, options=frozenset({"peepholes"})
+    ),
 }
 
 
 class Arrays(NamedTuple):
-    """The parameters of one LSTM in the layout of a library, as NumPy arrays."""
+    """The parameters of one cell in the layout of a library, as NumPy arrays."""
 
     kernel: np.ndarray
     recurrent_kernel: np.ndarray
     biases: tuple[np.ndarray, ...]
+    """As many as the format has; one more, ``[hidden]``, for a GRU whose b' has no place in them."""
     projection: np.ndarray | None = None
     """``[hidden, outputs]``, or its transpose."""
     peepholes: np.ndarray | None = None
     """``[3 * hidden]``, in the order of the gates, the candidate left out."""
-
-    def single(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Kernel, recurrent kernel and bias, for a format with one bias."""
-        (bias,) = self.biases
-        return self.kernel, self.recurrent_kernel, bias
 
 
 def read(
@@ -83,157 +95,192 @@ def read(
     *biases: Any,
     projection: Any = None,
     peepholes: Any = None,
+    reset_after: bool | None = None,
+    dtype: Any = None,
 ) -> Entry:
-    """A cell and its parameters, from arrays in a format; without biases, the bias is zero.
+    """A cell and its parameters, from arrays in a format; its kind follows from their shapes.
 
-    Two biases are added; only this and an offset of the forget gate can round.
+    Two biases are added, except that a GRU's reset gate acts on the second, which may be that of the
+    candidate alone; only this and an offset of the forget gate can round. A bias that is not given is zero.
+
+    Args:
+      name: begins the messages of errors.
+      form: the layout.
+      kernel: from the inputs to the gates.
+      recurrent_kernel: from the hidden state to the gates.
+      biases: none, one or two.
+      projection: of an LSTM, or None.
+      peepholes: of an LSTM, or None.
+      reset_after: the form of a GRU, in a format that has both.
+      dtype: of the computation; by default that of the parameters.
 
     Raises:
-      ValueError: the shapes or dtypes are not those of one LSTM; the message begins with ``name``.
+      ValueError: the shapes or dtypes are not those of a cell.
     """
     named = {"kernel": kernel, "recurrent kernel": recurrent_kernel, "projection": projection}
     named |= {f"bias {number}": bias for number, bias in enumerate(biases)} | {"peepholes": peepholes}
     arrays = {part: as_numpy(name, array) for part, array in named.items() if array is not None}
     if form.transposed:  # from here on, kernels are oriented as in this library
         arrays = {part: array.T for part, array in arrays.items()}
-    features, hidden, outputs = _check(name, arrays)
-    dtype = arrays["kernel"].dtype
-    bias = np.zeros(4 * hidden, dtype)
-    for number in range(len(biases)):
-        bias = bias + arrays[f"bias {number}"]
-    bias = _ordered(bias, form.gates, GATES)
+    count, features, hidden, outputs = _check(name, arrays)
+    gates = form.gates(count)
+    if gates is None:
+        raise ValueError(f"{name}: the shapes are those of a cell that this library does not have.")
+    param_dtype = arrays["kernel"].dtype
+    options: dict[str, Any] = {"dtype": param_dtype if dtype is None else dtype, "param_dtype": param_dtype}
+
+    def ours(array: np.ndarray) -> np.ndarray:
+        """In the order and with the signs of this library."""
+        return _ordered(_signed(array, gates, form), gates, _GATES[count])
+
+    kernels = jnp.asarray(ours(arrays["kernel"])), jnp.asarray(ours(arrays["recurrent kernel"]))
+    given = [arrays[f"bias {number}"] for number in range(len(biases))]
+    total = np.zeros(count * hidden, param_dtype)
+    if count == 3:
+        is_after = form.reset_after if reset_after is None else reset_after
+        if is_after is None:
+            raise ValueError(
+                f"{name}: weights without biases do not tell where a GRU applies its reset gate: give the "
+                "layer itself."
+            )
+        given = [np.pad(bias, (3 * hidden - bias.size, 0)) for bias in given]  # the candidate is last
+        candidate_bias = None
+        if is_after:
+            second = given[1] if len(given) > 1 else total
+            candidate_bias = jnp.asarray(second[2 * hidden :])
+            given[1:] = [np.concatenate([second[: 2 * hidden], total[2 * hidden :]])]
+        bias = jnp.asarray(ours(sum(given, total)))
+        cell = GRU(features, hidden, reset_after=is_after, **options)
+        return cell, GRUParams(*kernels, bias, candidate_bias)
+    total = ours(sum(given, total))
+    if count == 1:
+        return Elman(features, hidden, **options), ElmanParams(*kernels, jnp.asarray(total))
     if form.forget_offset:
-        bias[hidden : 2 * hidden] += dtype.type(form.forget_offset)
-    kernels = [_ordered(arrays[part], form.gates, GATES) for part in ("kernel", "recurrent kernel")]
-    usual = [jnp.asarray(array) for array in (*kernels, bias)]
-    options: dict[str, Any] = {"dtype": dtype, "param_dtype": dtype}
+        total[hidden : 2 * hidden] += param_dtype.type(form.forget_offset)
+    usual = LSTMParams(*kernels, jnp.asarray(total))
     if projection is None and peepholes is None:
-        return LSTM(features, hidden, **options), LSTMParams(*usual)
+        return LSTM(features, hidden, **options), usual
     options |= {"peepholes": peepholes is not None, "projection": None if projection is None else outputs}
-    cell = GeneralLSTM(features, hidden, **options)
-    kernel, recurrent, bias_array = usual
     seen, matrix = arrays.get("peepholes"), arrays.get("projection")
-    return cell, GeneralLSTMParams(
-        kernel=kernel,
-        recurrent_kernel=recurrent,
-        bias=bias_array,
-        peepholes=None if seen is None else jnp.asarray(_peepholes(seen, form.gates, GATES)),
+    return GeneralLSTM(features, hidden, **options), GeneralLSTMParams(
+        **usual._asdict(),
+        peepholes=None if seen is None else jnp.asarray(_peepholes(seen, gates, LSTM_GATES)),
         gate_kernel=None,
         projection=None if matrix is None else jnp.array(matrix),  # a copy
         norms=None,
     )
 
 
-def _check(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[int, int, int]:
-    """Sizes of inputs, cell state and outputs of an LSTM; ValueError if the arrays are not those of one."""
+def _check(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[int, int, int, int]:
+    """Number of gates, sizes of inputs, cell state and outputs; ValueError if the arrays are of no cell."""
     shapes = {part: array.shape for part, array in arrays.items()}
     features, columns = shapes["kernel"] if len(shapes["kernel"]) == 2 else (0, 0)
-    hidden = columns // 4
-    outputs = shapes.get("projection", (hidden,))[-1]
+    outputs = shapes["recurrent kernel"][0] if shapes["recurrent kernel"] else 0
+    hidden = shapes.get("projection", (outputs,))[0]
+    count = columns // max(hidden, 1)
     want: dict[str, tuple[int, ...]] = {
-        "kernel": (features, 4 * hidden),
-        "recurrent kernel": (outputs, 4 * hidden),
+        "kernel": (features, count * hidden),
+        "recurrent kernel": (outputs, count * hidden),
         "projection": (hidden, outputs),
         "peepholes": (3 * hidden,),
     }
-    if not hidden or any(shape != want.get(part, (4 * hidden,)) for part, shape in shapes.items()):
+    candidate_only = {"bias 1": (hidden,)} if count == 3 else {}
+    fits = all(
+        shape in (want.get(part, (count * hidden,)), candidate_only.get(part))
+        for part, shape in shapes.items()
+    )
+    is_lstm = count == 4 or not {"projection", "peepholes"} & set(arrays)
+    if not features or count not in _GATES or not fits or not is_lstm:
+        models = " With an axis of models before the others, see lstmjax.convert.members."
         raise ValueError(
-            f"{name}: an LSTM has kernels [D, 4H] and [H, 4H] and biases [4H]; with a projection [H, P], the "
-            f"second is [P, 4H]; peepholes are [3H]. Got shapes, of transposes where the library has them, "
-            f"{shapes}."
+            f"{name}: an LSTM has kernels [D, 4H] and [H, 4H] and biases [4H], a GRU 3H and an Elman cell H "
+            f"for 4H; with a projection [H, P], an LSTM's second kernel is [P, 4H]; peepholes are [3H]. Got "
+            f"shapes, of transposes where the library has them, {shapes}."
+            f"{models * (len(shapes['kernel']) > 2)}"
         )
     dtypes = {array.dtype for array in arrays.values()}
     if len(dtypes) > 1 or not jnp.issubdtype(arrays["kernel"].dtype, jnp.floating):
         raise ValueError(f"{name}: all arrays must be of one floating point dtype, got {dtypes}.")
-    return features, hidden, outputs
+    return count, features, hidden, outputs
 
 
-def read_joined(name: str, form: Format, kernel: Any, bias: Any, **more: Any) -> Entry:
-    """`read`, for an LSTM whose two kernels are concatenated along the first axis."""
+def read_joined(name: str, form: Format, count: int, kernel: Any, bias: Any, **more: Any) -> Entry:
+    """`read`, for a cell of ``count`` gates whose two kernels are concatenated along the first axis."""
     whole = as_numpy(name, kernel)
     columns = whole.shape[1] if whole.ndim == 2 else 0
-    outputs = columns // 4 if more.get("projection") is None else np.shape(more["projection"])[-1]
-    if not columns or columns % 4 or whole.shape[0] <= outputs:
-        raise ValueError(f"{name}: the kernel must be [D + H, 4H], got {whole.shape}.")
+    outputs = columns // count if more.get("projection") is None else np.shape(more["projection"])[-1]
+    if not columns or columns % count or whole.shape[0] <= outputs:
+        raise ValueError(f"{name}: the kernel must be [D + H, {count}H], got {whole.shape}.")
     features = whole.shape[0] - outputs
     return read(name, form, whole[:features], whole[features:], bias, **more)
 
 
-def write(form: Format, cell: LSTM | GeneralLSTM, params: Any) -> Arrays:
+def write(form: Format, cell: Plain, params: Any) -> Arrays:
     """The parameters of a cell in a format: exact, except that an offset of the forget gate may round.
 
-    With two biases, the whole bias is in the first; the second is zero.
+    With two biases, the whole bias is in the first; the second is zero but for b' of a GRU.
     """
+    count = params.kernel.shape[-1] // cell.hidden
+    gates = form.gates(count)
+    assert gates is not None
+
+    def theirs(array: Array) -> np.ndarray:
+        return _signed(_ordered(np.asarray(array), _GATES[count], gates), gates, form)
 
     def turned(array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(array.T) if form.transposed else np.array(array)
 
-    kernel, recurrent, bias = (
-        _ordered(np.asarray(array), GATES, form.gates)
-        for array in (params.kernel, params.recurrent_kernel, params.bias)
-    )
-    if form.forget_offset:
-        forget = form.gates.index("f") * cell.hidden
+    kernel, recurrent, bias = map(theirs, params[:3])
+    if form.forget_offset and count == 4:
+        forget = gates.index("f") * cell.hidden
         bias[forget : forget + cell.hidden] -= bias.dtype.type(form.forget_offset)
+    candidate_bias = getattr(params, "candidate_bias", None)
+    second = np.zeros(0, bias.dtype) if candidate_bias is None else np.array(candidate_bias)
+    biases = [bias, np.pad(second, (bias.size - second.size, 0))] if form.biases == 2 else [bias]
+    if form.biases == 1 and candidate_bias is not None:
+        biases.append(second)
     projection, peepholes = (getattr(params, part, None) for part in ("projection", "peepholes"))
     return Arrays(
         kernel=turned(kernel),
         recurrent_kernel=turned(recurrent),
-        biases=(bias, *[np.zeros_like(bias)] * (form.biases - 1)),
+        biases=tuple(biases),
         projection=None if projection is None else turned(np.asarray(projection)),
-        peepholes=None if peepholes is None else _peepholes(np.asarray(peepholes), GATES, form.gates),
+        peepholes=None if peepholes is None else _peepholes(np.asarray(peepholes), LSTM_GATES, gates),
     )
 
 
-def build(directions: Sequence[Sequence[Entry]]) -> Converted:
-    """A cell or layer from LSTMs, lowest layer first, each with one direction or two: forward, backward."""
-    parts: list[Converted] = []
-    for entries in directions:
-        if len(entries) == 1:
-            parts.append(entries[0])
-        else:
-            (forward, forward_params), (backward, backward_params) = entries
-            pair = Bidirectional(forward, backward), Directions(forward_params, backward_params)
-            parts.append(pair)
-    return pile(parts)
+def convertible(form: Format, cell: Any) -> bool:
+    """Whether the library has a cell that computes the same."""
+    if type(cell) is LSTM or type(cell) is GeneralLSTM:
+        return form.lstm is not None and _options(cell) <= form.options
+    if type(cell) is GRU:
+        return form.gru is not None and form.reset_after in (None, cell.reset_after)
+    return type(cell) is Elman and form.elman is not None
 
 
-def pile(parts: Sequence[Converted]) -> Converted:
-    """Stack parts: one part is returned as is, several cells become a stack, other parts become layers."""
-    if len(parts) == 1:
-        return parts[0]
-    cells = [part for part, _ in parts if isinstance(part, Cell)]
-    whole = stack(*cells) if len(cells) == len(parts) else layers(*(part for part, _ in parts))
-    return whole, tuple(params for _, params in parts)
+def kinds(form: Format) -> str:
+    """The cells that a library has, in words."""
+    also = f" (with {' and '.join(sorted(form.options))} or without)" if form.options else ""
+    where = {None: "", True: " with reset_after=True", False: " with reset_after=False"}[form.reset_after]
+    names = {f"LSTMs{also}": form.lstm, f"GRUs{where}": form.gru, "Elman cells": form.elman}
+    return ", ".join(name for name, gates in names.items() if gates is not None)
 
 
-def take_apart(
-    name: str, layer: Cell | Layer, params: Params, options: Set[str] = frozenset()
-) -> list[tuple[Entry, ...]]:
-    """The inverse of `build`: for each layer, the LSTM of each direction with its parameters.
-
-    ``options`` are the options of `lstm` that ``name`` supports besides the standard LSTM: projection,
-    peepholes.
-
-    Raises:
-      ValueError: the layer contains something that ``name`` does not support, or a parameter has another
-        shape.
-      TypeError: the parameters are not those of the layer.
-    """
-    if isinstance(layer, Stack | Layers):
-        parts = layer.cells if isinstance(layer, Stack) else layer.parts
-        if not isinstance(params, tuple) or len(params) != len(parts):
-            raise TypeError(f"{name}: params must be a tuple with one entry for each part of {layer}.")
-        taken = [
-            take_apart(name, part, of_part, options) for part, of_part in zip(parts, params, strict=True)
-        ]
-        return [entries for part in taken for entries in part]
-    if isinstance(layer, Bidirectional):
-        if not isinstance(params, Directions):
-            raise TypeError(f"{name}: params of a bidirectional layer must be Directions(forward, backward).")
-        ways = zip((layer.forward, layer.backward), params, strict=True)
-        return [tuple(_plain(name, cell, of_cell, options) for cell, of_cell in ways)]
-    return [(_plain(name, layer, params, options),)]
+def as_numpy(name: str, array: Any) -> np.ndarray:
+    """A NumPy array of the same dtype, from one of NumPy, JAX, PyTorch or Keras, or boxed by linen."""
+    if hasattr(array, "unbox"):  # an array with metadata
+        array = array.unbox()
+    if hasattr(array, "detach"):  # a tensor of PyTorch
+        array = array.detach().cpu()
+        if str(array.dtype) == "torch.bfloat16":  # NumPy has it from ml_dtypes; PyTorch cannot convert
+            return np.asarray(array.float()).astype(jnp.bfloat16)
+    try:
+        values = np.asarray(array)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: parameters must be arrays, got {type(array).__name__}.") from error
+    if values.dtype == np.object_:
+        raise ValueError(f"{name}: parameters must be arrays, got {type(array).__name__}.")
+    return values
 
 
 def state_of_carry(cell: LSTM | GeneralLSTM, carry: tuple[Array, Array]) -> State:
@@ -249,32 +296,7 @@ def state_of_carry(cell: LSTM | GeneralLSTM, carry: tuple[Array, Array]) -> Stat
     return state._replace(hidden=hidden, cell=memory)
 
 
-def as_numpy(name: str, array: Any) -> np.ndarray:
-    """A NumPy array of the same dtype, from an array of NumPy, JAX, PyTorch or Keras."""
-    if hasattr(array, "detach"):  # a tensor of PyTorch
-        array = array.detach().cpu()
-        if str(array.dtype) == "torch.bfloat16":  # NumPy has it from ml_dtypes; PyTorch cannot convert
-            return np.asarray(array.float()).astype(jnp.bfloat16)
-    try:
-        values = np.asarray(array)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: parameters must be arrays, got {type(array).__name__}.") from error
-    if values.dtype == np.object_:
-        raise ValueError(f"{name}: parameters must be arrays, got {type(array).__name__}.")
-    return values
-
-
-def _plain(name: str, cell: Cell | Layer, params: Params, options: Set[str]) -> Entry:
-    """The cell, if it computes the same as the library's LSTM."""
-    if type(cell) is LSTM or (type(cell) is GeneralLSTM and _options(cell) <= options):
-        assert isinstance(cell, LSTM | GeneralLSTM)
-        check_params(cell, params)
-        return cell, params
-    also = f", with {' and '.join(sorted(options))} or without" if options else ""
-    raise ValueError(
-        f"{name}: only LSTMs{also}, alone or in stack, layers and bidirectional, can be converted; "
-        f"got {cell}."
-    )
+_GATES = {4: LSTM_GATES, 3: GRU_GATES, 1: ELMAN_GATES}
 
 
 def _options(cell: Any) -> set[str]:
@@ -282,6 +304,14 @@ def _options(cell: Any) -> set[str]:
     usual = {field.name for field in dataclasses.fields(LSTM)}
     fields = [field for field in dataclasses.fields(cell) if field.name not in usual]
     return {field.name for field in fields if getattr(cell, field.name) != field.default}
+
+
+def _signed(array: np.ndarray, gates: str, form: Format) -> np.ndarray:
+    """The blocks of the last axis, in the order of ``gates``, negated where the format has the opposite."""
+    if len(gates) != 3 or not form.negated:
+        return array
+    blocks = zip(gates, np.split(array, len(gates), axis=-1), strict=True)
+    return np.concatenate([-block if gate in form.negated else block for gate, block in blocks], axis=-1)
 
 
 def _ordered(array: np.ndarray, gates: str, wanted: str) -> np.ndarray:
@@ -293,38 +323,3 @@ def _ordered(array: np.ndarray, gates: str, wanted: str) -> np.ndarray:
 def _peepholes(array: np.ndarray, gates: str, wanted: str) -> np.ndarray:
     """`_ordered`, for arrays without a block for the candidate."""
     return _ordered(array, gates.replace("g", ""), wanted.replace("g", ""))
-
-
-def alike(
-    name: str, layer: Cell | Layer, params: Params, options: Set[str] = frozenset()
-) -> list[tuple[Entry, ...]]:
-    """`take_apart` for libraries whose layers all have the same state sizes and the same directions.
-
-    Raises:
-      ValueError: sizes or directions differ between layers.
-    """
-    taken = take_apart(name, layer, params, options)
-    if len({len(entries) for entries in taken}) > 1:
-        raise ValueError(f"{name}: either all layers or none must be bidirectional, got {layer}.")
-    if len({(cell.hidden, cell.output_size) for entries in taken for cell, _ in entries}) > 1:
-        raise ValueError(f"{name}: all LSTMs must have the same hidden size and projection, got {layer}.")
-    return taken
-
-
-def collect(source: Any, inside: Callable[[Any], Any], read_one: Callable[[Any], Entry]) -> Converted:
-    """Read one LSTM, the two LSTMs of a bidirectional layer, or a list of layers."""
-    source = inside(source)
-    if isinstance(source, Directions):
-        return build([[read_one(inside(way)) for way in source]])
-    if isinstance(source, list | tuple):
-        return pile([collect(entry, inside, read_one) for entry in source])
-    return read_one(source)
-
-
-def spread(name: str, layer: Cell | Layer, params: Params, write_one: Callable[[Any, Any], Any]) -> Any:
-    """The inverse of `collect`."""
-    written = [
-        [write_one(cell, of_cell) for cell, of_cell in entries] for entries in take_apart(name, layer, params)
-    ]
-    layers = [Directions(*ways) if len(ways) > 1 else ways[0] for ways in written]
-    return layers if len(layers) > 1 else layers[0]

@@ -26,6 +26,8 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "stack": lambda: lstmjax.stack(lstmjax.lstm(3, 4), lstmjax.lstm(4, 5)),
     "peepholes": lambda: lstmjax.bidirectional(lstmjax.lstm(3, 4, peepholes=True), lstmjax.lstm(3, 4)),
     "deep bidirectional": lambda: lstmjax.layers(_both(3), _both(8), lstmjax.lstm(8, 2)),
+    "gru": lambda: lstmjax.stack(lstmjax.gru(3, 4), lstmjax.gru(4, 4, reset_after=False)),
+    "elman": lambda: lstmjax.bidirectional(lstmjax.elman(3, 4), lstmjax.elman(3, 4)),
 }
 
 each_layer = pytest.mark.parametrize("name", LAYERS)
@@ -49,9 +51,9 @@ symbolic = pytest.mark.usefixtures("unchecked")
 
 
 @symbolic
-@pytest.mark.parametrize("name", [*LAYERS, "gru"])
+@pytest.mark.parametrize("name", [*LAYERS, "residual"])
 def test_an_exported_program_runs_batches_of_any_size(name: str) -> None:
-    layer = lstmjax.residual(lstmjax.gru(3, 3)) if name == "gru" else LAYERS[name]()
+    layer = lstmjax.residual(lstmjax.gru(3, 3)) if name == "residual" else LAYERS[name]()
     params, state = _problem(layer)
     program = jax.export.deserialize(export_stablehlo(layer, params).serialize())
     assert program.platforms == ("cpu", "cuda", "tpu")
@@ -141,9 +143,9 @@ def test_onnxruntime_takes_and_gives_the_state(name: str) -> None:
         parts = state if type(state) is tuple else (state,)
         ways = [part if isinstance(part, lstmjax.Directions) else (part,) for part in parts]
         return {
-            f"{kind}.{number}": np.stack([getattr(way, kind) for way in part])
+            f"{kind}.{number}": np.stack([getattr(way, kind, way) for way in part])
             for number, part in enumerate(ways)
-            for kind in ("hidden", "cell")
+            for kind in (("hidden", "cell") if hasattr(part[0], "hidden") else ("hidden",))
         }
 
     assert set(named) == {"inputs", "lengths", *by_layer(state)}
@@ -158,10 +160,11 @@ def test_onnxruntime_takes_and_gives_the_state(name: str) -> None:
 def test_what_onnx_does_not_have_is_refused() -> None:
     pytest.importorskip("onnx")
     for layer, message in (
-        (lstmjax.gru(3, 4), "export_onnx: only LSTMs"),
-        (lstmjax.lstm(3, 4, projection=2), "only LSTMs, with peepholes or without"),
+        (lstmjax.min_gru(3, 4), "export_onnx: only LSTMs"),
+        (lstmjax.lstm(3, 4, projection=2), r"only LSTMs \(with peepholes or without\)"),
         (lstmjax.lstm(3, 4, dtype="bfloat16"), "must be float32, or all float64; got bfloat16, float32"),
         (lstmjax.bidirectional(lstmjax.lstm(3, 4), lstmjax.lstm(3, 5)), "same hidden size"),
+        (lstmjax.bidirectional(lstmjax.lstm(3, 4), lstmjax.gru(3, 4)), "of one kind"),
     ):
         with pytest.raises(ValueError, match=message):
             export_onnx(layer, layer.init(jax.random.key(0)))
