@@ -74,7 +74,9 @@ def from_linen_model(source: Mapping[str, Any]) -> dict[str, Converted]:
       source: the tree, with or without ``{"params": ...}`` around it.
 
     Returns:
-      What `from_linen` returns, for the path of each layer, such as ``"encoder/rnn"``.
+      What `from_linen` returns, for the path of each layer, such as ``"encoder/rnn"``. A cell that was made
+      in a method of the model lies beside its ``nn.RNN``, as ``LSTMCell_0``: those of an
+      ``nn.Bidirectional`` are then found one by one; give `from_linen` their trees as `Directions`.
 
     Raises:
       ValueError: shapes or dtypes are not those of a cell.

@@ -139,6 +139,8 @@ def _read(name: str, node: Any, scope: _Scope) -> Converted:
         arrays = {part: scope.value(operands[part]) for part in "WRBP" if operands.get(part)}
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+    if not {"W", "R"} <= set(arrays):
+        raise ValueError(f"{where}: an operator has parameters W and R, got {sorted(arrays)}.")
     after = bool(attributes.get("linear_before_reset", 0))
     entries = []
     for way in range(len(arrays["W"])):

@@ -194,10 +194,12 @@ def test_pytorch_agrees(projection: int, layers: int, both: bool, bias: bool) ->
     assert_equal(convert.from_torch(again), (layer, params))
 
 
-def test_pytorch_agrees_on_packed_sequences() -> None:
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_pytorch_agrees_on_packed_sequences(kind: str) -> None:
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
-    module, lengths = torch.nn.LSTM(3, 4, 2, bidirectional=True, batch_first=True), np.array([5, 2])
+    module = getattr(torch.nn, kind)(3, 4, 2, bidirectional=True, batch_first=True)
+    lengths = np.array([5, 2])
     pack, unpack = torch.nn.utils.rnn.pack_padded_sequence, torch.nn.utils.rnn.pad_packed_sequence
     packed, _ = module(pack(torch.from_numpy(INPUTS), lengths, batch_first=True))
     _agree(convert.from_torch(module), unpack(packed, batch_first=True)[0].detach(), lengths=lengths)
