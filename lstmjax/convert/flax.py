@@ -141,7 +141,7 @@ def _dtype_of(module: Any) -> Any:
     name = "from_linen"
     modules = module if isinstance(module, list | tuple) else [module]
     cells = [cell for one in modules for cell in _ways(_inside_module(name, one))]
-    dtypes = {_check_cell(name, cell).dtype for cell in cells}
+    dtypes = {getattr(_check_cell(name, cell), "dtype", None) for cell in cells}
     if len(dtypes) != 1:
         raise ValueError(f"{name}: all modules must compute in one dtype, got {dtypes}: convert each alone.")
     return dtypes.pop()
@@ -250,7 +250,8 @@ def to_nnx(layer: Cell | Layer, params: Params, module: Any) -> Any:
       module: what `from_nnx` takes, of the same sizes.
 
     Raises:
-      ValueError: a module does not fit, or it is a ``GRUCell`` and b', which that does not have, is not 0.
+      ValueError: a module does not fit or computes in another dtype; or it is a ``GRUCell``, which has no b',
+        and that is not 0.
       TypeError: the parameters are not those of the layer.
     """
     given = module if isinstance(module, list | tuple) and not isinstance(module, Directions) else [module]
@@ -278,6 +279,12 @@ def to_nnx(layer: Cell | Layer, params: Params, module: Any) -> Any:
 def _pairs(module: Any, cell: Any, params: Any) -> list[tuple[Any, np.ndarray]]:
     """The variables of a module, and the array for each."""
     _check_cell("to_nnx", module)
+    dtype = np.dtype(module.dtype or module.param_dtype)
+    if dtype != cell.dtype:
+        raise ValueError(
+            f"to_nnx: {type(module).__name__} computes in {dtype}, the cell in {cell.dtype}: make the module "
+            f"with dtype={str(cell.dtype)!r}."
+        )
     if not hasattr(module, "dense_i"):
         tree = _gate_tree(cell, params)
         if set(tree) != {*NAMES[4].kernels, *NAMES[4].recurrent}:

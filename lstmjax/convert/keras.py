@@ -32,6 +32,8 @@ def from_keras(source: Any) -> Converted:
         return build([[_read_arrays(way) for way in source]])
     if hasattr(source, "get_weights"):
         return _of_layer(source)
+    if not isinstance(source, list | tuple):
+        raise ValueError(f"from_keras: give a layer of Keras or a list, got {type(source).__name__}.")
     if not any(hasattr(entry, "shape") for entry in source):
         return pile([from_keras(entry) for entry in source])
     if len(source) not in (4, 6):

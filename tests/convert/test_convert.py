@@ -164,7 +164,7 @@ def _into_torch(module: Any, layer: Any, params: Any, dtype: Any = None) -> Any:
 def test_other_modules_of_pytorch_agree(kind: str, both: bool) -> None:
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
-    module = getattr(torch.nn, kind)(3, 4, 2, bidirectional=both, batch_first=True)
+    module = getattr(torch.nn, kind)(3, 4, 2, bidirectional=both, batch_first=True, bias=both)
     outputs, hidden = module(torch.from_numpy(INPUTS))
     converted = convert.from_torch(module)
     state = _agree(converted, outputs.detach())
@@ -347,6 +347,8 @@ def test_other_layers_of_keras_are_refused(keras: Any) -> None:
     module.build((None, 5, 3))
     with pytest.raises(ValueError, match="merge_mode must be 'concat', got 'sum'"):
         convert.from_keras(module)
+    with pytest.raises(ValueError, match="give a layer of Keras or a list, got Param"):
+        convert.from_keras(nnx.Param(jnp.ones(3)))
     with pytest.raises(ValueError, match="got 5"):
         convert.from_keras([np.zeros((3, 16), np.float32)] * 5)
     with pytest.raises(ValueError, match="do not tell where a GRU applies its reset gate"):
@@ -502,6 +504,8 @@ def test_the_dtype_that_flax_computes_in_is_kept() -> None:
     module = linen.RNN(linen.LSTMCell(4, dtype=jnp.bfloat16))
     variables = module.init(jax.random.key(0), INPUTS)
     assert convert.from_linen(variables, module=module)[0] == want
+    with pytest.raises(ValueError, match="LSTMCell computes in float32, the cell in bfloat16: make"):
+        convert.to_nnx(want, want.init(jax.random.key(0)), nnx.LSTMCell(3, 4, rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match="all modules must compute in one dtype"):
         convert.from_linen([variables, variables], module=[module, linen.LSTMCell(4)])
 
