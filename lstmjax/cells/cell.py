@@ -222,7 +222,7 @@ def check_inputs(cell: Cell, inputs: Array, axes: str) -> None:
 
 def check_params(cell: Cell, params: Params) -> None:
     """Raise unless ``params``, noise aside, has the structure, shapes and dtypes of ``cell.init``."""
-    check_tree("params", cell.plain(params), _shapes_of_params(cell), f"cell.init of {cell}")
+    check_tree("params", cell.plain(params), shapes_of_params(cell), f"cell.init of {cell}")
 
 
 def check_state(cell: Cell, state: State, batch_shape: tuple[int, ...], name: str = "state") -> None:
@@ -231,7 +231,8 @@ def check_state(cell: Cell, state: State, batch_shape: tuple[int, ...], name: st
 
 
 @functools.cache
-def _shapes_of_params(cell: Cell) -> Params:
+def shapes_of_params(cell: Cell) -> Params:
+    """What ``cell.init`` returns, as shapes and dtypes."""
     return jax.eval_shape(cell.init, jax.random.key(0))
 
 

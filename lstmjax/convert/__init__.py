@@ -27,10 +27,13 @@ from lstmjax.convert.haiku import from_haiku, to_haiku
 from lstmjax.convert.keras import from_keras, to_keras
 from lstmjax.convert.onnx import from_onnx, from_onnx_model
 from lstmjax.convert.pytorch import from_torch, from_torch_model, to_torch
+from lstmjax.convert.quantization import Int8, Quantized, quantize
 from lstmjax.convert.structure import ensemble, members
 from lstmjax.convert.tensorflow import from_tensorflow
 
 __all__ = [
+    "Int8",
+    "Quantized",
     "ensemble",
     "from_cudnn",
     "from_equinox",
@@ -45,6 +48,7 @@ __all__ = [
     "from_torch",
     "from_torch_model",
     "members",
+    "quantize",
     "to_cudnn",
     "to_equinox",
     "to_haiku",
