@@ -429,7 +429,7 @@ def test_constructors_say_what_is_wrong(
 def test_a_bidirectional_layer_says_what_is_wrong() -> None:
     layer = lstmjax.bidirectional(CELL, GRU)
     params = layer.init(jax.random.key(0))
-    with pytest.raises(TypeError, match=r"params and state.*Directions\(forward, backward\).*tuple"):
+    with pytest.raises(TypeError, match=r"params of.*Directions\(forward, backward\).*tuple"):
         layer.apply(tuple(params), _ones(BATCH, TIME, 2))
     with pytest.raises(TypeError, match=r"Directions.*LSTMState"):
         layer.apply(params, _ones(BATCH, TIME, 2), CELL.initial_state((BATCH,)))
