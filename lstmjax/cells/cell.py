@@ -116,7 +116,7 @@ class GatedCell(Cell):
     recurrent_init: initializers.KernelInit = initializers.orthogonal
     dtype: DTypeLike = jnp.float32
     param_dtype: Any = None
-    bias: bool = True
+    bias: bool = dataclasses.field(default=True, kw_only=True)
 
     maker: ClassVar[str] = ""
     """The function that makes the cell, for error messages; by default the class name in lower case."""

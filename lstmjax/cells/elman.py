@@ -79,4 +79,4 @@ def elman(
 
     Source: Elman 1990 (Cognitive Science 14(2)).
     """
-    return Elman(features, hidden, kernel_init, recurrent_init, dtype, param_dtype, bias)
+    return Elman(features, hidden, kernel_init, recurrent_init, dtype, param_dtype, bias=bias)

@@ -1,7 +1,6 @@
 """What the tests of Flax, Haiku and Equinox ask of recurrent layers, asked here of ours.
 
-Flax, whose layers run beside ours: ``tests/linen/linen_recurrent_test.py`` and
-``tests/nnx/nn/recurrent_test.py``.
+Flax: ``tests/linen/linen_recurrent_test.py``, ``tests/nnx/nn/recurrent_test.py``; its layers run beside ours.
 Haiku: ``haiku/_src/recurrent_test.py``. Equinox: ``tests/test_nn.py``.
 """
 
