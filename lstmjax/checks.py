@@ -6,6 +6,7 @@ They run while JAX traces, so they cost no run time.
 import dataclasses
 import math
 import numbers
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -136,6 +137,24 @@ def check_lengths(lengths: Any, batch_shape: tuple[int, ...], time: int) -> Arra
                 f"{values[row]}."
             )
     return lengths
+
+
+_ran_in: list[int] = []
+
+
+def check_process() -> None:
+    """Raise RuntimeError in a process that was forked from one in which JAX had run.
+
+    JAX's threads do not exist there, and its runs would wait for them forever.
+    """
+    process = os.getpid()
+    if not _ran_in:
+        _ran_in.append(process)
+    elif _ran_in[0] != process:
+        raise RuntimeError(
+            "this process was forked from one in which JAX had run, whose threads are not in this one: runs would "
+            "never end. Start workers with multiprocessing.get_context('spawn'), or fork them first."
+        )
 
 
 def describe(value: Any) -> str:

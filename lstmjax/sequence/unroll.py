@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Integer
 from lstmjax.backends import Backend, requested, run
 from lstmjax.backends.scan import Masks
 from lstmjax.cells.cell import Cell, check_cell, check_inputs, check_params, check_state
-from lstmjax.checks import check_lengths, describe
+from lstmjax.checks import check_lengths, check_process, describe
 from lstmjax.sequence.remat import Remat, run_in_segments, segment
 from lstmjax.sharding import over_automatic_axes, vary_alike
 from lstmjax.types import Array, Params, State
@@ -104,6 +104,7 @@ def unroll(  # type: ignore[misc]
         values are known, that is outside of ``jit``) is not in ``0..time``. A length known only at run time
         is taken as 0 if negative and as ``time`` if larger.
       TypeError: a dtype or the structure of a tree does not fit.
+      RuntimeError: the process was forked from one in which a cell had run.
 
     Example:
       >>> import lstmjax
@@ -126,6 +127,7 @@ def unroll(  # type: ignore[misc]
         if return_states:
             raise ValueError("unroll: return_states is for cells; of a layer, run its cells one by one.")
         return cell.apply(params, inputs, state, lengths, resets, reverse, **options)
+    check_process()
     check_cell("unroll", cell)
     check_inputs(cell, inputs, axes="[..., time, features]")
     check_params(cell, params)

@@ -130,3 +130,23 @@ def test_the_environment_names_the_backend(value: str, text: str) -> None:
         check=False,
     )
     assert text in done.stdout + done.stderr
+
+
+def test_a_forked_process_says_that_it_cannot_run() -> None:
+    code = """
+import os, jax.numpy as jnp, jax, lstmjax
+cell = lstmjax.lstm(2, 3)
+params = cell.init(jax.random.key(0))
+lstmjax.unroll(cell, params, jnp.ones((4, 2)))
+if os.fork() == 0:
+    try:
+        lstmjax.unroll(cell, params, jnp.ones((4, 2)))
+    except RuntimeError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.wait()
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert "get_context('spawn')" in done.stdout
