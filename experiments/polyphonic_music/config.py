@@ -15,8 +15,8 @@ class Config(CommonConfig):
 
     dataset: Literal["chorales", "jsb", "nottingham", "muse", "piano"] = "chorales"
     """Bach chorales of music21, or one of the Boulanger-Lewandowski sets."""
-    cell: Literal["lstm", "gru", "rnn"] = "lstm"
-    """The recurrent cell."""
+    cell: Literal["lstm", "gru", "rnn", "markov"] = "lstm"
+    """The recurrent cell; or a Markov chain for each key, which is counted, not trained."""
     head: Literal["auto", "bernoulli", "nade"] = "auto"
     """Distribution of a frame: independent keys, or each dependent on the lower ones; auto is nade for the
     chorales, whose samples are meant for listening, and bernoulli for the benchmarks."""
