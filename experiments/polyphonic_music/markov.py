@@ -35,7 +35,7 @@ def count(sequences: Sequence[np.ndarray]) -> Chains:
 
 
 def figures(splits: datasets.Splits[np.ndarray]) -> dict[str, float]:
-    """The metrics of `task.evaluate_batch` on the validation and the test set, and the number of parameters."""
+    """The metrics of `task.evaluate_batch` on validation and test set, and the number of parameters."""
     chains = count(splits.train)
     found = {"parameters": float(chains.probability.size)}
     for name, part in (("valid", splits.valid), ("test", splits.test)):

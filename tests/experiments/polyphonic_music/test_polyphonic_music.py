@@ -238,7 +238,9 @@ def test_every_label_that_answers_a_paper_belongs_to_its_data_set():
 
 
 def test_all_results_that_a_label_answers_stand_in_one_row():
-    rows = {row.label: row.paper for row in BENCHMARK.page.rows(load_records(pages.RESULTS, "polyphonic_music"))}
+    rows = {
+        row.label: row.paper for row in BENCHMARK.page.rows(load_records(pages.RESULTS, "polyphonic_music"))
+    }
     assert rows["nottingham-lstm"].count(";") == 2
     assert "LSTM 3.20 (Chung et al. 2014); TCN 3.07 (Bai et al. 2018)" in rows["nottingham-lstm"]
 
