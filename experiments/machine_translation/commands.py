@@ -79,7 +79,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         parallel.keep_memory()
         out.mkdir(parents=True, exist_ok=True)
         config = dataclasses.replace(models.config_of(folder, Config), data_dir=data_dir)
-        found = {}
+        found: dict[str, float] = {}
         for name, texts in load_corpus(config).tests.items():
             translations = report.Translations(*texts, translate_all(saved, texts.sources, search))
             report.write_hypotheses(translations, out / f"{name}-hypotheses.txt")

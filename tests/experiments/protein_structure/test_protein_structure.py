@@ -354,6 +354,19 @@ def test_a_model_of_profiles_reads_alignments(tmp_path, real_data, capsys):
     assert shares[0] != shares[1]
 
 
+@pytest.mark.full
+def test_the_large_model_is_a_run_like_any_other(tmp_path, real_data):
+    flags = ["--model", "large", "--train.steps", "20", "--train.evaluate-every", "10"]
+    run = run_quickly(tmp_path, real_data, *flags)
+    assert run.config["optimizer"] == "rmsprop"
+    losses = [entry.metrics["nll"] for entry in run.metrics("train")]
+    assert losses[-1] < losses[0]
+    saved = load_model(models.of_run(run.path, "protein_structure"))
+    chains = datasets.load("protein-nr25", real_data).test[: run.config["limit"]]
+    found = report.figures(report.score(predict_chains(*saved, chains)))
+    assert found["q8"] == pytest.approx(run.figures()["test_q8"])
+
+
 def test_an_ensemble_is_the_mean_of_its_members(quick_run, tmp_path, capsys, real_data):
     other = run_quickly(tmp_path, real_data, "--inputs", "sequence", "--train.seed", "2").path
     arguments = ["protein_structure", "ensemble", "--runs", str(quick_run.path), str(other)]
