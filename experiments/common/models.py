@@ -9,7 +9,8 @@ that commands work in a fresh clone, and only on the files that were recorded.
 import dataclasses
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -19,7 +20,8 @@ import tyro
 
 from experiments.common.command_line import RunConfig, from_mapping, open_run
 from lstmjax.training import checkpoint
-from lstmjax.training.record import Record, RecordError, load_records, read_json, write_record
+from lstmjax.training.environment import commit, device, versions
+from lstmjax.training.record import Record, RecordError, Session, load_records, read_json, write_record
 from lstmjax.types import Key, Params
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -149,6 +151,37 @@ def keep(run: Path, record: Record) -> Record:
     record = dataclasses.replace(record, model=about)
     write_record(RESULTS, record)
     return record
+
+
+def add_metrics(folder: Path, experiment: str, found: Mapping[str, float], tolerance: float) -> Path:
+    """Add metrics that were computed from a kept model to its record, with this session.
+
+    Args:
+      folder: the folder of the kept model.
+      experiment: its experiment.
+      found: the metrics, those that the record has already included.
+      tolerance: the most that the latter may differ.
+
+    Returns:
+      The record's file.
+
+    Raises:
+      RecordError: no record keeps this model, or a metric is not as recorded.
+    """
+    kept = [each for each in load_records(RESULTS, experiment) if each.model and each.label == folder.name]
+    if not kept or folder != RESULTS / experiment / "models" / folder.name:
+        raise RecordError(f"{folder} is no kept model: only these have a record to add metrics to.")
+    (record,) = kept
+    for name, value in found.items():
+        if abs(value - record.metrics.get(name, value)) > tolerance:
+            raise RecordError(
+                f"{name} is {value:.3f}, and not {record.metrics[name]:.3f} as in {record.file}."
+            )
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    sessions = [*record.sessions, Session(now, commit(), device(), versions(), tested=True)]
+    metrics = {**record.metrics, **{name: found[name] for name in found if name not in record.metrics}}
+    updated = dataclasses.replace(record, metrics=metrics, sessions=sessions, tested_before=True)
+    return write_record(RESULTS, updated)
 
 
 def _digest(path: Path) -> str:

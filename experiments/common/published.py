@@ -22,7 +22,10 @@ class Published:
     source: str
     """The paper."""
     label: str = ""
-    """The label of our records to compare with it; they are shown beside it in the README."""
+    """The label of our records to compare with it: the README shows all results of a label in one row."""
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.value:.2f} ({self.source})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Benchmark:
     """Remarks on the results, for the reader."""
     details: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Metrics of the records for a second table, with their titles."""
+    digits: int = 1
+    """Decimals of the second table."""
 
     @property
     def page(self) -> Page:
@@ -65,12 +70,12 @@ class Benchmark:
 
     def _rows(self, records: Sequence[Record]) -> list[Row]:
         rows = []
-        for published in self.published:
-            chosen = [record for record in records if record.label == published.label]
-            if published.label and chosen:
-                paper = f"{published.value:g} ({published.source})"
-                data, ours = self.groups[published.group], mean_of(chosen, self.metric)
-                rows.append(Row(data, published.label, self.unit, paper, ours, chosen))
+        for label in dict.fromkeys(published.label for published in self.published if published.label):
+            papers = [published for published in self.published if published.label == label]
+            chosen = [record for record in records if record.label == label]
+            if chosen:
+                data, ours = self.groups[papers[0].group], mean_of(chosen, self.metric)
+                rows.append(Row(data, label, self.unit, "; ".join(map(str, papers)), ours, chosen))
         return rows
 
 
@@ -90,12 +95,11 @@ def _comparison(about: Benchmark, group: str, records: Sequence[Record]) -> str:
 
 
 def _details(about: Benchmark, records: Sequence[Record]) -> str:
-    if not about.details or not records:
-        return ""
     rows = [["model", *about.details.values()]]
     for label, chosen in by_label(records).items():
-        rows.append([f"**{label}**", *(mean_of(chosen, metric, digits=1) for metric in about.details)])
-    return table(rows)
+        figures = [mean_of(chosen, metric, about.digits) for metric in about.details]
+        rows += [[f"**{label}**", *figures]] if any(figures) else []
+    return table(rows) if len(rows) > 1 else ""
 
 
 def _seeds(records: Sequence[Record]) -> str:

@@ -87,7 +87,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         """
         parallel.keep_memory()
         saved = load_model(source.folder(NAME, default="ptb-small"))
-        corpus = load_corpus(saved.config.dataset, data_dir)
+        corpus = load_corpus(saved.config.dataset, data_dir, saved.config.limit)
         start = corpus.vocabulary.encode([line_end(corpus.vocabulary)])
         texts = [np.concatenate([start, tokens]) for tokens in (corpus.valid, corpus.test)]
         valid, test = (adaptive_evaluation.read(saved.model, saved.params, text) for text in texts)

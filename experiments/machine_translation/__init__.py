@@ -5,6 +5,7 @@ r"""Machine translation: captions of photographs from English into German, and o
     python -m experiments machine_translation --attention none           as Sutskever et al.
     python -m experiments machine_translation --dataset tatoeba --pair en-es
     python -m experiments machine_translation translate --run RUN        lines of standard input
+    python -m experiments machine_translation evaluate --run RUN         its test sets once more
     python -m experiments machine_translation compare --runs RUN RUN     BLEU by the length of sentences
 
 Papers. Sutskever, Vinyals and Le 2014 (arXiv:1409.3215); Bahdanau, Cho and Bengio 2015 (arXiv:1409.0473);
@@ -16,7 +17,7 @@ translation subword by subword, with attention over the source in each step (`mo
 Loss. The cross entropy of each subword of the translation given all before it, with label smoothing: a part
 of the probability is spread evenly over all subwords. ``valid_nll`` is without smoothing. The main metric is
 BLEU, by sacrebleu on raw text, case and punctuation included: ``test2016_bleu`` with beam search,
-``test2016_greedy_bleu`` with greedy decoding.
+``test2016_greedy_bleu`` with greedy decoding, ``test2016_lowercase_bleu`` without case.
 
 Recipe. Adam with a cosine schedule, dropout on inputs and outputs of layers, an exponential moving average of
 the parameters, batches of equally many steps whatever the sentences' length; the parameters with the best
@@ -100,7 +101,7 @@ def test(saved: Saved, beam: Search, corpus: Corpus, run: Run) -> dict[str, floa
             figures[f"{kind}_sentences_per_second"] = len(texts.sources) / seconds
             if prefix == name:
                 report.write_table(translations, run.path / f"{name}-translations.txt")
-                (run.path / f"{name}-hypotheses.txt").write_text("\n".join(hypotheses) + "\n", "utf-8")
+                report.write_hypotheses(translations, run.path / f"{name}-hypotheses.txt")
     for name in corpus.tests:
         report.draw_lengths({"ours": figures}, name, run.path / f"{name}-bleu-by-length.png")
     return figures

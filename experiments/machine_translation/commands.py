@@ -1,4 +1,4 @@
-"""The subcommands: translate, compare."""
+"""The subcommands: translate, evaluate, compare."""
 
 import dataclasses
 import sys
@@ -11,6 +11,7 @@ import tyro
 from experiments.common import models
 from experiments.machine_translation import report
 from experiments.machine_translation.config import Config
+from experiments.machine_translation.data import load_corpus
 from experiments.machine_translation.decode import load_search, translate_all
 from experiments.machine_translation.task import load_model
 from lstmjax import training
@@ -56,6 +57,45 @@ def translate_lines(arguments: Sequence[str]) -> None:
     tyro.cli(write, prog="python -m experiments machine_translation translate", args=arguments)
 
 
+def evaluate(arguments: Sequence[str]) -> None:
+    """``evaluate``: test a saved model, and add metrics that its record does not have yet."""
+
+    def write(
+        source: models.Chosen,
+        out: Path = Path("hypotheses"),
+        record: bool = False,
+        data_dir: Path | None = None,
+    ) -> None:
+        """Translate the test sets by beam search, write the translations, and print the metrics.
+
+        Args:
+            source: the model; by default the kept one from English into German.
+            out: the folder for the translations, a line for each sentence.
+            record: add new metrics to the record of the kept model; the others must be as recorded.
+            data_dir: folder of the data sets.
+        """
+        folder = source.folder(NAME, default="en-de-attention")
+        saved, search = load_model(folder), load_search(folder)
+        parallel.keep_memory()
+        out.mkdir(parents=True, exist_ok=True)
+        config = dataclasses.replace(models.config_of(folder, Config), data_dir=data_dir)
+        found: dict[str, float] = {}
+        for name, texts in load_corpus(config).tests.items():
+            translations = report.Translations(*texts, translate_all(saved, texts.sources, search))
+            report.write_hypotheses(translations, out / f"{name}-hypotheses.txt")
+            found |= report.figures(name, translations)
+        for name, value in found.items():
+            print(f"{name:<36} {value:8.3f}")
+        if record:
+            print(models.add_metrics(folder, NAME, found, tolerance=TOLERANCE))
+
+    tyro.cli(write, prog="python -m experiments machine_translation evaluate", args=arguments)
+
+
+TOLERANCE = 0.3
+"""The most that a metric may differ from that of the record: the parameters of a kept model are rounded."""
+
+
 def compare(arguments: Sequence[str]) -> None:
     """``compare --runs A B``: plot BLEU by sentence length, several runs in one plot."""
 
@@ -79,5 +119,5 @@ def compare(arguments: Sequence[str]) -> None:
     tyro.cli(write, prog="python -m experiments machine_translation compare", args=arguments)
 
 
-COMMANDS = {"translate": translate_lines, "compare": compare}
+COMMANDS = {"translate": translate_lines, "evaluate": evaluate, "compare": compare}
 """The subcommands `python -m experiments machine_translation NAME`."""

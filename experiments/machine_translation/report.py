@@ -12,6 +12,9 @@ from matplotlib.figure import Figure
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp"
 """The sacrebleu signature: how BLEU is computed, on raw text."""
 
+LOWERCASE_SIGNATURE = SIGNATURE.replace("case:mixed", "case:lc")
+"""The same of BLEU without case, the nearest to the BLEU of papers on tokenized words in lower case."""
+
 LENGTHS = ((1, 8), (9, 12), (13, 16), (17, 100))
 """Ranges of the number of words of a source sentence, bounds included, for BLEU by length."""
 
@@ -24,19 +27,22 @@ class Translations(NamedTuple):
     hypotheses: Sequence[str]
 
 
-def bleu(translations: Translations) -> float:
-    """Corpus BLEU, from 0 to 100."""
-    return float(sacrebleu.corpus_bleu(list(translations.hypotheses), [list(translations.references)]).score)
+def bleu(translations: Translations, lowercase: bool = False) -> float:
+    """Corpus BLEU, from 0 to 100; without case, if requested."""
+    hypotheses, references = list(translations.hypotheses), [list(translations.references)]
+    return float(sacrebleu.corpus_bleu(hypotheses, references, lowercase=lowercase).score)
 
 
 def figures(name: str, translations: Translations) -> dict[str, float]:
-    """BLEU and chrF, BLEU by the length of the source, and the length ratio of hypotheses to references."""
+    """BLEU with and without case, chrF, BLEU by the length of the source, and the ratio of hypotheses'
+    lengths to those of references."""
     chrf = sacrebleu.corpus_chrf(list(translations.hypotheses), [list(translations.references)]).score
     words, wanted = (
         sum(len(text.split()) for text in texts)
         for texts in (translations.hypotheses, translations.references)
     )
     found = {f"{name}_bleu": bleu(translations), f"{name}_chrf": float(chrf)}
+    found[f"{name}_lowercase_bleu"] = bleu(translations, lowercase=True)
     found[f"{name}_length_ratio"] = words / max(wanted, 1)
     lengths = np.array([len(source.split()) for source in translations.sources])
     for shortest, longest in LENGTHS:
@@ -54,6 +60,11 @@ def write_table(translations: Translations, path: Path, count: int = 50) -> None
         for source, reference, hypothesis in list(zip(*translations, strict=True))[:count]
     )
     path.write_text("\n".join(lines), "utf-8")
+
+
+def write_hypotheses(translations: Translations, path: Path) -> None:
+    """Write the hypotheses, one a line."""
+    path.write_text("\n".join(translations.hypotheses) + "\n", "utf-8")
 
 
 def draw_lengths(found: dict[str, dict[str, float]], name: str, path: Path) -> None:

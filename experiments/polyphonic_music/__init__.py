@@ -3,6 +3,7 @@ r"""Polyphonic music: predict which of 88 keys sound in the next frame.
     make run                                                        Bach chorales, with generated audio
     python -m experiments polyphonic_music --dataset jsb            the published benchmark
     python -m experiments polyphonic_music --dataset jsb --head nade
+    python -m experiments polyphonic_music --dataset jsb --cell markov    a baseline without memory
     python -m experiments polyphonic_music generate                 new chorales, from the kept model
 
 Papers. Boulanger-Lewandowski, Bengio and Vincent 2012 (arXiv:1206.6392) for the data, the loss and the NADE
@@ -26,6 +27,7 @@ on the validation set are tested once. Cost and figures: `experiments/results/po
 from experiments import datasets
 from experiments.common.experiment import Experiment
 from experiments.common.learning import evaluate, finish, learn
+from experiments.polyphonic_music import markov
 from experiments.polyphonic_music.commands import COMMANDS
 from experiments.polyphonic_music.config import Config, preset
 from experiments.polyphonic_music.page import BENCHMARK
@@ -42,6 +44,10 @@ from lstmjax.training.record import Run
 def run(config: Config, run: Run) -> None:
     """Train, test once, and write plots, generated pieces as MIDI and WAV, and the summary."""
     splits = datasets.load(config.dataset, config.data_dir).limited(config.limit)
+    if config.cell == "markov":
+        run.mark_tested()
+        finish(run, markov.figures(splits))
+        return
     model = make_model(config, splits)
     task = make_task(config, model, splits)
     learned = learn(task, config.train, run, curves={"nll": "nats per frame"})

@@ -15,8 +15,8 @@ class Config(CommonConfig):
 
     dataset: Literal["chorales", "jsb", "nottingham", "muse", "piano"] = "chorales"
     """Bach chorales of music21, or one of the Boulanger-Lewandowski sets."""
-    cell: Literal["lstm", "gru", "rnn"] = "lstm"
-    """The recurrent cell."""
+    cell: Literal["lstm", "gru", "rnn", "markov"] = "lstm"
+    """The recurrent cell; or a Markov chain for each key, which is counted, not trained."""
     head: Literal["auto", "bernoulli", "nade"] = "auto"
     """Distribution of a frame: independent keys, or each dependent on the lower ones; auto is nade for the
     chorales, whose samples are meant for listening, and bernoulli for the benchmarks."""
@@ -34,6 +34,8 @@ class Config(CommonConfig):
     """Maximum length in frames of training chunks, into which sequences are cut; 0 for whole sequences."""
     dropout: float = 0.2
     """Dropout rate on the outputs of each recurrent layer."""
+    input_dropout: float = 0.0
+    """Dropout rate on the keys of the input frames."""
     weight_noise: float = 0.15
     """Standard deviation of the Gaussian noise on all weights."""
     limit: int = 0
@@ -50,7 +52,7 @@ class Config(CommonConfig):
             self,
             positive=("hidden", "layers", "nade_units", "batch_size", "buckets", "sample_frames"),
             not_negative=("chunk_frames", "weight_noise", "limit", "samples"),
-            rates=("dropout",),
+            rates=("dropout", "input_dropout"),
         )
         if not self.temperature > 0:
             raise training.ConfigError(f"temperature must be above 0, got {self.temperature}.")

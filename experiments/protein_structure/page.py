@@ -1,6 +1,7 @@
 """The results page: metrics of the records beside each other and beside those of papers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from experiments.common.experiment import Page
 from experiments.common.tables import Row, by_label, commands, mean_of, minutes, table, titled
@@ -30,12 +31,12 @@ GROUPS = {
         "CB513 from sequences alone",
         "Trained on the chains of NetSurfP-2.0 in the split of FLIP, three states, no profiles; tested on "
         "the chains of CB513 that have no relative in these of 30 % identity or more. Published figures are "
-        "of all of CB513, as the last column of figures is.",
+        "of all of CB513, as the last column of figures is; the one-hot model of Høie et al. has no more to "
+        "go by than ours has, the others profiles or a protein language model.",
     ),
     "cb6133": (
         "CB513 with profiles",
-        "Trained on CullPDB, eight states. Soenderby and Winther 2014 have a Q8 of 67.4 %, Zhou and "
-        "Troyanskaya 2014 66.4 %. The arrays must be downloaded by hand.",
+        "Trained on CullPDB, eight states. The arrays must be downloaded by hand. There is no record yet.",
     ),
 }
 """Title and explanation of each data set."""
@@ -51,15 +52,41 @@ OTHERS = {
 """Metrics on other parts of the test set, and their titles."""
 
 
+class Paper(NamedTuple):
+    """Published figures of CB513."""
+
+    dataset: str
+    """The data set of our records that they stand beside."""
+    model: str
+    source: str
+    accuracy: Mapping[str, float]
+    """In per cent, by the name of the metric."""
+    comparable: bool = False
+    """Whether it has the same inputs as ours, and stands in the README."""
+
+
+PAPERS = (
+    Paper("flip", "one-hot", "Høie et al. 2022", {"whole_q3": 71.9}, comparable=True),
+    Paper("flip", "NetSurfP-2.0, with profiles", "Høie et al. 2022", {"whole_q3": 84.5}),
+    Paper("flip", "NetSurfP-3.0, of a language model", "Høie et al. 2022", {"whole_q3": 84.6}),
+    Paper("cb6133", "GSN", "Zhou and Troyanskaya 2014", {"q8": 66.4}),
+    Paper("cb6133", "bidirectional LSTM", "Soenderby and Winther 2014", {"q8": 67.4}),
+    Paper("cb6133", "ensemble", "Drori et al. 2018", {"q8": 70.7}),
+)
+"""Høie et al.: table 1 of NetSurfP-3.0 (Nucleic Acids Research 50, W510); Drori et al.: arXiv:1811.07143."""
+
+
 def results(records: Sequence[Record]) -> list[Row]:
     """Rows of the README's table of results."""
     rows = []
     for dataset, (title, _) in GROUPS.items():
         own = [record for record in records if record.config["dataset"] == dataset]
+        papers = [paper for paper in PAPERS if (paper.dataset, paper.comparable) == (dataset, True)]
         for label, chosen in by_label(own).items():
-            metric = "q8" if "test_q8" in chosen[0].metrics else "q3"
-            unit = f"{metric.upper()}, %"
-            rows.append(Row(title, label, unit, "", _per_cent(chosen, f"test_{metric}"), chosen))
+            metric = next(name for name in ("whole_q3", "q8", "q3") if f"test_{name}" in chosen[0].metrics)
+            paper = "; ".join(f"{each.model} {each.accuracy[metric]:.1f} ({each.source})" for each in papers)
+            unit = "Q3 of all chains, %" if metric == "whole_q3" else f"{metric.upper()}, %"
+            rows.append(Row(title, label, unit, paper, _per_cent(chosen, f"test_{metric}"), chosen))
     return rows
 
 
@@ -75,21 +102,26 @@ def page(records: Sequence[Record]) -> str:
     ]
     for dataset, (title, explanation) in GROUPS.items():
         own = [record for record in records if record.config["dataset"] == dataset]
-        parts += [f"## {title}", explanation]
-        parts += [_sizes(own[0]), _comparison(own), _by_state(own), commands(own)] if own else [NO_RECORD]
+        papers = [paper for paper in PAPERS if paper.dataset == dataset]
+        parts += [
+            f"## {title}",
+            explanation,
+            _sizes(own),
+            _comparison(own, papers),
+            _by_state(own),
+            commands(own),
+        ]
     parts.append("Built by `make pages` from the records in this folder.")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-NO_RECORD = "There is no record yet."
-
-
-def _sizes(record: Record) -> str:
+def _sizes(records: Sequence[Record]) -> str:
     """The size of the test set, and the number of its chains with relatives."""
-    found = {
-        name: f"{record.metrics[f'test_{name}']:,.0f}" for name in SIZES if f"test_{name}" in record.metrics
-    }
-    return "; ".join(f"{SIZES[name]}: {count}" for name, count in found.items()) + "."
+    metrics = records[0].metrics if records else {}
+    found = [
+        f"{title}: {metrics[key]:,.0f}" for name, title in SIZES.items() if (key := f"test_{name}") in metrics
+    ]
+    return "; ".join(found) + "." if found else ""
 
 
 SIZES = {
@@ -101,25 +133,42 @@ SIZES = {
 """Descriptions of a test set, by label."""
 
 
-def _comparison(records: Sequence[Record]) -> str:
-    """The records of a data set, and the accuracy of the majority state."""
-    there = {name for record in records for name in record.metrics}
-    columns = {name: title for name, title in {**COLUMNS, **OTHERS}.items() if f"test_{name}" in there}
+def _comparison(records: Sequence[Record], papers: Sequence[Paper]) -> str:
+    """The records of a data set, published figures, and the accuracy of the majority state."""
+    there = {name.removeprefix("test_") for record in records for name in record.metrics}
+    there |= {name for paper in papers for name in paper.accuracy}
+    columns = {name: title for name, title in {**COLUMNS, **OTHERS}.items() if name in there}
     rows = [["model", *columns.values(), "epochs", "parameters", "seeds", "minutes (median)", "device"]]
     for label, own in by_label(records).items():
         figures = [_per_cent(own, f"test_{name}") for name in columns]
         parameters = f"{own[0].metrics['parameters']:,.0f}"
         epochs = str(own[0].config["epochs"])
-        rows.append(
-            [titled(label, MODELS), *figures, epochs, parameters, str(len(own)), minutes(own), own[0].device]
-        )
-    figures = [_per_cent(records[:1], f"test_majority_{name}") for name in columns]
-    rows.append(["the commonest state of the training set", *figures, *[""] * 5])
+        name = titled(label, MODELS) + _differences(own[0], records[0])
+        rows.append([name, *figures, epochs, parameters, str(len(own)), minutes(own), own[0].device])
+    for paper in papers:
+        figures = [f"{paper.accuracy[name]:.1f}" if name in paper.accuracy else "" for name in columns]
+        rows.append([f"{paper.model}, {paper.source}", *figures, *[""] * 5])
+    if records:
+        figures = [_per_cent(records[:1], f"test_majority_{name}") for name in columns]
+        rows.append(["the commonest state of the training set", *figures, *[""] * 5])
     return table(rows)
+
+
+def _differences(record: Record, first: Record) -> str:
+    """What makes a record's row unequal to the first row, beside the model."""
+    found = []
+    if record.config["epochs"] != first.config["epochs"]:
+        found.append(f"{record.config['epochs']} epochs and not {first.config['epochs']}")
+    share = record.metrics["parameters"] / first.metrics["parameters"] - 1
+    if abs(share) > 0.05:
+        found.append(f"{abs(share):.0%} {'more' if share > 0 else 'fewer'} parameters")
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _by_state(records: Sequence[Record]) -> str:
     """Precision and recall of each state, for the first label of the records."""
+    if not records:
+        return ""
     label, own = next(iter(by_label(records).items()))
     states = STATES8 if "test_q8" in own[0].metrics else STATES3
     rows = [[f"{label}, state", *states]]

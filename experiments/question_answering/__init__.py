@@ -67,7 +67,7 @@ def run(config: Config, run: Run) -> None:
         found = training.evaluate(task, params, batches.once())
         found["mean_accuracy"] = float(np.mean([found[page.metric(number)] for number in TASKS]))
         figures |= {f"{prefix}{name}": value for name, value in found.items()}
-    figures["failed_tasks"] = float(sum(figures[page.metric(number)] < page.FAILED for number in TASKS))
+    figures["failed_tasks"] = float(page.failed(figures))
     pictures.draw_accuracies(figures, config.model, run.path / "tasks.png")
     (run.path / "tasks.md").write_text(page.per_task({"ours": figures}) + "\n", "utf-8")
     answered = answers.answers_of(model, params, language, test_set)

@@ -33,7 +33,7 @@ def draw_accuracies(figures: Mapping[str, float], title: str, path: Path) -> Non
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes, places = figure.subplots(), np.arange(len(TASKS))
     ours = [100 * figures[page.metric(task)] for task in TASKS]
-    axes.bar(places - 0.2, page.LSTM, 0.4, label=page.PAPERS["lstm"], color="lightgrey")
+    axes.bar(places - 0.2, page.LSTM, 0.4, label=str(page.PAPERS[0]), color="lightgrey")
     axes.bar(places + 0.2, ours, 0.4, label=f"{title}, mean {100 * figures['mean_accuracy']:.1f}")
     axes.axhline(100 * page.FAILED, color="black", linewidth=0.5, linestyle=":")
     axes.set_xticks(

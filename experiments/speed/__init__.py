@@ -55,7 +55,7 @@ def run(config: Config, run: Run) -> None:
             flush=True,
         )
         gc.collect()
-    figures |= means(figures, [str(layer) for layer in shapes])
+    figures |= means(figures, [str(layer) for layer in (*shapes, *variants)])
     if not config.layers:
         figures |= measure_utilization(figures, shapes[-1] if config.quick else SHAPES[2])
         figures |= measure_compilation(shapes[0])

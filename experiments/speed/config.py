@@ -21,7 +21,7 @@ SHAPES = (
     Layer(64, 50, 512, 512),
     Layer(8, 2000, 128, 128),
 )
-"""Shapes of the geometric means: language models, long sequences, large batches, a single stream."""
+"""Shapes of one layer: language models, long sequences, large batches, a single stream."""
 
 
 VARIANTS = (
@@ -30,7 +30,7 @@ VARIANTS = (
     Layer(20, 35, 650, 650, bidirectional=True),
     Layer(32, 256, 128, 128, bidirectional=True),
 )
-
+"""Shapes of several layers or directions."""
 
 VOCABULARIES = ((400, 200, 10_000), (700, 650, 10_000), (1400, 400, 33_278))
 """Positions, hidden units and words of the benchmarked losses: Penn Treebank twice, and WikiText-2."""

@@ -5,7 +5,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -144,7 +144,7 @@ def divided(
     return _bind(function, jax.device_put(peer.convert(params), NamedSharding(mesh, whole)), *shards)
 
 
-def means(figures: dict[str, float], layers: list[str]) -> dict[str, float]:
+def means(figures: Mapping[str, float], layers: Sequence[str]) -> dict[str, float]:
     """Geometric means over layers, the worst layer, and both against the faster of the JAX packages."""
     found = {}
     for kind in ("grad", "forward"):

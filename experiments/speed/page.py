@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments.common.experiment import Page
 from experiments.common.tables import table
+from experiments.speed.measurements import means
 from lstmjax.training.record import Record
 
 OURS = "auto"
@@ -24,6 +25,10 @@ NAMES = {
 """The titles of the columns, in order."""
 
 
+PACKAGES = {"haiku": "dm-haiku", "equinox": "equinox", "keras": "keras", "torch": "torch"}
+"""The packages of rivals, as the versions of a record name them; Flax is required by this package."""
+
+
 def readme(records: Sequence[Record]) -> str:
     """The table of geometric means, for the records on CPU."""
     chosen = [record for record in records if record.label == "cpu-grid"]
@@ -37,16 +42,17 @@ def page(records: Sequence[Record]) -> str:
         "Our layer (`backend='auto'`) against others with the same weights, in turns within one process; "
         "outputs and gradients are first checked equal. Ratios are our time over theirs, the median over "
         "rounds and half the range of its middle half: below 1 we are quicker. A shape is batch x time x "
-        "features x hidden. Memory is what XLA sets aside beside arguments and results; native code has a "
-        "copy of the recurrent weights and a few states beside it. [What was tried](../../../docs/speed.md).",
+        "features x hidden. Means and worst shapes are of all shapes, those of several layers and of two "
+        "directions included; a second mean leaves out batch 1. Memory is what XLA sets aside beside "
+        "arguments and results; native code has a copy of the recurrent weights and a few states beside it. "
+        "[What was tried](../../../docs/speed.md).",
     ]
     for record in records:
         parts += [
             f"## {record.label}",
             f"{record.device}; `{record.command}`; {record.seconds / 60:.0f} minutes.",
         ]
-        versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-        parts += [versions, tables(record.metrics)]
+        parts += [f"{_versions(record)}.", tables(record.metrics)]
     return "\n\n".join(parts) + "\n\nBuilt by `make pages` from the records in this folder.\n"
 
 
@@ -66,12 +72,29 @@ def tables(metrics: Mapping[str, float]) -> str:
 
 
 def _means(metrics: Mapping[str, float]) -> str:
-    rows = [["against", "value and gradient", "worst shape", "forward", "worst shape"]]
-    for name, title in NAMES.items():
-        if f"grad_ratio_{name}" in metrics:
-            keys = [f"{kind}_{what}_{name}" for kind in ("grad", "forward") for what in ("ratio", "worst")]
-            rows.append([title, *(f"{metrics[key]:.2f}" if key in metrics else "" for key in keys)])
+    shapes, names = _found(metrics, "grad_ratio")
+    every, batched = means(metrics, shapes), means(metrics, [each for each in shapes if each[:2] != "1x"])
+    rows = [["against", "value and gradient", *REST, "forward", *REST]]
+    for name in names:
+        cells = [
+            found.get(f"{kind}_{what}_{name}")
+            for kind in ("grad", "forward")
+            for found, what in ((every, "ratio"), (batched, "ratio"), (every, "worst"))
+        ]
+        rows.append([NAMES[name], *("" if cell is None else f"{cell:.2f}" for cell in cells)])
     return table(rows)
+
+
+REST = ("without batch 1", "worst shape")
+"""The titles after that of a geometric mean."""
+
+
+def _versions(record: Record) -> str:
+    """The versions of packages, and the rivals whose versions an early record does not have."""
+    told = ", ".join(f"{name} {version}" for name, version in record.versions.items())
+    _, names = _found(record.metrics, "grad_ratio")
+    unknown = [PACKAGES[name] for name in names if PACKAGES.get(name, "python") not in record.versions]
+    return f"{told}; not recorded: {', '.join(unknown)}" if unknown else told
 
 
 def _found(metrics: Mapping[str, float], prefix: str) -> tuple[list[str], list[str]]:

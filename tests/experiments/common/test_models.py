@@ -81,6 +81,21 @@ def test_a_label_keeps_the_model_of_one_seed(finished):
     models.kept("adding", "lstm")
 
 
+def test_metrics_are_added_to_the_record_of_a_kept_model_only_beside_equal_ones(finished):
+    before = models.keep(finished.path, a_record(finished))
+    folder = models.kept("adding", "lstm")
+    path = models.add_metrics(folder, "adding", {"test_loss": 0.52, "test_error": 0.25}, tolerance=0.1)
+    (record,) = load_records(models.RESULTS)
+    assert path == models.RESULTS / record.file
+    assert record.metrics == {"test_loss": 0.5, "test_error": 0.25}
+    assert (record.tested_before, record.model) == (True, before.model)
+    assert [session.tested for session in record.sessions] == [True]
+    with pytest.raises(RecordError, match=r"test_loss is 0.700, and not 0.500 as in adding/lstm-seed1.json"):
+        models.add_metrics(folder, "adding", {"test_loss": 0.7}, tolerance=0.1)
+    with pytest.raises(RecordError, match="is no kept model"):
+        models.add_metrics(finished.path / "model", "adding", {}, tolerance=0.1)
+
+
 def test_a_run_from_a_commit_outside_the_history_leaves_no_record(finished, monkeypatch, capsys):
     monkeypatch.setattr(pages, "_history", lambda: frozenset({"0123abc"}))
     assert program.main(["record", str(finished.path), "--label", "lstm"]) == 1

@@ -1,5 +1,6 @@
 """The language model: its figure is what it says, the recipe is the paper's, a run resumes anywhere."""
 
+import collections
 import dataclasses
 import itertools
 import json
@@ -341,7 +342,21 @@ def test_a_run_writes_what_it_promises(quick_run):
     assert len((quick_run.path / "sample-1.txt").read_text()) > 10
     metrics = json.loads((quick_run.path / "summary.json").read_text())["metrics"]
     assert metrics["test_perplexity"] == pytest.approx(math.exp(metrics["test_nll"]), rel=1e-4)
-    assert 2 < metrics["valid_nll"] < 1.2 * math.log(65)
+    losses = [entry.metrics["nll"] for entry in quick_run.metrics("valid")]
+    assert metrics["best_step"] == 6 * (1 + int(np.argmin(losses)))
+    # The same text in one row and in several: the first characters of each row have less context.
+    assert metrics["valid_nll"] == pytest.approx(min(losses), rel=0.01)
+
+
+def test_a_saved_run_is_tested_again_without_and_with_a_cache(quick_run, real_data, capsys):
+    arguments = ["evaluate", "--run", str(quick_run.path), "--data-dir", str(real_data), "--cache", "50"]
+    capsys.readouterr()
+    assert program.main(["language_modeling", *arguments]) == 0
+    plain, cached = capsys.readouterr().out.splitlines()
+    figures = quick_run.figures()
+    assert float(plain.split()[-1]) == pytest.approx(figures["test_perplexity"], rel=1e-4)
+    # What was said lately says much beside a model of twelve steps.
+    assert float(cached.split()[5]) < 0.95 * figures["test_perplexity"]
 
 
 def test_a_saved_run_streams_text(quick_run, capsys):
@@ -367,7 +382,12 @@ def test_n_grams_are_a_run_like_any_other(tmp_path, real_data):
     run = command_line.main("language_modeling", EXPERIMENT, arguments)
     metrics = json.loads((run.path / "summary.json").read_text())["metrics"]
     assert metrics["order"] == 5
-    assert 100 < metrics["test_perplexity"] < 10_000
+    train, _, test = (part[: run.config["limit"]] for part in datasets.load("ptb", real_data))
+    counts = collections.Counter(train)
+    words = len(corpora.load_corpus("ptb", real_data).vocabulary)
+    shares = [(counts[word] + 1) / (len(train) + words) for word in test]
+    assert metrics["test_perplexity"] < 0.9 * math.exp(-np.mean(np.log(shares)))
+    assert metrics["test_perplexity"] == pytest.approx(math.exp(metrics["test_nll"]))
 
 
 def test_speed_is_measured_side_by_side(real_data, capsys):

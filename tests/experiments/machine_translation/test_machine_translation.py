@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ import sacrebleu
 from experiments import __main__ as program
 from experiments.common import command_line, models
 from experiments.common.text.subwords import END, START, Subwords
-from experiments.machine_translation import EXPERIMENT, report
+from experiments.machine_translation import EXPERIMENT, report, training_rate
 from experiments.machine_translation.config import Config
 from experiments.machine_translation.data import load_corpus
 from experiments.machine_translation.decode import LONGEST, cut, translate_all
@@ -33,7 +34,7 @@ from experiments.machine_translation.task import load_model
 from lstmjax import training
 from lstmjax.nnx import functional
 from lstmjax.training.batching import Padded, Pairs, pad
-from lstmjax.training.record import RecordError
+from lstmjax.training.record import Entry, RecordError
 
 TEXTS = ["a small house", "two men ride a red bicycle", "a dog", "the men sleep in the small red house"] * 3
 FORMS = ["dot", "scaled_dot", "general", "bahdanau", "none"]
@@ -240,6 +241,15 @@ def test_the_signature_is_that_of_sacrebleu():
     assert str(metric.get_signature()) == f"{report.SIGNATURE}|version:{sacrebleu.__version__}"
 
 
+def test_bleu_without_case_has_its_own_signature():
+    metric = sacrebleu.BLEU(lowercase=True)
+    same = metric.corpus_score(["a b c d"], [["A B c d"]]).score
+    assert str(metric.get_signature()) == f"{report.LOWERCASE_SIGNATURE}|version:{sacrebleu.__version__}"
+    found = report.figures("test", Translations(["x"], ["A B c d"], ["a b c d"]))
+    assert found["test_lowercase_bleu"] == pytest.approx(same) == pytest.approx(100)
+    assert found["test_bleu"] < 50
+
+
 def test_figures_are_told_apart_by_the_length_of_the_source():
     right, wrong = "one two three four five", "six seven eight nine ten"
     same = Translations(["a b", " ".join("a" * 10)], [right, right], [right, wrong])
@@ -281,12 +291,44 @@ def test_a_run_writes_what_it_promises(quick_run):
     assert {"test2016-bleu-by-length.png", "test2016-translations.txt", "test2017-hypotheses.txt"} <= names
     metrics = json.loads((quick_run.path / "summary.json").read_text())["metrics"]
     assert {"test2016_bleu", "test2016_greedy_bleu", "test2017_chrf", "valid_bleu"} <= set(metrics)
-    assert metrics["train_sentences_per_second"] > 0
-    assert metrics["beam_sentences_per_second"] > 0
+    found = {entry.step: entry.metrics["bleu"] for entry in quick_run.metrics("valid")}
+    assert metrics["best_step"] == max(found, key=found.get)
+    assert metrics["valid_greedy_bleu"] == pytest.approx(max(found.values())) != 0
+    assert len((quick_run.path / "test2016-hypotheses.txt").read_text().split("\n")) == 60 + 1
     assert len((quick_run.path / "test2016-translations.txt").read_text().split("\n\n")) == 50
     kept = {"config.json", "parameters.safetensors", "source.model", "target.model", "search.json"}
     assert {path.name for path in (quick_run.path / "model").iterdir()} == kept
     assert [entry.step for entry in quick_run.metrics("valid") if "bleu" in entry.metrics] == [6, 12]
+
+
+def test_the_training_rate_is_the_median_over_reports():
+    times = iter([0.0, 2.0, 4.0, 104.0])
+    entries = [Entry(10 * step, "train", next(times), {}) for step in range(4)]
+    reports = types.SimpleNamespace(metrics=lambda kind: entries)
+    assert training_rate(reports, pairs=300, steps_per_epoch=30) == pytest.approx(5 * 300 / 30)
+
+
+def test_the_test_sets_of_a_run_are_translated_again(quick_run, tmp_path, real_data, capsys):
+    arguments = ["machine_translation", "evaluate", "--run", str(quick_run.path), "--out", str(tmp_path)]
+    assert program.main([*arguments, "--data-dir", str(real_data)]) == 0
+    printed = dict(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("test"))
+    assert float(printed["test2016_bleu"]) == pytest.approx(quick_run.figures()["test2016_bleu"], abs=1e-3)
+    for name in ("test2016-hypotheses.txt", "test2017-hypotheses.txt"):
+        assert (tmp_path / name).read_bytes() == (quick_run.path / name).read_bytes()
+    assert program.main([*arguments, "--record", "--data-dir", str(real_data)]) == 1
+    assert "is no kept model" in capsys.readouterr().err
+
+
+@pytest.mark.full
+def test_tatoeba_is_trained_and_tested_on_its_own_split(tmp_path, real_data):
+    flags = ["--quick", "--dataset", "tatoeba", "--pair", "es-en", "--train.steps", "4", "--limit", "60"]
+    places = ["--runs", str(tmp_path), "--data-dir", str(real_data), "--vocabulary", "500", "--beams", "2"]
+    run = command_line.main("machine_translation", EXPERIMENT, [*flags, *places])
+    tests = {name.removesuffix("_chrf") for name in run.figures() if name.endswith("_chrf")} - {"valid"}
+    corpus = load_corpus(Config(dataset="tatoeba", pair="es-en", limit=60))
+    assert tests == set(corpus.tests)
+    for name in tests:
+        assert len((run.path / f"{name}-hypotheses.txt").read_text().splitlines()) == 60
 
 
 def test_lines_are_translated_as_they_come(quick_run, monkeypatch, capsys):

@@ -28,7 +28,7 @@ from experiments.protein_structure.task import (
 from lstmjax import training
 from lstmjax.nnx import functional
 from lstmjax.training.batching import pad
-from lstmjax.training.record import RecordError, load_records
+from lstmjax.training.record import Record, RecordError, load_records
 
 MODELS = {
     "blstm": Architecture(20, 8, 3, 6, "lstm", 5, 2, True, 0.3),
@@ -354,6 +354,19 @@ def test_a_model_of_profiles_reads_alignments(tmp_path, real_data, capsys):
     assert shares[0] != shares[1]
 
 
+@pytest.mark.full
+def test_the_large_model_is_a_run_like_any_other(tmp_path, real_data):
+    flags = ["--model", "large", "--train.steps", "20", "--train.evaluate-every", "10"]
+    run = run_quickly(tmp_path, real_data, *flags)
+    assert run.config["optimizer"] == "rmsprop"
+    losses = [entry.metrics["nll"] for entry in run.metrics("train")]
+    assert losses[-1] < losses[0]
+    saved = load_model(models.of_run(run.path, "protein_structure"))
+    chains = datasets.load("protein-nr25", real_data).test[: run.config["limit"]]
+    found = report.figures(report.score(predict_chains(*saved, chains)))
+    assert found["q8"] == pytest.approx(run.figures()["test_q8"])
+
+
 def test_an_ensemble_is_the_mean_of_its_members(quick_run, tmp_path, capsys, real_data):
     other = run_quickly(tmp_path, real_data, "--inputs", "sequence", "--train.seed", "2").path
     arguments = ["protein_structure", "ensemble", "--runs", str(quick_run.path), str(other)]
@@ -398,7 +411,23 @@ def test_the_page_has_the_figures_of_records():
     for record in records:
         assert f"**{record.label}**" in text
         assert record.command in text
-    assert page.page([]).count("There is no record yet.") == len(page.GROUPS)
+    papers = [line for line in page.page([]).splitlines() if any(each.source in line for each in page.PAPERS)]
+    assert len(papers) >= len(page.PAPERS)
+
+
+def test_a_row_says_what_it_does_not_share_with_the_first():
+    first, *rest = (
+        Record("protein_structure", label, "python", config, 1, metrics, "cpu", 60.0, "c", {})
+        for label, config, metrics in (
+            ("nr25-blstm", {"dataset": "nr25", "epochs": 8}, {"parameters": 1000.0, "test_q8": 0.7}),
+            ("nr25-lstm", {"dataset": "nr25", "epochs": 8}, {"parameters": 1040.0, "test_q8": 0.6}),
+            ("nr25-rnn", {"dataset": "nr25", "epochs": 4}, {"parameters": 700.0, "test_q8": 0.5}),
+        )
+    )
+    lines = page.page([first, *rest]).splitlines()
+    rows = {line.split("**")[1]: line for line in lines if line.startswith("| **nr25")}
+    assert "4 epochs and not 8, 30% fewer parameters" in rows["nr25-rnn"]
+    assert not any("(" in rows[label] for label in ("nr25-blstm", "nr25-lstm"))
 
 
 def test_an_unfinished_run_says_so(quick_run, tmp_path):

@@ -16,7 +16,7 @@ from experiments.speed.measurements import _bind, check_equal, compare, means, t
 from experiments.speed.peers import Layer
 from lstmjax.backends import native
 from lstmjax.training import ConfigError
-from lstmjax.training.record import Run, keep, load_records
+from lstmjax.training.record import Record, Run, keep, load_records
 
 needs_native = pytest.mark.skipif(native.load() is not None, reason=f"no native code: {native.load()}")
 GUARDED = (Layer(20, 35, 200, 200), Layer(16, 64, 128, 128), Layer(64, 50, 64, 64), Layer(1, 300, 64, 64))
@@ -79,12 +79,29 @@ def test_the_whole_path(tmp_path, monkeypatch):
     keep(run.path, "cpu-grid", tmp_path / "results")
     (record,) = load_records(tmp_path / "results")
     assert record.file == Path("speed", "cpu-grid.json")
-    assert record.metrics["grad_ratio_linen"] > 0
-    assert record.metrics["grad_ms_4x10x16x16_auto"] > 0
+    shapes = ("4x10x16x16", "4x10x16x16-depth2")
+    for name, value in zip(shapes, (0.25, 1.0), strict=True):
+        ratio, times = (record.metrics[f"grad_{kind}_{name}_linen"] for kind in ("ratio", "ms"))
+        assert ratio == pytest.approx(record.metrics[f"grad_ms_{name}_auto"] / times, rel=0.5)  # of medians
+        record.metrics[f"grad_ratio_{name}_linen"] = value
+    assert {*shapes} == {
+        found[1] for key in record.metrics if (found := re.match(r"grad_ms_(.+)_linen", key))
+    }
     text = page.page([record])
+    assert "| flax.linen.RNN | 0.50 | 0.50 | 1.00 |" in text
     assert "flax.linen.RNN" in text
     assert re.search(r"\| 4x10x16x16 \| \d", text)
     assert "flax.linen.RNN" in page.readme([record])
+
+
+def test_means_are_of_all_shapes_and_one_leaves_out_batch_1():
+    ratios = {"1x9x4x4": 0.1, "8x9x4x4": 0.4, "8x9x4x4-bidirectional": 0.9}
+    metrics = {f"grad_ratio_{shape}_torch": ratio for shape, ratio in ratios.items()}
+    metrics |= {f"grad_ratio_{shape}_keras": 0.5 for shape in ratios} | {"grad_ratio_torch": 77.0}
+    mean, batched = (0.1 * 0.4 * 0.9) ** (1 / 3), (0.4 * 0.9) ** (1 / 2)
+    record = Record("speed", "cpu-grid", "", {}, 0, metrics, "cpu", 60.0, "c", {"jax": "1", "torch": "2"})
+    assert f"| torch.nn.LSTM | {mean:.2f} | {batched:.2f} | 0.90 |" in page.readme([record])
+    assert "jax 1, torch 2; not recorded: keras" in page._versions(record)
 
 
 def test_unknown_rivals_and_resuming_are_refused(tmp_path):
