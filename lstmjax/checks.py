@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lstmjax.initializers import comparable
 from lstmjax.types import Array, at_least_float32
 
 
@@ -48,7 +49,7 @@ def resolve_rate(name: str, part: Any, field: str, *, argument: str = "") -> Non
 
 
 def resolve_options(name: str, part: Any) -> None:
-    """Make switches of a frozen dataclass booleans, and its ``forget_bias`` a float or a function.
+    """Make switches of a frozen dataclass booleans, ``forget_bias`` a float, and initializers `comparable`.
 
     Raises:
       TypeError: a switch, ``forget_bias`` or an initializer is something else.
@@ -59,18 +60,22 @@ def resolve_options(name: str, part: Any) -> None:
             if not isinstance(value, bool | int | np.bool_) or value not in (False, True):
                 raise TypeError(f"{name}: {option} must be True or False, got {value!r}.")
             object.__setattr__(part, option, bool(value))
-        elif option == "forget_bias" and not callable(value):
+        elif option == "forget_bias" and callable(value):
+            object.__setattr__(part, option, comparable(value))
+        elif option == "forget_bias":
             if np.ndim(value) or isinstance(value, str | bool | jax.core.Tracer) or value is None:
                 raise TypeError(
                     f"{name}: forget_bias must be a number, or a GateBias such as initializers.chrono(100), "
                     f"got {describe(value)}; set other biases in the parameters that init returns."
                 )
             object.__setattr__(part, option, float(value))
-        elif option.endswith("_init") and not callable(value):
-            raise TypeError(
-                f"{name}: {option} must be a function (key, shape, dtype) -> array, such as "
-                f"jax.nn.initializers.he_normal(), got {describe(value)}."
-            )
+        elif option.endswith("_init"):
+            if not callable(value):
+                raise TypeError(
+                    f"{name}: {option} must be a function (key, shape, dtype) -> array, such as "
+                    f"jax.nn.initializers.he_normal(), got {describe(value)}."
+                )
+            object.__setattr__(part, option, comparable(value))
 
 
 def resolve_dtypes(name: str, part: Any) -> None:

@@ -102,6 +102,10 @@ class LSTM(_Sequence):
     features: int
     options: Mapping[str, Any] = FrozenDict()
 
+    def __post_init__(self) -> None:
+        self.options = FrozenDict(self.options)  # which can be hashed
+        super().__post_init__()
+
     def _cell(self, features: int) -> Cell:
         return lstm(features, self.features, **self.options)
 
@@ -145,6 +149,10 @@ class LSTMCell(nn.RNNCellBase):
 
     features: int
     options: Mapping[str, Any] = FrozenDict()
+
+    def __post_init__(self) -> None:
+        self.options = FrozenDict(self.options)  # which can be hashed
+        super().__post_init__()
 
     @nn.compact
     def __call__(

@@ -25,8 +25,8 @@ from lstmjax.types import Params
 def save(path: checkpoint.PathLike, cell: Cell | Layer, params: Params) -> None:
     """Write a cell or layer of this library and its parameters to one file, for `load`.
 
-    Initializer options, such as ``kernel_init``, are stored if they are numbers or named initializers of
-    `lstmjax.initializers`; any other is left at its default, since the parameters are already initialized.
+    Initializers, such as ``kernel_init``, are stored if they are numbers or those of `lstmjax.initializers`;
+    any other is left at its default, since the parameters are already initialized.
 
     Args:
       path: the file; its folder is made if needed, and an existing file is replaced only when the new one is
@@ -72,7 +72,7 @@ def load(path: checkpoint.PathLike) -> tuple[Cell | Layer, Params]:
     return cell, checkpoint.restore(path, jax.eval_shape(cell.init, jax.random.key(0)))
 
 
-_NUMBERS = (bool, int, float, np.number)
+_COMPARABLE = (bool, int, float, np.number, initializers.Initializer)
 
 
 def _kinds() -> dict[str, type]:
@@ -98,19 +98,20 @@ def _encode(cell: Any) -> dict[str, Any]:
     encoded: dict[str, Any] = {"kind": kind}
     for field in dataclasses.fields(cell):
         value = getattr(cell, field.name)
-        if value is field.default or (isinstance(value, _NUMBERS) and value == field.default):
+        if value is field.default or (isinstance(value, _COMPARABLE) and value == field.default):
             continue
-        if _starts_parameters(field.name) and callable(value):
-            if (name := _name_of(value)) is not None:
-                encoded[field.name] = {"initializer": name}
-        else:
-            encoded[field.name] = _encode_value(f"{kind}.{field.name}", value)
+        is_foreign = callable(value) and type(value) not in _initializers().values()
+        if is_foreign and (field.name.endswith("_init") or field.name == "forget_bias"):
+            continue
+        encoded[field.name] = _encode_value(f"{kind}.{field.name}", value)
     return encoded
 
 
 def _encode_value(where: str, value: Any) -> Any:
     if isinstance(value, Cell | Layer):
         return _encode(value)
+    if type(value) in _initializers().values():
+        return {"initializer": type(value).__name__, **dataclasses.asdict(value)}
     if isinstance(value, tuple):
         return [_encode_value(where, entry) for entry in value]
     if isinstance(value, np.dtype):
@@ -128,8 +129,14 @@ def _decode(encoded: Any, path: str) -> Any:
     if not isinstance(encoded, dict):
         return encoded
     if "kind" not in encoded:
-        ((what, name),) = encoded.items()
-        return jnp.dtype(name) if what == "dtype" else _named_initializers()[name]
+        if "dtype" in encoded:
+            return jnp.dtype(encoded["dtype"])
+        name = encoded["initializer"]
+        if name in ("lecun_normal", "orthogonal"):  # as earlier versions wrote them
+            return getattr(initializers, name)
+        if name not in _initializers():
+            raise ValueError(f"{path} has the initializer {name}, which this lstmjax does not have.")
+        return _initializers()[name](**{field: encoded[field] for field in encoded if field != "initializer"})
     kind = _kinds().get(encoded["kind"])
     if kind is None:
         raise ValueError(
@@ -139,14 +146,7 @@ def _decode(encoded: Any, path: str) -> Any:
     return kind(**options)
 
 
-def _starts_parameters(option: str) -> bool:
-    return option.endswith("_init") or option == "forget_bias"
-
-
-def _named_initializers() -> dict[str, Any]:
-    return {name: getattr(initializers, name) for name in ("lecun_normal", "orthogonal")}
-
-
-def _name_of(initializer: Any) -> str | None:
-    names = [name for name, named in _named_initializers().items() if named is initializer]
-    return names[0] if names else None
+def _initializers() -> dict[str, Any]:
+    """The kinds of initializers of this library, by name."""
+    kinds = initializers.Initializer.__subclasses__()
+    return {kind.__name__: kind for kind in kinds if kind.__module__ == initializers.__name__}

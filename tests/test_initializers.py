@@ -108,9 +108,9 @@ def test_chrono_draws_with_its_own_key() -> None:
     "make",
     [initializers.uniform, initializers.forget_gate_bias, lambda value: initializers.chrono(10 + value)],
 )
-def test_equal_arguments_give_the_same_function_and_equal_cells(make: object) -> None:
-    assert make(0.5) is make(0.5)
-    assert make(0.5) is not make(0.25)
+def test_equal_arguments_give_equal_initializers_and_equal_cells(make: object) -> None:
+    assert make(0.5) == make(0.5)
+    assert make(0.5) != make(0.25)
     option = "kernel_init" if make is initializers.uniform else "forget_bias"
     one, twin, other = (lstmjax.lstm(2, 3, **{option: make(value)}) for value in (0.5, 0.5, 0.25))
     assert one == twin

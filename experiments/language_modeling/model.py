@@ -1,7 +1,6 @@
 """A recurrent language model: losses, sampling, and outputs of its units."""
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -165,16 +164,16 @@ def uniform_start(cell: str, scale: float) -> dict[str, Any]:
     uniform = initializers.uniform(scale)
     options: dict[str, Any] = {"kernel_init": uniform, "recurrent_init": uniform}
     if cell == "lstm":
-        options["forget_bias"] = _uniform_biases(scale)
+        options["forget_bias"] = _UniformBiases(scale)
     return options
 
 
-@functools.cache
-def _uniform_biases(scale: float) -> initializers.GateBias:
-    def init(key: Key, hidden: int, dtype: Any = jnp.float32) -> jax.Array:
-        return initializers.uniform(scale)(key, (4, hidden), dtype)
+@dataclasses.dataclass(frozen=True)
+class _UniformBiases:
+    scale: float
 
-    return init
+    def __call__(self, key: Key, hidden: int, dtype: Any = jnp.float32) -> jax.Array:
+        return initializers.uniform(self.scale)(key, (4, hidden), dtype)
 
 
 def stream(

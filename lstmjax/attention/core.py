@@ -10,7 +10,15 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Integer
 
 from lstmjax import initializers
-from lstmjax.checks import arguments, check_lengths, check_sizes, check_tree, describe, resolve_dtypes
+from lstmjax.checks import (
+    arguments,
+    check_lengths,
+    check_sizes,
+    check_tree,
+    describe,
+    resolve_dtypes,
+    resolve_options,
+)
 from lstmjax.types import Array, DTypeLike, Key, Params, State, at_least_float32
 
 
@@ -78,6 +86,7 @@ class Attention(abc.ABC):
         }
         check_sizes(name, **sizes)
         resolve_dtypes(name, self)
+        resolve_options(name, self)
 
     def __repr__(self) -> str:
         """The call that makes an equal attention; options with default values are left out."""

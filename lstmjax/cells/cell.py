@@ -150,7 +150,7 @@ class GatedCell(Cell):
             raise TypeError(
                 f"an initializer made a function, not an array: call it, as in {_name(initializer)}()."
             )
-        return jnp.concatenate(kernels, axis=-1)
+        return initializers.concatenate(kernels)
 
 
 def biased(total: jax.Array, bias: Array | None) -> jax.Array:
@@ -233,7 +233,7 @@ def check_state(cell: Cell, state: State, batch_shape: tuple[int, ...], name: st
 @functools.cache
 def shapes_of_params(cell: Cell) -> Params:
     """What ``cell.init`` returns, as shapes and dtypes."""
-    return jax.eval_shape(cell.init, jax.random.key(0))
+    return jax.eval_shape(lambda key: initializers.unboxed(cell.init(key)), jax.random.key(0))
 
 
 @functools.lru_cache(maxsize=1024)

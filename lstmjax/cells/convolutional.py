@@ -88,7 +88,7 @@ class ConvLSTM(Cell):
     def _kernel(self, initializer: initializers.KernelInit, key: Key, channels: int) -> jax.Array:
         shape = (self.kernel_size, self.kernel_size, channels, self.hidden)
         gates = [initializer(k, shape, self.param_dtype) for k in jax.random.split(key, 4)]
-        return jnp.concatenate(gates, axis=-1)
+        return initializers.concatenate(gates)
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> LSTMState:
         """Zeros: hidden ``[*batch_shape, height, width, hidden]`` and cell of the same shape."""

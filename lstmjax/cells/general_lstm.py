@@ -136,7 +136,9 @@ class GeneralLSTM(GatedCell):
             recurrent_kernel=self.gates(self.recurrent_init, recurrent_key, columns, self.output_size),
             bias=self._init_bias(bias_key) if self.bias else None,
             peepholes=jnp.zeros(gates * self.hidden, self.param_dtype) if self.peepholes else None,
-            gate_kernel=jnp.concatenate(gate_kernels) if self.full_gate_recurrence else None,
+            gate_kernel=initializers.joined(jnp.concatenate, gate_kernels)
+            if self.full_gate_recurrence
+            else None,
             projection=self.kernel_init(projection_key, projection, self.param_dtype)
             if self.projection
             else None,

@@ -106,7 +106,7 @@ class SLSTM(HeadedCell):
         bias_init = initializers.gate_bias(self.forget_bias)
         return SLSTMParams(
             kernel=self.gates(self.kernel_init, kernel_key, 4, self.features),
-            recurrent_kernel=jnp.stack(blocks),
+            recurrent_kernel=initializers.joined(jnp.stack, blocks),
             bias=bias_init(bias_key, self.hidden, self.param_dtype).reshape(-1) if self.bias else None,
         )
 

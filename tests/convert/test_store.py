@@ -22,7 +22,15 @@ def _layers(dtype: Any) -> Any:
     return lstmjax.layers(both, lstmjax.residual(lstmjax.elman(5, 5, dtype=dtype)))
 
 
-MAKERS = {name: case.make for name, case in CELLS.items() if name != "lstm_chrono"} | {"layers": _layers}
+def _initialized(dtype: Any) -> Any:
+    uniform, orthogonal = initializers.uniform(0.1), initializers.Orthogonal(0.5)
+    options = {"kernel_init": uniform, "recurrent_init": orthogonal, "dtype": dtype}
+    biases = initializers.forget_gate_bias(2.0), initializers.chrono(9.0)
+    below = lstmjax.lstm(2, 3, forget_bias=biases[0], **options)
+    return lstmjax.stack(below, lstmjax.lstm(3, 2, forget_bias=biases[1], dtype=dtype))
+
+
+MAKERS = {name: case.make for name, case in CELLS.items()} | {"layers": _layers, "initialized": _initialized}
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -47,7 +55,7 @@ def test_the_header_is_small_and_has_names_and_numbers(tmp_path: Path) -> None:
         "kind": "LSTM",
         "features": 2,
         "hidden": 3,
-        "kernel_init": {"initializer": "orthogonal"},
+        "kernel_init": {"initializer": "Orthogonal", "scale": 1.0},
         "dtype": {"dtype": "bfloat16"},
         "param_dtype": {"dtype": "float32"},
         "forget_bias": 2.0,
@@ -57,15 +65,30 @@ def test_the_header_is_small_and_has_names_and_numbers(tmp_path: Path) -> None:
     assert lstmjax.load(path)[0] == cell
 
 
-def test_initializers_without_a_name_are_left_at_their_defaults(tmp_path: Path) -> None:
+def test_initializers_of_others_are_left_at_their_defaults(tmp_path: Path) -> None:
     """The parameters that they made are saved, and with them all that they are for."""
-    options = {"kernel_init": initializers.uniform(0.1), "forget_bias": initializers.chrono(10.0)}
+    options = {"kernel_init": jax.nn.initializers.normal(0.1), "forget_bias": _ones}
     cell = lstmjax.lstm(2, 3, **options)
     params = cell.init(jax.random.key(0))
     lstmjax.save(tmp_path / "cell.safetensors", cell, params)
     again, params_again = lstmjax.load(tmp_path / "cell.safetensors")
     assert again == lstmjax.lstm(2, 3)
     assert_equal(params_again, params)
+
+
+def _ones(key: Any, hidden: int, dtype: Any) -> jax.Array:
+    return jnp.ones((4, hidden), dtype)
+
+
+def test_named_initializers_of_earlier_files_are_read(tmp_path: Path) -> None:
+    cell = lstmjax.lstm(2, 3, kernel_init=initializers.orthogonal, recurrent_init=initializers.lecun_normal)
+    path, params = tmp_path / "cell.safetensors", cell.init(jax.random.key(0))
+    names = '"kernel_init":{"initializer":"orthogonal"},"recurrent_init":{"initializer":"lecun_normal"}'
+    checkpoint.save(path, params, {"cell": f'{{"kind":"LSTM","features":2,"hidden":3,{names}}}'})
+    assert lstmjax.load(path)[0] == cell
+    checkpoint.save(path, params, {"cell": '{"kind":"LSTM","kernel_init":{"initializer":"Sparse"}}'})
+    with pytest.raises(ValueError, match="the initializer Sparse, which this lstmjax does not have"):
+        lstmjax.load(path)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
