@@ -157,8 +157,8 @@ def check_process() -> None:
         _ran_in.append(process)
     elif _ran_in[0] != process:
         raise RuntimeError(
-            "this process was forked from one in which JAX had run, whose threads are not in this one: runs would "
-            "never end. Start workers with multiprocessing.get_context('spawn'), or fork them first."
+            "this process was forked from one in which JAX had run, whose threads are not in this one: runs "
+            "would never end. Start workers with multiprocessing.get_context('spawn'), or fork them first."
         )
 
 

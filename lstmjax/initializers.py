@@ -4,11 +4,11 @@ A kernel initializer is a function ``(key, shape, dtype) -> array``, such as tho
 Cells call it once per gate, with that gate's own shape ``(fan_in, hidden)``, so that fan-in, fan-out and
 orthogonality are those of one gate and do not depend on the number of concatenated gates.
 
-Initializers are part of a cell, which is compared, hashed, printed and pickled with them. Those of this module
-are frozen dataclasses: equal arguments make equal cells, which share one compilation. So are those of JAX in a
-cell, such as ``jax.nn.initializers.he_normal()``, which is kept as that call. Any other function is compared
-by identity and pickled by its name: make it once, at the top of a module, or write a frozen dataclass with
-``__call__``.
+Initializers are part of a cell, which is compared, hashed, printed and pickled with them. Those of this
+module are frozen dataclasses: equal arguments make equal cells, which share one compilation. So are those of
+JAX in a cell, such as ``jax.nn.initializers.he_normal()``, which is kept as that call. Any other function is
+compared by identity and pickled by its name: make it once, at the top of a module, or write a frozen
+dataclass with ``__call__``.
 """
 
 import dataclasses
