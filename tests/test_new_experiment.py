@@ -63,7 +63,7 @@ def test_the_example_runs_is_recorded_and_has_a_page(installed, real_data, capsy
     page = program.load("pen_digits").page
     assert "3 nearest neighbours, pendigits.names, UCI 1998 | 0.98" in page.text([record])
     (row,) = page.rows([record])
-    assert row.paper == "0.978 (pendigits.names, UCI 1998)"
+    assert row.paper == "3 nearest neighbours 0.978 (pendigits.names, UCI 1998)"
     assert capsys.readouterr().err.startswith("record: ")
 
     kept = models.kept("pen_digits", "pen-blstm") / "config.json"

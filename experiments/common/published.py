@@ -25,7 +25,7 @@ class Published:
     """The label of our records to compare with it: the README shows all results of a label in one row."""
 
     def __str__(self) -> str:
-        return f"{self.model} {self.value:.2f} ({self.source})"
+        return f"{self.model} {self.value:g} ({self.source})"
 
 
 @dataclasses.dataclass(frozen=True)
