@@ -2,6 +2,7 @@
 
 from lstmjax import (
     attention,
+    backends,
     convert,
     decoding,
     diagnostics,
@@ -91,6 +92,7 @@ __all__ = [
     "TruncateGradient",
     "Zoneout",
     "attention",
+    "backends",
     "bidirectional",
     "clip_gradient",
     "conv_lstm",

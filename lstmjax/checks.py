@@ -115,7 +115,9 @@ def check_tree(name: str, tree: Any, expected: Any, maker: str) -> None:
             )
 
 
-_OF_A_MASK = " Of a mask [..., time] whose padding is at the end, the lengths are mask.sum(axis=-1)."
+_OF_A_MASK = (
+    " Of a mask [..., time] whose padding is at the end, the lengths are mask.sum(axis=-1); mask= takes any."
+)
 
 
 def check_lengths(lengths: Any, batch_shape: tuple[int, ...], time: int) -> Array:

@@ -27,7 +27,7 @@ def test_the_code_runs(name):
         shapes.append(names["outputs"].shape)
     assert shapes[0] == (32, 100, 128)
     if name == "docs/guide.md":
-        assert shapes == [(32, 100, 128), (32, 100, 256), (32, 100, 128), (32, 100, 128)]
+        assert shapes[1:] == [(32, 100, 128), (32, 100, 128), (32, 100, 256), (32, 100, 128), (32, 100, 128)]
         assert names["hypotheses"].tokens.shape == (32, 5, 50)
 
 
