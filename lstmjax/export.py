@@ -147,16 +147,16 @@ def export_onnx(layer: Cell | Layer, params: Params, *, lengths: bool = False, s
             )
         ((operator, hidden, options),) = operators
         directions = len(entries)
-        constants |= {f"{name}.{number}": array for name, array in _onnx_weights(entries).items()}
+        weights = {f"{name}.{number}": array for name, array in _onnx_weights(entries).items()}
+        constants |= weights
         parts = ("hidden", "cell") if operator == "LSTM" else ("hidden",)
         states = [f"{part}.{number}" * state for part in parts]
         after = [f"next.{name}" if name else "" for name in states]
         inputs += [value(name, kind, [directions, "batch", hidden]) for name in states if name]
         outputs += [value(name, kind, [directions, "batch", hidden]) for name in after if name]
-        weights = [f"{name}.{number}" for name in ("x", "W", "R", "B")]
         direction = "bidirectional" if directions == 2 else "forward"
-        peepholes = [f"P.{number}"] * (f"P.{number}" in constants)
-        operands = [*weights, "lengths" * lengths, *states, *peepholes]
+        *names, peepholes = (name * (name in weights) for name in (f"{part}.{number}" for part in "WRBP"))
+        operands = [f"x.{number}", *names, "lengths" * lengths, *states, *[peepholes] * bool(peepholes)]
         sizes: dict[str, Any] = {"hidden_size": hidden, "direction": direction, **dict(options)}
         nodes += [
             helper.make_node(operator, operands, [f"y.{number}", *after], **sizes),
@@ -175,15 +175,17 @@ def export_onnx(layer: Cell | Layer, params: Params, *, lengths: bool = False, s
 def _onnx_weights(entries: Sequence[Entry]) -> dict[str, np.ndarray]:
     """The constants of one operator, each with a leading axis for directions."""
     arrays = [write(FORMATS["onnx"], cell, of_cell) for cell, of_cell in entries]
-    weights = {
-        "W": np.stack([one.kernel for one in arrays]),
-        "R": np.stack([one.recurrent_kernel for one in arrays]),
-        "B": np.stack([np.concatenate(one.biases) for one in arrays]),
+    parts: dict[str, list[np.ndarray | None]] = {
+        "W": [one.kernel for one in arrays],
+        "R": [one.recurrent_kernel for one in arrays],
+        "B": [np.concatenate(one.biases) if one.biases else None for one in arrays],
+        "P": [one.peepholes for one in arrays],
     }
-    peepholes = [one.peepholes for one in arrays]
-    if any(array is not None for array in peepholes):  # missing peepholes have weight 0
-        none = np.zeros(3 * entries[0][0].hidden, weights["W"].dtype)
-        weights["P"] = np.stack([none if array is None else array for array in peepholes])
+    weights = {}
+    for name, ways in parts.items():
+        given = [array for array in ways if array is not None]
+        if given:  # what only the other direction has is 0
+            weights[name] = np.stack([np.zeros_like(given[0]) if array is None else array for array in ways])
     return weights
 
 

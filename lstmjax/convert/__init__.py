@@ -6,7 +6,8 @@ with two exceptions that round once: two biases are added (those of PyTorch, cuD
 Haiku and TensorFlow add 1 to the forget gate in their code, which `lstmjax` includes in the bias. A round
 trip that starts here returns the same bits; for Haiku, it does so if the forget gate's bias lies in 0.5..2.
 The cell computes in the dtype that the module computes in, where that is known, else in that of the
-parameters.
+parameters. Weights without biases give a cell with ``bias=False``, and the reverse, except that linen, NNX,
+Haiku and cuDNN's flat weights always have biases: those of such a cell are zero there.
 
 Several layers are a `lstmjax.stack`, a bidirectional layer is a `lstmjax.bidirectional`, several of those are
 `lstmjax.layers`. For libraries that have only single cells (Flax, Equinox, Keras), the functions take and

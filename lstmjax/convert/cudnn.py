@@ -65,6 +65,8 @@ def from_cudnn(
 def to_cudnn(layer: Cell | Layer, params: Params) -> np.ndarray:
     """Flat weights ``[count]`` for cuDNN, as `from_cudnn` describes them; the second biases are zero.
 
+    The layout has no place for cells without biases: for ``bias=False``, both are zero.
+
     Raises:
       ValueError: cuDNN has no such LSTM: other cells, or layers that differ in size or direction.
       TypeError: the parameters are not those of the layer.

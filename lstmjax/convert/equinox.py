@@ -46,12 +46,10 @@ def to_equinox(layer: Cell | Layer, params: Params) -> Any:
         arrays = write(FORMATS["equinox"], cell, of_cell)
         kernels = arrays.kernel, arrays.recurrent_kernel
         make = equinox.nn.GRUCell if isinstance(cell, GRU) else equinox.nn.LSTMCell
-        empty = equinox.filter_eval_shape(make, cell.features, cell.hidden, key=jax.random.key(0))
-        names = ["weight_ih", "weight_hh", "bias", *["bias_n"] * isinstance(cell, GRU)]
-        return equinox.tree_at(
-            lambda module: [getattr(module, name) for name in names],
-            empty,
-            [jnp.asarray(array) for array in (*kernels, *arrays.biases)],
-        )
+        sizes = cell.features, cell.hidden
+        empty = equinox.filter_eval_shape(make, *sizes, use_bias=cell.bias, key=jax.random.key(0))
+        given = [jnp.asarray(array) for array in (*kernels, *arrays.biases)]
+        names = ("weight_ih", "weight_hh", "bias", "bias_n")[: len(given)]
+        return equinox.tree_at(lambda module: [getattr(module, name) for name in names], empty, given)
 
     return spread("to_equinox", FORMATS["equinox"], layer, params, write_one)

@@ -155,6 +155,8 @@ def _inside_module(name: str, source: Any) -> Any:
             raise ValueError(f"{name}: merge_fn of a Bidirectional must concatenate, got {source.merge_fn}.")
         pair = source.forward_rnn, source.backward_rnn  # whose `reverse` it overrides
         return Directions(*(getattr(rnn, "cell", rnn) for rnn in pair))
+    if isinstance(getattr(source, "cell", None), Cell | Layer):
+        return source  # of this library
     if hasattr(source, "cell") and getattr(source, "reverse", False):
         raise ValueError(
             f"{name}: RNN(reverse=True) goes backward: convert its cell, and run it with "
@@ -186,7 +188,7 @@ def to_linen(layer: Cell | Layer, params: Params) -> Any:
     Returns:
       ``{"ii": {"kernel": ...}, ..., "ho": {"kernel": ..., "bias": ...}}`` of NumPy arrays for one cell (put
       ``{"params": {"cell": ...}}`` around it for an ``nn.RNN``), `Directions` of two for a bidirectional
-      layer, and a list for several layers.
+      layer, and a list for several layers. linen has no cells without biases: for ``bias=False``, they are 0.
 
     Raises:
       ValueError: linen has no such cell.
@@ -217,7 +219,7 @@ def from_nnx(source: Any) -> Converted:
 
     Args:
       source: the module, an ``nnx.RNN`` of it or an ``nnx.Bidirectional`` of two; or a list of several of
-        these, lowest layer first.
+        these, lowest layer first. A module of `lstmjax.nnx` gives the cell and the parameters that it holds.
 
     Raises:
       ValueError: the module is none of these, has other activations, or goes backward.
@@ -225,7 +227,10 @@ def from_nnx(source: Any) -> Converted:
     return collect(source, lambda module: _inside_module("from_nnx", module), _read_nnx)
 
 
-def _read_nnx(module: Any) -> Entry:
+def _read_nnx(module: Any) -> Any:
+    """An `Entry`; of a module of this library, whichever cell or layer it holds."""
+    if isinstance(getattr(module, "cell", None), Cell | Layer):
+        return module.cell, module.values
     _check_cell("from_nnx", module)
     if hasattr(module, "dense_i"):
         dense_i, dense_h = module.dense_i, module.dense_h
@@ -243,6 +248,8 @@ def _dense(module: Any, name: str) -> Any:
 
 def to_nnx(layer: Cell | Layer, params: Params, module: Any) -> Any:
     """Write the parameters into NNX modules and return the modules.
+
+    NNX has no cells without biases: for ``bias=False``, they are 0.
 
     Args:
       layer: a cell of the kinds of `from_nnx`, or a stack, layers or a bidirectional layer of such cells.

@@ -6,6 +6,7 @@ gate. `lstmjax.convert` and `lstmjax.export` add only the names of the arrays.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -46,6 +47,8 @@ class Format(NamedTuple):
     """Kernels are ``[4 * hidden, size]``, for W x; else ``[size, 4 * hidden]``, for x W."""
     biases: int = 1
     """Number of biases, which are added, except that a GRU's reset gate may act on the second."""
+    always_biased: bool = False
+    """Whether all its cells have biases: those of a cell with ``bias=False`` are then zero."""
     forget_offset: float = 0.0
     """The constant that the library's code adds to the forget gate's pre-activation, besides the bias."""
     reset_after: bool | None = True
@@ -63,11 +66,13 @@ class Format(NamedTuple):
 FORMATS = {
     "torch": Format(transposed=True, biases=2, options=frozenset({"projection"})),
     "keras": Format(gru="zrn", reset_after=None),
-    "flax": Format(),
-    "haiku": Format("igfo", "zrn", None, forget_offset=1.0, reset_after=False, negated="z"),
+    "flax": Format(always_biased=True),
+    "haiku": Format(
+        "igfo", "zrn", None, always_biased=True, forget_offset=1.0, reset_after=False, negated="z"
+    ),
     "equinox": Format(elman=None, transposed=True),
-    "cudnn": Format(gru=None, elman=None, transposed=True, biases=2),
-    "tensorflow": Format("igfo", forget_offset=1.0, reset_after=False),
+    "cudnn": Format(gru=None, elman=None, transposed=True, biases=2, always_biased=True),
+    "tensorflow": Format("igfo", always_biased=True, forget_offset=1.0, reset_after=False),
     "onnx": Format(
         "iofg", "zrn", transposed=True, biases=2, reset_after=None, options=frozenset({"peepholes"})
     ),
@@ -80,7 +85,8 @@ class Arrays(NamedTuple):
     kernel: np.ndarray
     recurrent_kernel: np.ndarray
     biases: tuple[np.ndarray, ...]
-    """As many as the format has; one more, ``[hidden]``, for a GRU whose b' has no place in them."""
+    """As many as the format has; one more, ``[hidden]``, for a GRU whose b' has no place in them. None at
+    all for a cell with ``bias=False`` where the library has such cells."""
     projection: np.ndarray | None = None
     """``[hidden, outputs]``, or its transpose."""
     peepholes: np.ndarray | None = None
@@ -101,7 +107,8 @@ def read(
     """A cell and its parameters, from arrays in a format; its kind follows from their shapes.
 
     Two biases are added, except that a GRU's reset gate acts on the second, which may be that of the
-    candidate alone; only this and an offset of the forget gate can round. A bias that is not given is zero.
+    candidate alone; only this and an offset of the forget gate can round. Without any, and without an offset,
+    the cell has ``bias=False``.
 
     Args:
       name: begins the messages of errors.
@@ -133,42 +140,42 @@ def read(
         """In the order and with the signs of this library."""
         return _ordered(_signed(array, gates, form), gates, _GATES[count])
 
-    kernels = jnp.asarray(ours(arrays["kernel"])), jnp.asarray(ours(arrays["recurrent kernel"]))
     given = [arrays[f"bias {number}"] for number in range(len(biases))]
-    total = np.zeros(count * hidden, param_dtype)
+    given = [np.pad(bias, (count * hidden - bias.size, 0)) for bias in given]  # b' may come alone
+    if count == 4 and form.forget_offset:
+        given.append(_offset(form, gates, hidden, param_dtype))
+    options["bias"] = bool(given)
+    candidate_bias = None
     if count == 3:
-        is_after = form.reset_after if reset_after is None else reset_after
+        is_after = options["reset_after"] = form.reset_after if reset_after is None else reset_after
         if is_after is None:
             raise ValueError(
                 f"{name}: weights without biases do not tell where a GRU applies its reset gate: give the "
                 "layer itself."
             )
-        given = [np.pad(bias, (3 * hidden - bias.size, 0)) for bias in given]  # the candidate is last
-        candidate_bias = None
-        if is_after:
-            second = given[1] if len(given) > 1 else total
-            candidate_bias = jnp.asarray(second[2 * hidden :])
-            given[1:] = [np.concatenate([second[: 2 * hidden], total[2 * hidden :]])]
-        bias = jnp.asarray(ours(sum(given, total)))
-        cell = GRU(features, hidden, reset_after=is_after, **options)
-        return cell, GRUParams(*kernels, bias, candidate_bias)
-    total = ours(sum(given, total))
-    if count == 1:
-        return Elman(features, hidden, **options), ElmanParams(*kernels, jnp.asarray(total))
-    if form.forget_offset:
-        total[hidden : 2 * hidden] += param_dtype.type(form.forget_offset)
-    usual = LSTMParams(*kernels, jnp.asarray(total))
-    if projection is None and peepholes is None:
-        return LSTM(features, hidden, **options), usual
-    options |= {"peepholes": peepholes is not None, "projection": None if projection is None else outputs}
+        if is_after and given:
+            first, second = (*given, np.zeros_like(given[0]))[:2]
+            candidate_bias = second[2 * hidden :]
+            given = [first, np.pad(second[: 2 * hidden], (0, hidden))]
+    total = ours(functools.reduce(np.add, given)) if given else None
+    usual = ours(arrays["kernel"]), ours(arrays["recurrent kernel"]), total
     seen, matrix = arrays.get("peepholes"), arrays.get("projection")
-    return GeneralLSTM(features, hidden, **options), GeneralLSTMParams(
-        **usual._asdict(),
-        peepholes=None if seen is None else jnp.asarray(_peepholes(seen, gates, LSTM_GATES)),
-        gate_kernel=None,
-        projection=None if matrix is None else jnp.array(matrix),  # a copy
-        norms=None,
-    )
+    cell: Plain
+    params: Any
+    if count == 1:
+        cell, params = Elman(features, hidden, **options), ElmanParams(*usual)
+    elif count == 3:
+        cell, params = GRU(features, hidden, **options), GRUParams(*usual, candidate_bias)
+    elif seen is None and matrix is None:
+        cell, params = LSTM(features, hidden, **options), LSTMParams(*usual)
+    else:
+        options |= {"peepholes": seen is not None, "projection": None if matrix is None else outputs}
+        seen = None if seen is None else _peepholes(seen, gates, LSTM_GATES)
+        cell, params = (
+            GeneralLSTM(features, hidden, **options),
+            GeneralLSTMParams(*usual, peepholes=seen, gate_kernel=None, projection=matrix, norms=None),
+        )
+    return cell, jax.tree.map(jnp.array, params)
 
 
 def _check(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[int, int, int, int]:
@@ -223,6 +230,8 @@ def write(form: Format, cell: Plain, params: Any) -> Arrays:
     count = params.kernel.shape[-1] // cell.hidden
     gates = form.gates(count)
     assert gates is not None
+    if not cell.bias and form.always_biased:
+        params = _with_zeros(cell, params)
 
     def theirs(array: Array) -> np.ndarray:
         return _signed(_ordered(np.asarray(array), _GATES[count], gates), gates, form)
@@ -230,23 +239,36 @@ def write(form: Format, cell: Plain, params: Any) -> Arrays:
     def turned(array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(array.T) if form.transposed else np.array(array)
 
-    kernel, recurrent, bias = map(theirs, params[:3])
-    if form.forget_offset and count == 4:
-        forget = gates.index("f") * cell.hidden
-        bias[forget : forget + cell.hidden] -= bias.dtype.type(form.forget_offset)
-    candidate_bias = getattr(params, "candidate_bias", None)
-    second = np.zeros(0, bias.dtype) if candidate_bias is None else np.array(candidate_bias)
-    biases = [bias, np.pad(second, (bias.size - second.size, 0))] if form.biases == 2 else [bias]
-    if form.biases == 1 and candidate_bias is not None:
-        biases.append(second)
+    biases: list[np.ndarray] = []
+    if params.bias is not None:
+        bias = theirs(params.bias)
+        bias -= _offset(form, gates, cell.hidden, bias.dtype)
+        candidate_bias = getattr(params, "candidate_bias", None)
+        second = np.zeros(0, bias.dtype) if candidate_bias is None else np.array(candidate_bias)
+        if form.biases == 2:
+            second = np.pad(second, (bias.size - second.size, 0))
+        biases = [bias, second] if second.size else [bias]
     projection, peepholes = (getattr(params, part, None) for part in ("projection", "peepholes"))
     return Arrays(
-        kernel=turned(kernel),
-        recurrent_kernel=turned(recurrent),
+        kernel=turned(theirs(params.kernel)),
+        recurrent_kernel=turned(theirs(params.recurrent_kernel)),
         biases=tuple(biases),
         projection=None if projection is None else turned(np.asarray(projection)),
         peepholes=None if peepholes is None else _peepholes(np.asarray(peepholes), LSTM_GATES, gates),
     )
+
+
+def _offset(form: Format, gates: str, hidden: int, dtype: Any) -> np.ndarray:
+    """What the library's code adds to the gates of an LSTM, besides the bias."""
+    return np.repeat([form.forget_offset * (gate == "f") for gate in gates], hidden).astype(dtype)
+
+
+def _with_zeros(cell: Plain, params: Any) -> Any:
+    """The parameters of a cell without biases, as those of one with."""
+    zeros = np.zeros(params.kernel.shape[-1], params.kernel.dtype)
+    if isinstance(cell, GRU) and cell.reset_after:
+        params = params._replace(candidate_bias=zeros[: cell.hidden])
+    return params._replace(bias=zeros)
 
 
 def convertible(form: Format, cell: Any) -> bool:

@@ -61,7 +61,8 @@ def to_haiku(
 ) -> dict[str, dict[str, np.ndarray]]:
     """The parameters of ``haiku.LSTM`` or ``GRU``, for a stack those of ``lstm``, ``lstm_1`` and so on.
 
-    Haiku adds 1 to the forget gate in its code, so 1 is subtracted from the bias, which may round.
+    Haiku adds 1 to the forget gate in its code, so 1 is subtracted from the bias, which may round. It has no
+    cells without biases: for ``bias=False``, they are 0, less that 1.
 
     Args:
       layer: an LSTM, a GRU with ``reset_after=False``, or a stack of cells of one of these kinds.

@@ -110,9 +110,10 @@ def to_keras(layer: Cell | Layer, params: Params) -> list[Any]:
     """Arrays for ``set_weights`` of Keras 3: kernel, recurrent kernel and bias of each direction.
 
     Returns:
-      For one layer the list of its arrays (3 for ``LSTM(hidden)``, 6 for ``Bidirectional(LSTM(hidden))``);
-      for several layers, a list of such lists. For an `lstmjax.gru`, the layer is ``GRU(hidden)``, with its
-      ``reset_after``; for an `lstmjax.elman`, ``SimpleRNN(hidden)``.
+      For one layer the list of its arrays (3 for ``LSTM(hidden)``, 6 for ``Bidirectional(LSTM(hidden))``, 2
+      and 4 with ``use_bias=False`` for cells with ``bias=False``); for several layers, a list of such lists.
+      For an `lstmjax.gru`, the layer is ``GRU(hidden)``, with its ``reset_after``; for an `lstmjax.elman`,
+      ``SimpleRNN(hidden)``.
 
     Raises:
       ValueError: Keras has no such cell.
@@ -126,9 +127,7 @@ def to_keras(layer: Cell | Layer, params: Params) -> list[Any]:
 
 
 def _arrays(cell: Any, params: Any) -> list[np.ndarray]:
-    form = FORMATS["keras"]
-    if isinstance(cell, GRU) and cell.reset_after:
-        arrays = write(form._replace(biases=2), cell, params)
-        return [arrays.kernel, arrays.recurrent_kernel, np.stack(arrays.biases)]
-    arrays = write(form, cell, params)
-    return [arrays.kernel, arrays.recurrent_kernel, *arrays.biases]
+    number = 2 if isinstance(cell, GRU) and cell.reset_after else 1
+    arrays = write(FORMATS["keras"]._replace(biases=number), cell, params)
+    both = [np.stack(arrays.biases)] if len(arrays.biases) == 2 else arrays.biases
+    return [arrays.kernel, arrays.recurrent_kernel, *both]

@@ -157,17 +157,17 @@ def _read_torch(where: str, arrays: Mapping[str, Any], entry: tuple[int, bool]) 
 
 
 def to_torch(layer: Cell | Layer, params: Params) -> dict[str, np.ndarray]:
-    """The ``state_dict`` of a ``torch.nn.LSTM``, ``GRU`` or ``RNN`` with biases, as NumPy arrays.
+    """The ``state_dict`` of a ``torch.nn.LSTM``, ``GRU`` or ``RNN``, as NumPy arrays.
 
     ``module.load_state_dict({name: torch.from_numpy(array) for name, array in to_torch(...).items()})`` loads
-    it into a module of the same kind, sizes, directions and ``proj_size``; for a single cell, remove ``_l0``
-    from the names. ``torch.from_numpy`` does not take bfloat16: pass it ``array.astype("float32")``, which
-    the module of bfloat16 rounds back to the same bits. The whole bias is in ``bias_ih``; ``bias_hh`` is
-    zero, except that it has b' of a GRU.
+    it into a module of the same kind, sizes, directions, ``proj_size`` and ``bias``; for a single cell,
+    remove ``_l0`` from the names. ``torch.from_numpy`` does not take bfloat16: pass it
+    ``array.astype("float32")``, which the module of bfloat16 rounds back to the same bits. The whole bias is
+    in ``bias_ih``; ``bias_hh`` is zero, except that it has b' of a GRU.
 
     Raises:
       ValueError: PyTorch has no such module: other cells, a GRU with ``reset_after=False``, or layers that
-        differ in kind, size or direction.
+        differ in kind, size, direction or ``bias``.
       TypeError: the parameters are not those of the layer.
     """
     names = {}
@@ -178,5 +178,6 @@ def to_torch(layer: Cell | Layer, params: Params) -> dict[str, np.ndarray]:
             names[f"weight_hh_l{number}{suffix}"] = arrays.recurrent_kernel
             if arrays.projection is not None:
                 names[f"weight_hr_l{number}{suffix}"] = arrays.projection
-            names[f"bias_ih_l{number}{suffix}"], names[f"bias_hh_l{number}{suffix}"] = arrays.biases
+            for kind, bias in zip(("bias_ih", "bias_hh"), arrays.biases, strict=False):
+                names[f"{kind}_l{number}{suffix}"] = bias
     return names

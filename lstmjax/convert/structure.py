@@ -82,10 +82,10 @@ def take_apart(name: str, form: Format, layer: Cell | Layer, params: Params) -> 
 
 
 def alike(name: str, form: Format, layer: Cell | Layer, params: Params) -> list[tuple[Entry, ...]]:
-    """`take_apart` for libraries whose layers all have the same kind, state sizes and directions.
+    """`take_apart` for libraries whose layers all have the same kind, state sizes, directions and biases.
 
     Raises:
-      ValueError: kinds, sizes or directions differ between layers.
+      ValueError: kinds, sizes, directions or biases differ between layers.
     """
     taken = take_apart(name, form, layer, params)
     if len({len(entries) for entries in taken}) > 1:
@@ -95,6 +95,8 @@ def alike(name: str, form: Format, layer: Cell | Layer, params: Params) -> list[
         raise ValueError(
             f"{name}: all cells must be of one kind, with the same hidden size and projection; got {layer}."
         )
+    if len({cell.bias or form.always_biased for cell in cells}) > 1:
+        raise ValueError(f"{name}: either all cells or none must have bias=False, got {layer}.")
     return taken
 
 

@@ -17,6 +17,7 @@ from jax.experimental import rnn as cudnn
 
 import lstmjax
 from lstmjax import convert
+from lstmjax import nnx as own
 from lstmjax.export import export_onnx
 from lstmjax.sequence.bidirectional import Directions
 from lstmjax.sequence.layers import apply
@@ -52,12 +53,23 @@ LAYERS: dict[str, Callable[[Any], Any]] = {
     ),
     "elman": lambda dtype: lstmjax.stack(_elman(dtype=dtype), _elman(4, dtype)),
 }
+UNBIASED: dict[str, Any] = {
+    "lstm": lstmjax.lstm(3, 4, bias=False),
+    "stack": lstmjax.stack(lstmjax.lstm(3, 4, bias=False), lstmjax.lstm(4, 4, bias=False)),
+    "bidirectional": lstmjax.bidirectional(*[lstmjax.lstm(3, 4, bias=False)] * 2),
+    "gru": lstmjax.gru(3, 4, bias=False),
+    "gru, reset before": lstmjax.gru(3, 4, reset_after=False, bias=False),
+    "elman": lstmjax.elman(3, 4, bias=False),
+}
 OF_LSTMS = ("lstm", "stack", "bidirectional", "deep bidirectional")
 WITH_GRUS = (*OF_LSTMS, "gru", "bidirectional gru")
 
 
 def _random(name: str, dtype: Any = "float32", seed: int = 0) -> tuple[Any, Any]:
-    layer = LAYERS[name](dtype)
+    return _filled(LAYERS[name](dtype), seed)
+
+
+def _filled(layer: Any, seed: int = 0) -> tuple[Any, Any]:
     shapes = jax.eval_shape(layer.init, jax.random.key(0))
     params = random_like(shapes, np.random.default_rng(seed), 0.5)
     return layer, jax.tree.map(jnp.asarray, params)
@@ -73,7 +85,7 @@ def _nnx_modules(layer: Any) -> Any:
     makes = {lstmjax.LSTM: nnx.OptimizedLSTMCell, lstmjax.GRU: nnx.GRUCell, lstmjax.Elman: nnx.SimpleCell}
     make = makes[type(layer)]
     inits = {"kernel_init": zeros, "recurrent_kernel_init": zeros, "param_dtype": layer.param_dtype}
-    inits["dtype"] = layer.dtype
+    inits |= {"bias_init": nnx.initializers.ones_init(), "dtype": layer.dtype}
     return make(layer.features, layer.hidden, **inits, rngs=nnx.Rngs(0))
 
 
@@ -138,6 +150,65 @@ def test_a_round_trip_gives_the_same_bits(name: str, library: str, dtype: str) -
         assert_equal(params_again, params)
 
 
+@pytest.mark.parametrize("library", ["torch", "keras", "equinox", "onnx"])
+@pytest.mark.parametrize("name", UNBIASED)
+def test_cells_without_biases_stay_without(name: str, library: str) -> None:
+    there_and_back, layers = ROUND_TRIPS[library]
+    if name not in layers:
+        pytest.skip(f"{library} has no such cell")
+    layer, params = _filled(UNBIASED[name])
+    if library == "keras" and "gru" in name:
+        assert [array.shape for array in convert.to_keras(layer, params)] == [(3, 12), (4, 12)]
+        with pytest.raises(ValueError, match="do not tell where a GRU applies its reset gate"):
+            there_and_back(layer, params)
+        return
+    assert_equal(there_and_back(layer, params), (layer, params))
+
+
+def _outputs_of_linen(layer: Any, params: Any) -> Any:
+    makes = {
+        lstmjax.LSTM: linen.OptimizedLSTMCell,
+        lstmjax.GRU: linen.GRUCell,
+        lstmjax.Elman: linen.SimpleCell,
+    }
+    module = linen.RNN(makes[type(layer)](4))
+    return module.apply({"params": {"cell": convert.to_linen(layer, params)}}, INPUTS)
+
+
+def _outputs_of_nnx(layer: Any, params: Any) -> Any:
+    return nnx.RNN(convert.to_nnx(layer, params, _nnx_modules(layer)))(INPUTS)
+
+
+def _outputs_of_haiku(layer: Any, params: Any) -> Any:
+    kind = "LSTM" if isinstance(layer, lstmjax.LSTM) else "GRU"
+    return _haiku_model(kind, 1).apply(convert.to_haiku(layer, params), INPUTS)
+
+
+def _outputs_of_cudnn(layer: Any, params: Any) -> Any:
+    kernels = cudnn.unpack_lstm_weights(jnp.asarray(convert.to_cudnn(layer, params)), 3, 4, 1, False)
+    zeros, lengths = jnp.zeros((1, 2, 4)), np.array([5, 5], np.int32)
+    return cudnn.lstm_ref(INPUTS, zeros, zeros, *kernels, lengths, 3, 4, 1, 0.0, False)[0]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "name"),
+    [
+        (_outputs_of_linen, "gru"),
+        (_outputs_of_haiku, "lstm"),
+        (_outputs_of_linen, "lstm"),
+        (_outputs_of_linen, "elman"),
+        (_outputs_of_nnx, "lstm"),
+        (_outputs_of_nnx, "gru"),
+        (_outputs_of_nnx, "elman"),
+        (_outputs_of_haiku, "gru, reset before"),
+        (_outputs_of_cudnn, "lstm"),
+    ],
+)
+def test_libraries_whose_cells_always_have_biases_get_zeros(outputs: Any, name: str) -> None:
+    converted = _filled(UNBIASED[name])
+    _agree(converted, outputs(*converted))
+
+
 def _agree(converted: Any, expected: Any, inputs: Any = INPUTS, **options: Any) -> Any:
     """The outputs of what was converted are those expected; returns its state."""
     layer, params = converted
@@ -169,7 +240,8 @@ def test_other_modules_of_pytorch_agree(kind: str, both: bool) -> None:
     converted = convert.from_torch(module)
     state = _agree(converted, outputs.detach())
     np.testing.assert_allclose(np.stack(jax.tree.leaves(state)), hidden.detach(), atol=1e-5)
-    again = _into_torch(getattr(torch.nn, kind)(3, 4, 2, bidirectional=both, batch_first=True), *converted)
+    again = getattr(torch.nn, kind)(3, 4, 2, bidirectional=both, batch_first=True, bias=both)
+    _into_torch(again, *converted)
     np.testing.assert_allclose(again(torch.from_numpy(INPUTS))[0].detach(), outputs.detach(), atol=1e-6)
 
 
@@ -189,7 +261,7 @@ def test_pytorch_agrees(projection: int, layers: int, both: bool, bias: bool) ->
     states = jax.tree.leaves(state, is_leaf=lambda leaf: isinstance(leaf, kinds))
     np.testing.assert_allclose(np.stack([one.hidden for one in states]), hidden.detach(), atol=1e-5)
     np.testing.assert_allclose(np.stack([one.cell for one in states]), cell.detach(), atol=1e-5)
-    again = _into_torch(torch.nn.LSTM(3, 4, layers, **options), layer, params)
+    again = _into_torch(torch.nn.LSTM(3, 4, layers, bias=bias, **options), layer, params)
     np.testing.assert_allclose(again(torch.from_numpy(INPUTS))[0].detach(), outputs.detach(), atol=1e-6)
     assert_equal(convert.from_torch(again), (layer, params))
 
@@ -211,7 +283,7 @@ def test_pytorch_tensors_of_other_dtypes_keep_their_bits(dtype: str) -> None:
     module = torch.nn.LSTM(3, 4, dtype=getattr(torch, dtype), bias=False)
     with jax.enable_x64(dtype == "float64"):
         cell, params = convert.from_torch(module)
-        assert cell == lstmjax.lstm(3, 4, dtype=dtype, param_dtype=dtype)
+        assert cell == lstmjax.lstm(3, 4, dtype=dtype, param_dtype=dtype, bias=False)
         assert params.kernel.dtype == dtype
         expected = module.weight_ih_l0.detach().double().numpy().T
         np.testing.assert_array_equal(np.asarray(params.kernel, np.float64), expected)
@@ -313,12 +385,11 @@ def test_keras_agrees(keras: Any, kind: str, options: Any, both: bool, bias: boo
     expected = module(INPUTS)
     layer, params = convert.from_keras(module)
     _agree((layer, params), expected)
-    if bias:
-        before = module.get_weights()
-        _random_weights(module, seed=1).set_weights(convert.to_keras(layer, params))
-        np.testing.assert_allclose(module(INPUTS), expected, atol=1e-6)
-        if kind != "GRU":  # whose two biases are added where the reset gate does not act on the second
-            assert_equal(module.get_weights(), before)
+    before = module.get_weights()
+    _random_weights(module, seed=1).set_weights(convert.to_keras(layer, params))
+    np.testing.assert_allclose(module(INPUTS), expected, atol=1e-6)
+    if kind != "GRU" or not bias:  # its two biases are added where the reset gate does not act on the second
+        assert_equal(module.get_weights(), before)
 
 
 def test_several_layers_of_keras_agree(keras: Any) -> None:
@@ -453,6 +524,17 @@ def test_bidirectional_layers_of_nnx_agree() -> None:
     _agree((layer, params), modules[1](modules[0](INPUTS)))
 
 
+def test_modules_of_this_library_give_what_they_hold() -> None:
+    rngs = nnx.Rngs(0)
+    for layer in (lstmjax.min_gru(3, 4), _both()):
+        module = own.Recurrent(layer, rngs=rngs)
+        assert_equal(convert.from_nnx(module), (layer, module.values))
+    cells = [own.LSTMCell(3, 4, bias=False, rngs=rngs) for _ in "ab"]
+    values = lstmjax.Directions(*(cell.values for cell in cells))
+    converted = convert.from_nnx(nnx.Bidirectional(*(nnx.RNN(cell) for cell in cells)))
+    assert_equal(converted, (UNBIASED["bidirectional"], values))
+
+
 def test_other_modules_of_flax_are_refused() -> None:
     with pytest.raises(ValueError, match=r"entries ii, if, .* or ir, iz, .* got \['dense"):
         convert.from_linen({"dense": {"kernel": np.ones((3, 4))}})
@@ -513,16 +595,20 @@ def test_the_dtype_that_flax_computes_in_is_kept() -> None:
 # Haiku
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-def test_haiku_agrees(kind: str, layers: int) -> None:
+def _haiku_model(kind: str, layers: int) -> Any:
     haiku = pytest.importorskip("haiku")
 
     def run(inputs: Any) -> Any:
         core = haiku.DeepRNN([getattr(haiku, kind)(4) for _ in range(layers)])
         return haiku.dynamic_unroll(core, inputs, core.initial_state(2), time_major=False)[0]
 
-    model = haiku.without_apply_rng(haiku.transform(run))
+    return haiku.without_apply_rng(haiku.transform(run))
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_haiku_agrees(kind: str, layers: int) -> None:
+    model = _haiku_model(kind, layers)
     shapes = model.init(jax.random.key(0), INPUTS)
     tree = random_like(shapes, np.random.default_rng(0), 0.5)
     converted = convert.from_haiku(tree)
@@ -593,6 +679,7 @@ def test_equinox_agrees(kind: str, bias: bool) -> None:
     converted = convert.from_equinox(module)
     _agree(converted, expected)
     written = convert.to_equinox(*converted)
+    assert written.use_bias == bias
     np.testing.assert_allclose(jax.vmap(run, (None, 0))(written, INPUTS), expected, atol=1e-6)
 
 
@@ -705,9 +792,15 @@ def test_layers_that_differ_are_refused_where_they_must_be_alike() -> None:
     widths = lstmjax.stack(lstmjax.lstm(3, 4), lstmjax.lstm(4, 5))
     mixed = lstmjax.layers(_both(), _lstm(8))
     kinds = lstmjax.stack(_lstm(), lstmjax.gru(4, 4))
+    biases = lstmjax.stack(_lstm(), lstmjax.lstm(4, 4, bias=False))
     for layer, message in ((widths, "same hidden size"), (mixed, "must be bidirectional")):
         for to in (convert.to_torch, convert.to_cudnn):
             with pytest.raises(ValueError, match=message):
                 to(layer, layer.init(jax.random.key(0)))
-    with pytest.raises(ValueError, match="must be of one kind"):
-        convert.to_torch(kinds, kinds.init(jax.random.key(0)))
+    for layer, message in (
+        (kinds, "must be of one kind"),
+        (biases, "all cells or none must have bias=False"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            convert.to_torch(layer, layer.init(jax.random.key(0)))
+    assert convert.to_cudnn(biases, biases.init(jax.random.key(0))).shape == (304,)  # which has zeros

@@ -27,6 +27,11 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "peepholes": lambda: lstmjax.bidirectional(lstmjax.lstm(3, 4, peepholes=True), lstmjax.lstm(3, 4)),
     "deep bidirectional": lambda: lstmjax.layers(_both(3), _both(8), lstmjax.lstm(8, 2)),
     "gru": lambda: lstmjax.stack(lstmjax.gru(3, 4), lstmjax.gru(4, 4, reset_after=False)),
+    "unbiased": lambda: lstmjax.layers(
+        lstmjax.bidirectional(lstmjax.lstm(3, 4, bias=False), lstmjax.lstm(3, 4)),
+        lstmjax.lstm(8, 4, bias=False),
+        lstmjax.gru(4, 4, bias=False),
+    ),
     "elman": lambda: lstmjax.bidirectional(lstmjax.elman(3, 4), lstmjax.elman(3, 4)),
 }
 

@@ -59,7 +59,8 @@ def _agree(converted: Any, model: Any) -> None:
     ("kind", "options", "want"),
     [
         ("LSTM", {"without": "P"}, lstmjax.lstm(3, 4)),
-        ("LSTM", {"without": "BP"}, lstmjax.lstm(3, 4)),
+        ("LSTM", {"without": "BP"}, lstmjax.lstm(3, 4, bias=False)),
+        ("GRU", {"without": "B", "linear_before_reset": 1}, lstmjax.gru(3, 4, bias=False)),
         ("LSTM", {"activations": ["Sigmoid", "Tanh", "Tanh"]}, lstmjax.lstm(3, 4, peepholes=True)),
         ("GRU", {}, lstmjax.gru(3, 4, reset_after=False)),
         ("GRU", {"linear_before_reset": 1}, lstmjax.gru(3, 4)),
