@@ -1,9 +1,15 @@
-"""The cells as Flax linen modules: thin wrappers of the functional API, with one parameter per array.
+"""The cells as Flax linen modules: thin wrappers of the functional API, with one variable per array.
 
 `Recurrent`, `LSTM` and `Bidirectional` run over sequences and keep the sequence contract; `LSTMCell` is a
 cell for Flax's own ``nn.RNN``.
+
+Variables are nested dicts: ``params["forward"]["kernel"]`` of a bidirectional layer,
+``params["0"]["kernel"]`` of a stack. What ``nn.with_partitioning`` says of an initializer, such as
+``kernel_init``, is metadata of the variables that it makes.
 """
 
+import functools
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,34 +17,67 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
+from flax.traverse_util import unflatten_dict
 from jaxtyping import Bool, Float, Integer
 
+from lstmjax import initializers
 from lstmjax.backends import Backend
 from lstmjax.cells.cell import Cell
 from lstmjax.cells.general_lstm import lstm
 from lstmjax.convert.formats import state_of_carry
 from lstmjax.sequence.bidirectional import bidirectional
-from lstmjax.sequence.layers import Layer, apply
+from lstmjax.sequence.layers import Layer, apply, batch_shape
 from lstmjax.sequence.remat import Remat
 from lstmjax.types import Array, Key, Params, State
 
 
 def held(module: nn.Module, cell: Cell | Layer) -> Params:
-    """The parameters of a cell or layer, each stored in the module by name: ``kernel``, ``forward.kernel``...
+    """The parameters of a cell or layer, stored in the module by the names of its functional form.
 
     All of them are initialized from one key of the stream ``params``.
     """
-    paths, structure = jax.tree_util.tree_flatten_with_path(jax.eval_shape(cell.init, jax.random.key(0)))
-    fresh = [jnp.zeros(shape.shape, shape.dtype) for _, shape in paths]
+    paths, structure = _parameters(cell)
     if module.is_initializing():
-        fresh = jax.tree.leaves(cell.init(module.make_rng("params")))
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
-    leaves = [module.param(name, lambda _, v=v: v) for name, v in zip(names, fresh, strict=True)]
-    return jax.tree.unflatten(structure, leaves)
+        leaves = jax.tree.leaves(cell.init(module.make_rng("params")), is_leaf=initializers.is_boxed)
+        made = unflatten_dict(dict(zip(paths, leaves, strict=True)))
+        variables = {name: module.param(name, lambda _, value=value: value) for name, value in made.items()}
+    else:
+        zeros = {name: functools.partial(_zeros, shapes) for name, shapes in unflatten_dict(paths).items()}
+        variables = {name: module.param(name, make) for name, make in zeros.items()}
+    found = [functools.reduce(operator.getitem, path, variables) for path in paths]
+    return jax.tree.unflatten(structure, found)
 
 
-class _Sequence(nn.Module):
-    """Base class of the modules over sequences; subclasses define the cell that they run."""
+def _zeros(shapes: Any, key: Key) -> Any:
+    """Variables whose shapes Flax compares with those it has."""
+    del key
+    return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+
+@functools.cache
+def _parameters(cell: Cell | Layer) -> tuple[dict[tuple[str, ...], jax.ShapeDtypeStruct], Any]:
+    """The path and the shape of each parameter, and the structure of them all."""
+    shapes = jax.eval_shape(lambda key: initializers.unboxed(cell.init(key)), jax.random.key(0))
+    leaves, structure = jax.tree_util.tree_flatten_with_path(shapes)
+    names = [tuple(jax.tree_util.keystr((key,), simple=True) for key in path) for path, _ in leaves]
+    return {name or ("value",): leaf for name, (_, leaf) in zip(names, leaves, strict=True)}, structure
+
+
+class _Sequence(nn.Module, kw_only=True):  # type: ignore[call-arg]
+    """Base class of the modules over sequences; subclasses define the cell that they run.
+
+    Attributes:
+      reverse: whether to run from the last valid step to the first. Options of a call that ``nn.jit`` or
+        ``nn.remat`` wraps are traced, so there this and the following must be attributes.
+      backend: as for `lstmjax.unroll`.
+      remat: as for `lstmjax.unroll`.
+      deterministic: whether to draw no noise; by default, noise is drawn if there is a stream ``dropout``.
+    """
+
+    reverse: bool = False
+    backend: Backend = "auto"
+    remat: Remat = None
+    deterministic: bool | None = None
 
     def _cell(self, features: int) -> Cell | Layer:
         raise NotImplementedError
@@ -50,15 +89,36 @@ class _Sequence(nn.Module):
         state: State | None = None,
         lengths: Integer[Array, "*batch"] | None = None,
         resets: Bool[Array, "*batch time"] | None = None,
-        reverse: bool = False,
+        reverse: bool | None = None,
         *,
-        backend: Backend = "auto",
-        remat: Remat = None,
+        key: Key | None = None,
+        deterministic: bool | None = None,
+        **options: Any,
     ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
-        """Run over sequences; arguments, results and errors are those of `lstmjax.unroll`."""
+        """Run over sequences; arguments, ``options``, results and errors are those of `lstmjax.unroll`.
+
+        Those given here override the attributes. The noise of the cell is drawn (`lstmjax.Cell.sample`) with
+        ``key``, or else with the stream ``dropout`` if ``rngs`` has one, as in
+        ``apply(variables, inputs, rngs={"dropout": key})``. There is none without both, and with
+        ``deterministic``; ``deterministic=False`` demands a key.
+        """
         cell = self._cell(inputs.shape[-1])
-        arguments = (inputs, state, lengths, resets, reverse)
-        return apply(cell, held(self, cell), *arguments, backend=backend, remat=remat)
+        params = held(self, cell)
+        options = {"backend": self.backend, "remat": self.remat, **options}
+        for name, value in {"reverse": reverse, "deterministic": deterministic}.items():
+            if isinstance(value, jax.core.Tracer):
+                raise TypeError(
+                    f"{name} is traced, as arguments of nn.jit and nn.remat are: make it an attribute of the "
+                    f"module, {type(self).__name__}(..., {name}=True), or name it in static_argnums."
+                )
+        reverse = self.reverse if reverse is None else reverse
+        deterministic = self.deterministic if deterministic is None else deterministic
+        if not deterministic:
+            if key is None and (deterministic is False or self.has_rng("dropout")):
+                key = self.make_rng("dropout")
+            if key is not None:
+                params = cell.sample(key, params, batch_shape(inputs, options))
+        return apply(cell, params, inputs, state, lengths, resets, reverse, **options)
 
 
 class Recurrent(_Sequence):

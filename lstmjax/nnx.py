@@ -11,29 +11,41 @@ import jax
 from flax import nnx
 from jaxtyping import Bool, Float, Integer
 
-from lstmjax.backends import Backend
+from lstmjax import initializers
 from lstmjax.cells.cell import Cell
 from lstmjax.cells.general_lstm import lstm
 from lstmjax.convert.formats import state_of_carry
 from lstmjax.sequence.bidirectional import bidirectional
-from lstmjax.sequence.layers import Layer, apply
-from lstmjax.sequence.remat import Remat
+from lstmjax.sequence.layers import Layer, apply, batch_shape
 from lstmjax.types import Array, Key, Params, State
 
 
 class Holder(nnx.Module):
-    """A cell, a layer or an attention, and its parameters, initialized from the stream ``params``."""
+    """A cell, a layer or an attention, and its parameters, initialized from the stream ``params``.
+
+    The parameters are ``weights``: the tree of the functional API, with an `nnx.Param` for each array. What
+    Flax's ``with_partitioning`` says of an initializer, such as ``kernel_init``, is metadata of those that it
+    makes.
+    """
 
     def __init__(self, cell: Any, *, rngs: nnx.Rngs) -> None:
         self.cell = nnx.static(cell)
-        self.params = nnx.data(jax.tree.map(nnx.Param, cell.init(rngs.params())))
+        made = cell.init(rngs.params())
+        self.weights = nnx.data(jax.tree.map(_param, made, is_leaf=initializers.is_boxed))
 
     @property
     def values(self) -> Params:
         """The parameters as the functional API takes them."""
         return jax.tree.map(
-            lambda param: param[...], self.params, is_leaf=lambda leaf: isinstance(leaf, nnx.Param)
+            lambda param: param[...], self.weights, is_leaf=lambda leaf: isinstance(leaf, nnx.Param)
         )
+
+
+def _param(value: Any) -> nnx.Param[Any]:
+    """A parameter, with the metadata of the initializer that made it."""
+    if hasattr(value, "names"):  # of linen's with_partitioning
+        return nnx.Param(value.value, out_sharding=value.names, mesh=value.mesh)
+    return nnx.Param(value)
 
 
 class Recurrent(Holder):
@@ -53,6 +65,7 @@ class Recurrent(Holder):
 
     def __init__(self, cell: Cell | Layer, *, rngs: nnx.Rngs) -> None:
         super().__init__(cell, rngs=rngs)
+        self.deterministic = False
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> State:
         """The state before the first step."""
@@ -72,19 +85,25 @@ class Recurrent(Holder):
         resets: Bool[Array, "*batch time"] | None = None,
         reverse: bool = False,
         *,
-        backend: Backend = "auto",
-        remat: Remat = None,
         key: Key | None = None,
+        rngs: nnx.Rngs | None = None,
+        deterministic: bool | None = None,
+        **options: Any,
     ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
-        """Run over sequences; arguments, results and errors are those of `lstmjax.unroll`.
+        """Run over sequences; arguments, ``options``, results and errors are those of `lstmjax.unroll`.
 
-        With ``key``, in training, the noise of the cell is drawn (`Cell.sample`); without it there is none.
+        In training, the noise of the cell is drawn (`Cell.sample`) with ``key``, or else with the stream
+        ``dropout`` of ``rngs``. There is none without both, with ``deterministic``, and after ``eval()`` of
+        the model.
         """
         values = self.values
+        if deterministic if deterministic is not None else self.deterministic:
+            key = rngs = None
+        if key is None and rngs is not None:
+            key = rngs.dropout()
         if key is not None:
-            values = self.cell.sample(key, values, inputs.shape[:-2])
-        arguments = (inputs, state, lengths, resets, reverse)
-        return apply(self.cell, values, *arguments, backend=backend, remat=remat)
+            values = self.cell.sample(key, values, batch_shape(inputs, options))
+        return apply(self.cell, values, inputs, state, lengths, resets, reverse, **options)
 
 
 class LSTM(Recurrent):
@@ -174,42 +193,70 @@ class LSTMCell(Holder, nnx.RNNCellBase):
 
 
 class Functional(NamedTuple):
-    """An NNX model as two pure functions; made by `functional`."""
+    """An NNX model as pure functions; made by `functional`."""
 
     init: Callable[[Key], Params]
     """Maps a random key to fresh parameters, nested dicts of arrays."""
-    bind: Callable[[Params], Any]
-    """Maps parameters to the model, a temporary view of them to call and discard."""
+    bind: Callable[..., Any]
+    """Maps parameters, and the state if there is any, to the model, a view of them to call and discard."""
+    init_state: Callable[[Key], State]
+    """Maps a random key to the fresh state of the model that is no parameter, such as the averages of
+    ``nnx.BatchNorm`` and the streams of ``nnx.Dropout``: nested dicts, empty for most models."""
+    state: Callable[[Any], State]
+    """Maps a model that was called to its state, for the next `bind`."""
 
 
 def functional(make: Callable[..., nnx.Module]) -> Functional:
-    """Split a model once into its graph and its parameters as plain dicts.
+    """Split a model once into its graph, its parameters and its other state, the latter as plain dicts.
 
-    All state of the model must be `nnx.Param`; layers that need randomness when called (`nnx.Dropout`) are
-    made without ``rngs`` and receive them in the call.
+    Layers that need randomness when called (`nnx.Dropout`) are best made without ``rngs``, and receive them
+    in the call: a model with parameters only needs no state.
 
     Args:
       make: builds the model when called with ``rngs=``, as NNX modules take it.
 
     Raises:
-      ValueError: the model has state other than parameters.
+      ValueError: in ``bind``, the model has other state, and none is given.
 
     Example:
       >>> model = functional(lambda rngs: nnx.Linear(2, 3, rngs=rngs))
       >>> params = model.init(jax.random.key(0))
       >>> sorted(params), model.bind(params)(jax.numpy.ones(2)).shape
       (['bias', 'kernel'], (3,))
+
+      A model with other state goes on with that of the call before:
+
+      >>> model = functional(lambda rngs: nnx.BatchNorm(2, rngs=rngs))
+      >>> params, state = model.init(jax.random.key(0)), model.init_state(jax.random.key(0))
+      >>> module = model.bind(params, state)
+      >>> outputs = module(jax.numpy.ones((8, 2)))
+      >>> {name: average.tolist() for name, average in model.state(module).items()}
+      {'mean': [0.009999999776482582, 0.009999999776482582], 'var': [0.9900000095367432, 0.9900000095367432]}
     """
-    graph, abstract, rest = nnx.split(nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0))), nnx.Param, ...)
-    if jax.tree.leaves(rest):
-        raise ValueError(f"functional: the model has state that is no nnx.Param: {nnx.to_pure_dict(rest)}.")
+
+    def made(key: Key) -> nnx.Module:
+        return make(rngs=nnx.Rngs(jax.random.fold_in(key, 1), params=key))
+
+    graph, *abstract = nnx.split(nnx.eval_shape(lambda: made(jax.random.key(0))), nnx.Param, ...)
 
     def init(key: Key) -> Params:
-        return nnx.to_pure_dict(nnx.state(make(rngs=nnx.Rngs(params=key)), nnx.Param))
+        return nnx.to_pure_dict(nnx.state(made(key), nnx.Param))
 
-    def bind(params: Params) -> Any:
-        state = jax.tree.map(lambda leaf: leaf, abstract)
-        nnx.replace_by_pure_dict(state, params)
-        return nnx.merge(graph, state)
+    def init_state(key: Key) -> State:
+        return state(made(key))
 
-    return Functional(init, bind)
+    def state(module: Any) -> State:
+        return nnx.to_pure_dict(nnx.split(module, nnx.Param, ...)[2])
+
+    def bind(params: Params, state: State | None = None) -> Any:
+        if state is None and jax.tree.leaves(abstract[1]):
+            raise ValueError(
+                "functional: the model has state that is no nnx.Param, "
+                f"{nnx.to_pure_dict(abstract[1])}: bind(params, state), with that of init_state."
+            )
+        parts = [jax.tree.map(lambda leaf: leaf, part) for part in abstract]
+        for part, values in zip(parts, (params, state or {}), strict=True):
+            nnx.replace_by_pure_dict(part, values)
+        return nnx.merge(graph, *parts)
+
+    return Functional(init, bind, init_state, state)

@@ -6,10 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from cases import CELLS, assert_close, assert_equal
+from flax import errors, serialization
 from flax import linen as nn
-from flax import serialization
+from flax.training import train_state
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 import lstmjax
 from lstmjax.linen import LSTM, Bidirectional, LSTMCell, Recurrent
@@ -50,9 +53,10 @@ def _inputs() -> np.ndarray:
 def _values(variables: Any, layer: Any) -> Any:
     """The parameters of a module as the functional form takes them."""
     paths, structure = jax.tree_util.tree_flatten_with_path(jax.eval_shape(layer.init, jax.random.key(0)))
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
-    assert sorted(names) == sorted(variables["params"])
-    return jax.tree.unflatten(structure, [variables["params"][name] for name in names])
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    flat = flatten_dict(variables["params"], sep="/")
+    assert sorted(names) == sorted(flat)
+    return jax.tree.unflatten(structure, [flat[name] for name in names])
 
 
 @each_module
@@ -148,3 +152,122 @@ def test_options_reach_the_cell_and_dtypes_are_not_cast() -> None:
         module.apply(variables, np.ones((2, 3, 2)))
     with pytest.raises(TypeError, match="forget_bais"):
         LSTM(3, {"forget_bais": 2.0}).init(jax.random.key(0), inputs)
+
+
+LIFTED: dict[str, Callable[[Any], Any]] = {"remat": nn.remat, "jit": nn.jit}
+
+
+@pytest.mark.parametrize("name", LIFTED)
+def test_lifted_modules_take_options_as_attributes(name: str) -> None:
+    plain, inputs = Recurrent(_gru()), _inputs()
+    lifted = LIFTED[name](Recurrent)(_gru(), reverse=True, backend="scan", remat=2)
+    variables = plain.init(jax.random.key(0), inputs)
+
+    def loss(variables: Any, module: nn.Module, **options: Any) -> jax.Array:
+        return (module.apply(variables, inputs, lengths=LENGTHS, **options)[1] ** 2).sum()
+
+    gradient = jax.grad(loss)(variables, lifted)
+    assert_close(gradient, jax.grad(loss)(variables, plain, reverse=True), 1e-12)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_wrong_options_are_named() -> None:
+    module, inputs = LSTM(3, OPTIONS), _inputs()
+    variables = module.init(jax.random.key(0), inputs)
+    with pytest.raises(TypeError, match=r"reverse is traced.*LSTM\(\.\.\., reverse=True\)"):
+        nn.jit(LSTM)(3, OPTIONS).apply(variables, inputs, reverse=True)
+    with pytest.raises(ValueError, match="cuda"):
+        LSTM(3, OPTIONS, backend="cuda").apply(variables, inputs)
+    with pytest.raises(TypeError, match="bakend"):
+        module.apply(variables, inputs, bakend="scan")
+
+
+def test_an_option_of_the_call_overrides_the_attribute() -> None:
+    module, inputs = LSTM(3, OPTIONS, reverse=True), _inputs()
+    variables = module.init(jax.random.key(0), inputs)
+    forward = LSTM(3, OPTIONS).apply(variables, inputs, lengths=LENGTHS)
+    assert_equal(module.apply(variables, inputs, lengths=LENGTHS, reverse=False), forward)
+
+
+def test_modules_with_options_are_values() -> None:
+    for make in (LSTM, LSTMCell):
+        assert hash(make(3, {**OPTIONS})) == hash(make(3, {**OPTIONS}))
+        assert make(3, {**OPTIONS}) == make(3, {**OPTIONS}) != make(3)
+
+
+def test_noise_is_drawn_with_a_key_or_the_stream_dropout() -> None:
+    cell = lstmjax.dropout(_lstm(), outputs=0.5)
+    module, key, inputs = Recurrent(cell), jax.random.key(1), np.nan_to_num(_inputs())
+    variables = module.init(jax.random.key(0), inputs)
+    rngs = {"dropout": key}
+
+    def expected(key: Any) -> Any:
+        return lstmjax.unroll(cell, cell.sample(key, _values(variables, cell), (2,)), inputs)
+
+    plain = lstmjax.unroll(cell, _values(variables, cell), inputs)
+    of_stream = nn.apply(lambda scope: scope.make_rng("dropout"), module)({}, rngs=rngs)
+    assert_equal(module.apply(variables, inputs), plain)
+    assert_equal(module.apply(variables, inputs, key=key), expected(key))
+    assert_equal(module.apply(variables, inputs, rngs=rngs), expected(of_stream))
+    assert_equal(module.apply(variables, inputs, rngs=rngs, deterministic=True), plain)
+    still = Recurrent(cell, deterministic=True)
+    assert_equal(still.apply(variables, inputs, rngs=rngs), plain)
+    assert_equal(still.apply(variables, inputs, rngs=rngs, deterministic=False), expected(of_stream))
+    with pytest.raises(errors.InvalidRngError, match="dropout"):
+        module.apply(variables, inputs, deterministic=False)
+
+
+@pytest.mark.parametrize("name", ["lstm", "slstm", "conv_lstm", "lstm_full_gates"])
+def test_partitioning_of_initializers_reaches_the_variables(name: str) -> None:
+    init = {"kernel_init": nn.initializers.lecun_normal(), "recurrent_init": nn.initializers.normal(0.1)}
+    boxed = {option: nn.with_partitioning(each, (None, "model")) for option, each in init.items()}
+    make = {
+        "lstm": lambda **options: lstmjax.lstm(4, 4, **options),
+        "slstm": lambda **options: lstmjax.slstm(4, 4, heads=2, **options),
+        "conv_lstm": lambda **options: lstmjax.conv_lstm(2, 2, 1, 4, **options),
+        "lstm_full_gates": lambda **options: lstmjax.lstm(4, 4, full_gate_recurrence=True, **options),
+    }[name]
+    module, inputs = Recurrent(lstmjax.stack(make(**boxed))), jnp.ones((2, 3, 4), jnp.float32)
+    _, variables = module.init_with_output(jax.random.key(0), inputs)
+    specs = nn.get_partition_spec(variables)["params"]["0"]
+    for kernel in ("kernel", "recurrent_kernel"):
+        assert specs[kernel] == jax.sharding.PartitionSpec(None, "model")
+    assert specs["bias"] == jax.sharding.PartitionSpec()
+    _, expected = Recurrent(lstmjax.stack(make(**init))).init_with_output(jax.random.key(0), inputs)
+    assert_equal(nn.meta.unbox(variables), expected)
+    assert_equal(module.apply(expected, inputs)[1], module.apply(variables, inputs)[1])
+
+
+def test_layers_are_scanned_over_depth_and_mapped_over_models() -> None:
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, inputs: Any, _: None) -> Any:
+            return LSTM(2, OPTIONS)(inputs)[1], None
+
+    axes = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}
+    inputs, cell = np.nan_to_num(_inputs()), lstmjax.lstm(2, 2, dtype="float64")
+    deep, many = nn.scan(Block, length=2, **axes)(), nn.vmap(LSTM, **axes)(2, OPTIONS)
+    variables = deep.init(jax.random.key(0), inputs, None)
+    stacked = variables["params"]["LSTM_0"]
+    outputs = [inputs]
+    for number in (0, 1):
+        own = _values({"params": jax.tree.map(lambda leaf, n=number: leaf[n], stacked)}, cell)
+        outputs.append(lstmjax.unroll(cell, own, outputs[-1])[1])
+    assert_close(deep.apply(variables, inputs, None)[0], outputs[2], 1e-12)
+    both = many.apply({"params": stacked}, jnp.stack(outputs[:2]))[1]
+    assert_close(both, jnp.stack(outputs[1:]), 1e-12)
+    assert many.init(jax.random.key(0), jnp.stack(outputs[:2]))["params"]["kernel"].shape == (2, 2, 8)
+
+
+def test_variables_are_trained_by_a_train_state_and_flattened_with_dots() -> None:
+    module, inputs = Recurrent(CELLS["nested"].make("float64")), np.nan_to_num(_inputs())
+    variables = module.init(jax.random.key(0), inputs)
+    state = train_state.TrainState.create(
+        apply_fn=module.apply, params=variables["params"], tx=optax.sgd(0.1)
+    )
+    gradient = jax.grad(lambda params: state.apply_fn({"params": params}, inputs)[1].sum())(state.params)
+    after = state.apply_gradients(grads=gradient).params
+    assert_close(after, jax.tree.map(lambda p, g: p - 0.1 * g, state.params, gradient), 1e-15)
+    flat = flatten_dict(after, sep=".")
+    assert not any("." in part for name in flatten_dict(after) for part in name)
+    assert_equal(unflatten_dict(flat, sep="."), after)

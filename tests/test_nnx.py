@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CELLS, assert_close, assert_equal
-from flax import nnx
+from flax import linen, nnx
 
 import lstmjax
 from lstmjax.nnx import LSTM, Bidirectional, Functional, LSTMCell, Recurrent, functional
@@ -17,6 +17,7 @@ from lstmjax.sequence.layers import apply
 pytestmark = pytest.mark.usefixtures("exact")
 
 LENGTHS = np.array([3, 0], np.int32)
+KEY = jax.random.key(0)
 RESETS = np.array([[False, False, True], [False, True, False]])
 
 
@@ -271,6 +272,101 @@ def test_a_functional_model_is_pure() -> None:
     np.testing.assert_array_equal(model.bind(one)(inputs), before)
 
 
-def test_a_functional_model_has_nothing_but_parameters() -> None:
-    with pytest.raises(ValueError, match=r"no nnx\.Param.*count"):
-        functional(lambda rngs: nnx.Dropout(0.5, rngs=rngs))
+class _Normalized(nnx.Module):
+    """A model with averages and a stream of noise."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.norm = nnx.BatchNorm(2, rngs=rngs)
+        self.layer = LSTM(2, 3, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, inputs: Any) -> Any:
+        return self.dropout(self.layer(self.norm(inputs))[1])
+
+
+def test_a_functional_model_passes_other_state_through() -> None:
+    model, key = functional(_Normalized), jax.random.key(0)
+    params, state = model.init(key), model.init_state(key)
+    assert set(params) == {"norm", "layer"}
+    assert set(state) == {"norm", "dropout"}
+    inputs = jnp.ones((2, 3, 2), jnp.float32)
+
+    @jax.jit
+    def run(params: Any, state: Any) -> Any:
+        module = model.bind(params, state)
+        return module(inputs), model.state(module)
+
+    module = _Normalized(nnx.Rngs(jax.random.fold_in(key, 1), params=key))
+    for _ in range(2):
+        outputs, state = run(params, state)
+        assert_close(outputs, module(inputs), 1e-6)
+    np.testing.assert_allclose(state["norm"]["mean"], 1 - 0.99**2, rtol=1e-5)
+    assert int(state["dropout"]["rngs"]["count"]) == 2
+    with pytest.raises(ValueError, match=r"no nnx\.Param.*count.*bind\(params, state\)"):
+        model.bind(params)
+    assert _model().init_state(key) == {}
+
+
+def test_noise_is_drawn_with_a_key_or_the_stream_dropout_in_training() -> None:
+    cell = lstmjax.dropout(lstmjax.lstm(2, 3, dtype="float64"), outputs=0.5)
+    module, key, inputs = Recurrent(cell, rngs=nnx.Rngs(0)), jax.random.key(1), np.ones((2, 3, 2))
+
+    def expected(key: Any) -> Any:
+        return lstmjax.unroll(cell, cell.sample(key, module.values, (2,)), inputs)
+
+    plain = lstmjax.unroll(cell, module.values, inputs)
+    assert_equal(module(inputs), plain)
+    assert_equal(module(inputs, key=key), expected(key))
+    assert_equal(module(inputs, rngs=nnx.Rngs(dropout=4)), expected(nnx.Rngs(dropout=4).dropout()))
+    assert_equal(module(inputs, rngs=nnx.Rngs(4), deterministic=True), plain)
+    module.eval()
+    assert_equal(module(inputs, key=key), plain)
+    assert_equal(module(inputs, key=key, deterministic=False), expected(key))
+
+
+@pytest.mark.parametrize("with_partitioning", [nnx.with_partitioning, linen.with_partitioning])
+def test_partitioning_of_initializers_reaches_the_parameters(with_partitioning: Any) -> None:
+    mesh = jax.make_mesh((1,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
+    init = nnx.initializers.lecun_normal()
+    with jax.set_mesh(mesh):
+        module = LSTM(2, 3, rngs=nnx.Rngs(0), kernel_init=with_partitioning(init, (None, "model")))
+        specs = nnx.get_partition_spec(nnx.state(module))
+        outputs = module(jnp.ones((2, 3, 2), jnp.float32))
+    assert specs["weights"].kernel.get_value() == jax.sharding.PartitionSpec(None, "model")
+    assert specs["weights"].bias.get_value() == jax.sharding.PartitionSpec()
+    plain = LSTM(2, 3, rngs=nnx.Rngs(0), kernel_init=init)
+    assert_equal(module.values, plain.values)
+    assert_equal(outputs, plain(jnp.ones((2, 3, 2), jnp.float32)))
+
+
+@each_layer
+def test_a_module_becomes_a_linen_module(name: str) -> None:
+    layer = LAYERS[name](jnp.float64)
+    module, inputs = nnx.bridge.ToLinen(Recurrent, args=(layer,)), jnp.ones((2, 3, layer.features))
+    variables = module.init(jax.random.key(0), inputs)
+    assert jax.tree.structure(variables).num_leaves == jax.tree.structure(layer.init(KEY)).num_leaves
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, variables)
+    own = Recurrent(layer, rngs=nnx.Rngs(0))
+    nnx.update(own, doubled["params"])
+    assert_close(module.apply(doubled, inputs), own(inputs), 1e-13)
+
+
+def test_many_modules_at_once_and_one_after_the_other() -> None:
+    @nnx.split_rngs(splits=2)
+    @nnx.vmap
+    def make(rngs: nnx.Rngs) -> LSTM:
+        return LSTM(3, 3, rngs=rngs, dtype="float64")
+
+    @nnx.vmap(in_axes=(0, None))
+    def side_by_side(module: LSTM, inputs: Any) -> Any:
+        return module(inputs)[1]
+
+    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry)
+    def deep(module: LSTM, inputs: Any) -> Any:
+        return module(inputs)[1]
+
+    many, inputs = make(nnx.Rngs(0)), np.random.default_rng(0).standard_normal((2, 4, 3))
+    cell, values = many.cell, [jax.tree.map(lambda leaf, i=i: leaf[i], many.values) for i in (0, 1)]
+    expected = [lstmjax.unroll(cell, own, inputs)[1] for own in values]
+    assert_close(side_by_side(many, inputs), jnp.stack(expected), 1e-12)
+    assert_close(deep(many, jnp.asarray(inputs)), lstmjax.unroll(cell, values[1], expected[0])[1], 1e-12)

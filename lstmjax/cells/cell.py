@@ -142,8 +142,11 @@ class GatedCell(Cell):
         """``dtype`` or float32, whichever is wider: of accumulated products, gates and sums over time."""
         return at_least_float32(self.dtype)
 
-    def gates(self, initializer: initializers.KernelInit, key: Key, count: int, fan_in: int) -> jax.Array:
-        """Kernels ``[fan_in, hidden]`` of ``count`` gates, initialized one by one and concatenated."""
+    def gates(self, initializer: initializers.KernelInit, key: Key, count: int, fan_in: int) -> Any:
+        """Kernels ``[fan_in, hidden]`` of ``count`` gates, initialized one by one and concatenated.
+
+        An array, in a box with metadata if the initializer returns boxes.
+        """
         shape, dtype = (fan_in, self.hidden), self.param_dtype
         kernels = [initializer(k, shape, dtype) for k in jax.random.split(key, count)]
         if any(callable(kernel) for kernel in kernels):

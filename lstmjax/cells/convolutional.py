@@ -85,7 +85,7 @@ class ConvLSTM(Cell):
             peepholes=jnp.zeros(peepholes, self.param_dtype) if self.peepholes else None,
         )
 
-    def _kernel(self, initializer: initializers.KernelInit, key: Key, channels: int) -> jax.Array:
+    def _kernel(self, initializer: initializers.KernelInit, key: Key, channels: int) -> Any:
         shape = (self.kernel_size, self.kernel_size, channels, self.hidden)
         gates = [initializer(k, shape, self.param_dtype) for k in jax.random.split(key, 4)]
         return initializers.concatenate(gates)

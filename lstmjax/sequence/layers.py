@@ -7,9 +7,11 @@ accepts either runs it with `apply` of this module.
 import abc
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import jax
+import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from lstmjax.cells.cell import Cell, kind_of
@@ -90,6 +92,11 @@ def apply(
     """
     run = layer.apply if isinstance(layer, Layer) else functools.partial(unroll, layer)
     return run(params, inputs, state, lengths, resets, reverse, **options)
+
+
+def batch_shape(inputs: Array, options: Mapping[str, Any]) -> tuple[int, ...]:
+    """The batch shape of inputs that are run with ``options`` of `apply`."""
+    return tuple(np.delete(inputs.shape, [options.get("time_axis", -2), -1]).tolist())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -117,6 +117,9 @@ def restore(path: PathLike, like: Any) -> Any:
     """
     leaves = _read(path)[1]
     targets = _named_leaves(like)
+    # Files of earlier versions have `params` where modules of lstmjax.nnx now have `weights`.
+    now = {name: name.replace("['params']", "['weights']") for name in leaves.keys() - targets.keys()}
+    leaves = {now[name] if now.get(name) in targets else name: leaf for name, leaf in leaves.items()}
     expected = {name: _type(leaf) for name, leaf in targets.items()}
     stored = {name: leaf.type for name, (leaf, _) in leaves.items()}
     none = "no such leaf"

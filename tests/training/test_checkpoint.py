@@ -181,6 +181,17 @@ def test_donated_and_described_arrays_are_refused_by_name(path):
             checkpoint.save(path, {"a": leaf})
 
 
+def test_files_of_earlier_modules_are_read(path):
+    """They have ``params`` where modules of `lstmjax.nnx` have ``weights``."""
+    checkpoint.save(path, {"layers": [{"params": {"bias": jnp.ones(3)}}], "params": jnp.zeros(2)})
+    like = {"layers": [{"weights": {"bias": jnp.zeros(3)}}], "params": jnp.ones(2)}
+    again = checkpoint.restore(path, like)
+    np.testing.assert_array_equal(again["layers"][0]["weights"]["bias"], np.ones(3))
+    np.testing.assert_array_equal(again["params"], np.zeros(2))
+    with pytest.raises(CheckpointError, match=r"\['params'\]\['bias'\].*expected no such leaf"):
+        checkpoint.restore(path, {"layers": [{"kernel": jnp.ones(3)}], "params": jnp.ones(2)})
+
+
 def test_a_mismatch_names_every_leaf_and_both_sides(path):
     tree = {"a": jnp.ones((2, 3), bool), "b": 1, "c": jax.random.key(0), "d": np.ones(2)}
     checkpoint.save(path, tree)

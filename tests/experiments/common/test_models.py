@@ -1,6 +1,7 @@
 """Models of runs and kept ones: what is kept is what was recorded, and is read whatever its dtype."""
 
 import dataclasses
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -151,6 +152,22 @@ def test_models_that_are_kept_in_the_repository_are_listed_and_whole(capsys):
             models.kept(record.experiment, record.label)
             total += record.model["bytes"]
     assert total < 60e6
+
+
+KEPT = [(record.experiment, record.label) for record in load_records(models.RESULTS) if record.model]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("experiment", "label"), KEPT)
+def test_models_that_are_kept_in_the_repository_are_read(experiment, label):
+    """By the code of today, whatever names their parameters had."""
+    folder, task = models.kept(experiment, label), importlib.import_module(f"experiments.{experiment}.task")
+    if hasattr(task, "load_model"):
+        params = task.load_model(folder).params
+    else:
+        config = models.config_of(folder, task.Config)
+        params = models.load_params(folder, task.make_model(config).init)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
 def test_a_copy_in_another_dtype_keeps_what_is_no_float(tmp_path):

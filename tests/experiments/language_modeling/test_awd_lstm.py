@@ -94,7 +94,7 @@ def test_parameters_start_as_those_of_the_authors_code(corpus):
     assert 0.09 < float(jnp.abs(params["embedding"]).max()) <= 0.1
     assert not params["bias"].any()
     for number, hidden in enumerate((400, 400, 100)):
-        layer = params["layers"][number]["params"]
+        layer = params["layers"][number]["weights"]
         for name in ("kernel", "recurrent_kernel"):
             assert 0.99 / math.sqrt(hidden) < float(jnp.abs(layer[name]).max()) <= 1 / math.sqrt(hidden)
         assert float(layer["bias"].std()) == pytest.approx(math.sqrt(2 / 3 / hidden), rel=0.1)

@@ -244,11 +244,11 @@ def test_the_model_in_torch_is_the_same_and_takes_the_same_steps(corpus):
     put(peer.readout.weight, params["kernel"].T)
     put(peer.readout.bias, params["bias"])
     for number, layer in params["layers"].items():
-        put(getattr(peer.lstm, f"weight_ih_l{number}"), layer["params"]["kernel"].T)
-        put(getattr(peer.lstm, f"weight_hh_l{number}"), layer["params"]["recurrent_kernel"].T)
-        put(getattr(peer.lstm, f"bias_ih_l{number}"), layer["params"]["bias"])
+        put(getattr(peer.lstm, f"weight_ih_l{number}"), layer["weights"]["kernel"].T)
+        put(getattr(peer.lstm, f"weight_hh_l{number}"), layer["weights"]["recurrent_kernel"].T)
+        put(getattr(peer.lstm, f"bias_ih_l{number}"), layer["weights"]["bias"])
         second = getattr(peer.lstm, f"bias_hh_l{number}")  # the sum of two would move twice as far
-        put(second.requires_grad_(False), jnp.zeros_like(layer["params"]["bias"]))
+        put(second.requires_grad_(False), jnp.zeros_like(layer["weights"]["bias"]))
     theirs = rival.torch_step(peer, config.batch_size, learning_rate=0.1, clip_norm=1.0)
     settings = training.TrainConfig(learning_rate=0.1, clip_norm=1.0)
     task = dataclasses.replace(make_task(config, model, corpus), init=lambda key: params)
