@@ -15,7 +15,8 @@ from lstmjax.cells.gru import GRU
 from lstmjax.convert.formats import FORMATS, Entry, write
 from lstmjax.convert.structure import take_apart
 from lstmjax.sequence.bidirectional import Directions
-from lstmjax.sequence.layers import Layer, apply
+from lstmjax.sequence.layers import Layer
+from lstmjax.sequence.unroll import unroll
 from lstmjax.types import Params
 from lstmjax.wrappers.highway import HighwayParams
 from lstmjax.wrappers.per_step_dropout import Counted
@@ -86,7 +87,7 @@ def export_stablehlo(
 
     def run(parameters: Any, inputs: Any, lengths: Any, state: Any) -> Any:
         before = jax.tree.unflatten(structures[1], state)
-        after, outputs = apply(cell, parameters, inputs, before, lengths, backend="scan")
+        after, outputs = unroll(cell, parameters, inputs, before, lengths, backend="scan")
         return tuple(jax.tree.leaves(after)), outputs
 
     def run_given(parameters: Any, inputs: Any, lengths: Any, state: Any) -> Any:

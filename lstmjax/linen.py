@@ -26,8 +26,9 @@ from lstmjax.cells.cell import Cell
 from lstmjax.cells.general_lstm import lstm
 from lstmjax.convert.formats import state_of_carry
 from lstmjax.sequence.bidirectional import bidirectional
-from lstmjax.sequence.layers import Layer, apply, batch_shape
+from lstmjax.sequence.layers import Layer, batch_shape
 from lstmjax.sequence.remat import Remat
+from lstmjax.sequence.unroll import unroll
 from lstmjax.types import Array, Key, Params, State
 
 
@@ -85,21 +86,21 @@ class _Sequence(nn.Module, kw_only=True):  # type: ignore[call-arg]
     @nn.compact
     def __call__(
         self,
-        inputs: Float[Array, "*batch time features"],
+        inputs: Float[Array, "*sequence features"],
         state: State | None = None,
         lengths: Integer[Array, "*batch"] | None = None,
-        resets: Bool[Array, "*batch time"] | None = None,
+        resets: Bool[Array, "*sequence"] | None = None,
         reverse: bool | None = None,
         *,
         key: Key | None = None,
         deterministic: bool | None = None,
         **options: Any,
-    ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
+    ) -> tuple[State, Float[jax.Array, "*sequence output"]]:
         """Run over sequences; arguments, ``options``, results and errors are those of `lstmjax.unroll`.
 
         Those given here override the attributes. The noise of the cell is drawn (`lstmjax.Cell.sample`) with
         ``key``, or else with the stream ``dropout`` if ``rngs`` has one, as in
-        ``apply(variables, inputs, rngs={"dropout": key})``. There is none without both, and with
+        ``unroll(variables, inputs, rngs={"dropout": key})``. There is none without both, and with
         ``deterministic``; ``deterministic=False`` demands a key.
         """
         cell = self._cell(inputs.shape[-1])
@@ -118,7 +119,7 @@ class _Sequence(nn.Module, kw_only=True):  # type: ignore[call-arg]
                 key = self.make_rng("dropout")
             if key is not None:
                 params = cell.sample(key, params, batch_shape(inputs, options))
-        return apply(cell, params, inputs, state, lengths, resets, reverse, **options)
+        return unroll(cell, params, inputs, state, lengths, resets, reverse, **options)
 
 
 class Recurrent(_Sequence):

@@ -16,7 +16,8 @@ from lstmjax.cells.cell import Cell
 from lstmjax.cells.general_lstm import lstm
 from lstmjax.convert.formats import state_of_carry
 from lstmjax.sequence.bidirectional import bidirectional
-from lstmjax.sequence.layers import Layer, apply, batch_shape
+from lstmjax.sequence.layers import Layer, batch_shape
+from lstmjax.sequence.unroll import unroll
 from lstmjax.types import Array, Key, Params, State
 
 
@@ -79,17 +80,17 @@ class Recurrent(Holder):
 
     def __call__(
         self,
-        inputs: Float[Array, "*batch time features"],
+        inputs: Float[Array, "*sequence features"],
         state: State | None = None,
         lengths: Integer[Array, "*batch"] | None = None,
-        resets: Bool[Array, "*batch time"] | None = None,
+        resets: Bool[Array, "*sequence"] | None = None,
         reverse: bool = False,
         *,
         key: Key | None = None,
         rngs: nnx.Rngs | None = None,
         deterministic: bool | None = None,
         **options: Any,
-    ) -> tuple[State, Float[jax.Array, "*batch time output"]]:
+    ) -> tuple[State, Float[jax.Array, "*sequence output"]]:
         """Run over sequences; arguments, ``options``, results and errors are those of `lstmjax.unroll`.
 
         In training, the noise of the cell is drawn (`Cell.sample`) with ``key``, or else with the stream
@@ -103,7 +104,7 @@ class Recurrent(Holder):
             key = rngs.dropout()
         if key is not None:
             values = self.cell.sample(key, values, batch_shape(inputs, options))
-        return apply(self.cell, values, inputs, state, lengths, resets, reverse, **options)
+        return unroll(self.cell, values, inputs, state, lengths, resets, reverse, **options)
 
 
 class LSTM(Recurrent):

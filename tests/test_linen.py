@@ -16,7 +16,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 import lstmjax
 from lstmjax.linen import LSTM, Bidirectional, LSTMCell, Recurrent
-from lstmjax.sequence.layers import apply
 
 pytestmark = pytest.mark.usefixtures("exact")
 
@@ -66,7 +65,9 @@ def test_a_module_equals_the_functional_form(name: str, reverse: bool) -> None:
     variables = module.init(jax.random.key(0), _inputs())
     state = jax.tree.map(jnp.ones_like, layer.initial_state((2,)))
     arguments = (_inputs(), state, LENGTHS, RESETS, reverse)
-    assert_equal(module.apply(variables, *arguments), apply(layer, _values(variables, layer), *arguments))
+    assert_equal(
+        module.apply(variables, *arguments), lstmjax.unroll(layer, _values(variables, layer), *arguments)
+    )
 
 
 @each_module
@@ -90,7 +91,7 @@ def test_gradients_and_serialization(name: str) -> None:
         return module.apply(variables, _inputs(), lengths=LENGTHS)[1].sum()
 
     def expected(params: Any) -> jax.Array:
-        return apply(layer, params, _inputs(), None, LENGTHS)[1].sum()
+        return lstmjax.unroll(layer, params, _inputs(), None, LENGTHS)[1].sum()
 
     gradient = jax.jit(jax.grad(loss))(variables)
     assert_close(_values(gradient, layer), jax.grad(expected)(_values(variables, layer)), 1e-12)

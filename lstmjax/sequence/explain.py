@@ -12,8 +12,9 @@ from lstmjax.backends import Backend, Choice, choose, is_pointwise
 from lstmjax.cells.cell import Cell
 from lstmjax.checks import describe
 from lstmjax.sequence.bidirectional import Bidirectional
-from lstmjax.sequence.layers import Layer, Layers, apply
+from lstmjax.sequence.layers import Layer, Layers
 from lstmjax.sequence.remat import Remat, segment
+from lstmjax.sequence.unroll import unroll
 from lstmjax.types import Params
 from lstmjax.wrappers.stack import Stack
 
@@ -101,7 +102,7 @@ def explain(
         masks["resets"] = jax.ShapeDtypeStruct(shape[:-1], bool)
 
     def forward(params: Params, inputs: jax.Array, masks: Any) -> Any:
-        return apply(cell, params, inputs, **masks, backend=backend, remat=remat)
+        return unroll(cell, params, inputs, **masks, backend=backend, remat=remat)
 
     def gradient(params: Params, inputs: jax.Array, masks: Any, cotangents: Any) -> Any:
         results, pull_back = jax.vjp(lambda params, inputs: forward(params, inputs, masks), params, inputs)

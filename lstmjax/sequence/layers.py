@@ -1,12 +1,11 @@
 """The layer interface, and stacks of layers.
 
 A cell is stepped; a *layer* needs whole sequences, and so has ``apply`` in place of ``step``. Code that
-accepts either runs it with `apply` of this module.
+accepts either runs it with `lstmjax.unroll`.
 """
 
 import abc
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any, Unpack
 
@@ -76,26 +75,8 @@ class Layer(abc.ABC):
         return params
 
 
-def apply(
-    layer: Cell | Layer,
-    params: Params,
-    inputs: Float[Array, "*sequence features"],
-    state: State | None = None,
-    lengths: Integer[Array, "*batch"] | None = None,
-    resets: Bool[Array, "*sequence"] | None = None,
-    reverse: bool = False,
-    **options: Unpack[Options],
-) -> tuple[State, Float[jax.Array, "*sequence output"]]:
-    """Run a cell with `lstmjax.unroll`, or a layer with its own ``apply``.
-
-    Arguments, results and errors are those of `lstmjax.unroll`.
-    """
-    run = layer.apply if isinstance(layer, Layer) else functools.partial(unroll, layer)
-    return run(params, inputs, state, lengths, resets, reverse, **options)
-
-
 def batch_shape(inputs: Array, options: Mapping[str, Any]) -> tuple[int, ...]:
-    """The batch shape of inputs that are run with ``options`` of `apply`."""
+    """The batch shape of inputs that are run with ``options`` of `lstmjax.unroll`."""
     return tuple(np.delete(inputs.shape, [options.get("time_axis", -2), -1]).tolist())
 
 
@@ -177,7 +158,7 @@ class Layers(Layer):
         outputs: Any = inputs
         for part, own, part_state, start in zip(self.parts, params, before, initial, strict=True):
             arguments = (outputs, part_state, lengths, resets, reverse)
-            new, outputs = apply(part, own, *arguments, **{**options, "initial_state": start})
+            new, outputs = unroll(part, own, *arguments, **{**options, "initial_state": start})
             after.append(new)
         return tuple(after), outputs
 

@@ -19,7 +19,6 @@ from test_cudnn import ours as by_cudnn
 
 import lstmjax
 from lstmjax import decoding
-from lstmjax.sequence.layers import apply
 
 AUTOMATIC = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
 EXPLICIT = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,))
@@ -94,7 +93,7 @@ def test_explicit_axes(name: str, given: bool) -> None:
 
     def unroll(params, *rest):
         noise = inner.sample(jax.random.key(2), params, (4,))
-        return apply(inner, noise, *rest)
+        return lstmjax.unroll(inner, noise, *rest)
 
     run = gradient(unroll)
     want = run(params, inputs, *more)

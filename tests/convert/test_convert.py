@@ -20,7 +20,6 @@ from lstmjax import convert
 from lstmjax import nnx as own
 from lstmjax.export import export_onnx
 from lstmjax.sequence.bidirectional import Directions
-from lstmjax.sequence.layers import apply
 
 INPUTS = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
 
@@ -212,7 +211,7 @@ def test_libraries_whose_cells_always_have_biases_get_zeros(outputs: Any, name: 
 def _agree(converted: Any, expected: Any, inputs: Any = INPUTS, **options: Any) -> Any:
     """The outputs of what was converted are those expected; returns its state."""
     layer, params = converted
-    state, outputs = apply(layer, params, inputs, **options)
+    state, outputs = lstmjax.unroll(layer, params, inputs, **options)
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
     return state
 

@@ -14,7 +14,6 @@ from cases import random_like
 
 import lstmjax
 from lstmjax.export import export_onnx, export_stablehlo
-from lstmjax.sequence.layers import apply
 
 
 def _both(features: int) -> lstmjax.Bidirectional:
@@ -63,9 +62,11 @@ def test_an_exported_program_runs_batches_of_any_size(name: str) -> None:
     program = jax.export.deserialize(export_stablehlo(layer, params).serialize())
     assert program.platforms == ("cpu", "cuda", "tpu")
     leaves = tuple(jax.tree.leaves(state))
-    _assert_close(program.call(INPUTS, LENGTHS, leaves), apply(layer, params, INPUTS, state, LENGTHS))
+    _assert_close(
+        program.call(INPUTS, LENGTHS, leaves), lstmjax.unroll(layer, params, INPUTS, state, LENGTHS)
+    )
     first = tuple(leaf[:1] for leaf in leaves)
-    expected = apply(layer, params, INPUTS[:1, :2], jax.tree.map(lambda leaf: leaf[:1], state))
+    expected = lstmjax.unroll(layer, params, INPUTS[:1, :2], jax.tree.map(lambda leaf: leaf[:1], state))
     _assert_close(program.call(INPUTS[:1, :2], np.array([2], np.int32), first), expected)
 
 
@@ -81,7 +82,7 @@ def test_parameters_can_be_an_argument_with_a_gradient() -> None:
         return program.call(tuple(params), INPUTS, LENGTHS, leaves)[1].sum()
 
     def expected(params: Any) -> jax.Array:
-        return apply(layer, params, INPUTS, state, LENGTHS)[1].sum()
+        return lstmjax.unroll(layer, params, INPUTS, state, LENGTHS)[1].sum()
 
     params = jax.tree.map(jnp.asarray, params)
     _assert_close(jax.grad(loss)(params), jax.grad(expected)(params))
@@ -115,7 +116,7 @@ def test_a_program_is_loaded_where_this_library_is_not(tmp_path: Path) -> None:
     paths[0].write_bytes(export_stablehlo(layer, params).serialize())
     np.savez(paths[1], inputs=INPUTS, lengths=LENGTHS, hidden=state.hidden, cell=state.cell)
     subprocess.run([sys.executable, "-c", LOADER, *map(str, paths)], check=True, cwd=tmp_path)
-    _assert_close(np.load(paths[2]), apply(layer, params, INPUTS, state, LENGTHS)[1])
+    _assert_close(np.load(paths[2]), lstmjax.unroll(layer, params, INPUTS, state, LENGTHS)[1])
 
 
 def _run_onnx(model: Any, arrays: dict[str, Any]) -> list[np.ndarray]:
@@ -133,7 +134,7 @@ def test_onnxruntime_agrees(name: str, with_lengths: bool) -> None:
     given = {"lengths": LENGTHS} if with_lengths else {}
     model = export_onnx(layer, params, lengths=with_lengths)
     (outputs,) = _run_onnx(model, {"inputs": INPUTS, **given})
-    _assert_close(outputs, apply(layer, params, INPUTS, None, **given)[1])
+    _assert_close(outputs, lstmjax.unroll(layer, params, INPUTS, None, **given)[1])
 
 
 @each_layer
@@ -155,7 +156,7 @@ def test_onnxruntime_takes_and_gives_the_state(name: str) -> None:
 
     assert set(named) == {"inputs", "lengths", *by_layer(state)}
     outputs, *after = _run_onnx(model, {"inputs": INPUTS, "lengths": lengths, **by_layer(state)})
-    expected_state, expected = apply(layer, params, INPUTS, state, lengths)
+    expected_state, expected = lstmjax.unroll(layer, params, INPUTS, state, lengths)
     _assert_close(outputs, expected)
     wanted = by_layer(expected_state)
     names = [value.name.removeprefix("next.") for value in model.graph.output[1:]]

@@ -8,7 +8,6 @@ import pytest
 
 import lstmjax
 from lstmjax import convert
-from lstmjax.sequence.layers import apply
 
 onnx = pytest.importorskip("onnx")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
@@ -50,7 +49,7 @@ def _agree(converted: Any, model: Any) -> None:
     (expected,) = session.run(None, {"x0": INPUTS})
     if expected.ndim == 4:
         expected = np.concatenate(np.moveaxis(expected, 1, 0), axis=-1)
-    outputs = np.moveaxis(apply(*converted, np.moveaxis(INPUTS, 0, 1))[1], 0, 1)
+    outputs = np.moveaxis(lstmjax.unroll(*converted, np.moveaxis(INPUTS, 0, 1))[1], 0, 1)
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -12,7 +12,6 @@ import pytest
 
 import lstmjax
 from lstmjax import convert
-from lstmjax.sequence.layers import apply
 
 
 def _folder(package: str) -> Path:
@@ -37,7 +36,7 @@ def test_the_lstms_of_resemblyzer_agree() -> None:
     module.load_state_dict(own)
     inputs = _inputs(2, 20, 40)
     expected = module(torch.from_numpy(inputs))[0].detach()
-    np.testing.assert_allclose(apply(layer, params, inputs)[1], expected, atol=1e-5)
+    np.testing.assert_allclose(lstmjax.unroll(layer, params, inputs)[1], expected, atol=1e-5)
 
 
 PRONUNCIATIONS = {
@@ -87,7 +86,7 @@ def test_the_lstm_of_silero_agrees() -> None:
     (node,) = (node for node in model.graph.node if node.op_type == "LSTM")
     feeds = {value.name: _feed(value) for value in model.graph.input}
     x, y = _tensors(model, (node.input[0], node.output[0]), feeds)
-    outputs = np.moveaxis(apply(layer, params, np.moveaxis(x, 0, 1))[1], 0, 1)
+    outputs = np.moveaxis(lstmjax.unroll(layer, params, np.moveaxis(x, 0, 1))[1], 0, 1)
     np.testing.assert_allclose(outputs, y[:, 0], atol=1e-5)
 
 

@@ -12,13 +12,12 @@ from flax import linen
 
 import lstmjax
 from lstmjax import convert
-from lstmjax.sequence.layers import apply
 
 INPUTS = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
 
 
 def _agree(converted: Any, expected: Any) -> None:
-    np.testing.assert_allclose(apply(*converted, INPUTS)[1], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(lstmjax.unroll(*converted, INPUTS)[1], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture

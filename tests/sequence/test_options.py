@@ -10,7 +10,6 @@ import pytest
 from cases import ALL, LSTM_WAYS, WAYS, random_like
 
 import lstmjax
-from lstmjax.sequence.layers import apply
 
 BATCH, TIME = 5, 6
 RUNS = [*(("lstm", way) for way in LSTM_WAYS), ("nested", "native"), ("nested", "scan"), ("gru", "scan")]
@@ -143,10 +142,10 @@ def test_time_may_be_the_first_axis(name: str, reverse: bool) -> None:
     params, inputs, state, initial, mask, resets = problem(layer)
     lengths = np.arange(BATCH)
     options = {"lengths": lengths, "reverse": reverse, "initial_state": initial}
-    after, outputs = apply(layer, params, inputs, state, resets=resets, mask=mask, **options)
+    after, outputs = lstmjax.unroll(layer, params, inputs, state, resets=resets, mask=mask, **options)
     turned = inputs.swapaxes(0, 1), state
     flags = {"resets": resets.T, "mask": mask.T}
-    got, turned_outputs = apply(layer, params, *turned, **flags, time_axis=0, **options)
+    got, turned_outputs = lstmjax.unroll(layer, params, *turned, **flags, time_axis=0, **options)
     assert_same((got, turned_outputs.swapaxes(0, 1)), (after, outputs))
     assert lstmjax.unroll(layer, params, inputs[:, None], time_axis=-2)[1].shape[:3] == (BATCH, 1, TIME)
 
