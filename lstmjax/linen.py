@@ -38,7 +38,9 @@ def held(module: nn.Module, cell: Cell | Layer) -> Params:
     All of them are initialized from one key of the stream ``params``.
     """
     paths, structure = _parameters(cell)
-    if module.is_initializing():
+    first = next(iter(paths))[0]
+    is_new = module.is_mutable_collection("params") and not module.has_variable("params", first)
+    if module.is_initializing() or is_new:
         leaves = jax.tree.leaves(cell.init(module.make_rng("params")), is_leaf=initializers.is_boxed)
         made = unflatten_dict(dict(zip(paths, leaves, strict=True)))
         variables = {name: module.param(name, lambda _, value=value: value) for name, value in made.items()}

@@ -16,7 +16,6 @@ Source: Merity, Keskar and Socher 2018 (arXiv:1708.02182).
 """
 
 import dataclasses
-import functools
 import itertools
 from typing import Any
 
@@ -165,13 +164,16 @@ def _cell(name: str, features: int, hidden: int) -> lstmjax.Cell:
     scale = hidden**-0.5
     options: dict[str, Any] = uniform_start(name, scale)
     if name == "lstm":
-        options["forget_bias"] = _sum_of_two_biases(scale)
+        options["forget_bias"] = SumOfTwoBiases(scale)
     return CELLS[name](features, hidden, **options)
 
 
-@functools.cache
-def _sum_of_two_biases(scale: float) -> initializers.GateBias:
-    def init(key: Key, hidden: int, dtype: Any = jnp.float32) -> jax.Array:
-        return initializers.uniform(scale)(key, (2, 4, hidden), dtype).sum(axis=0)
+@dataclasses.dataclass(frozen=True)
+class SumOfTwoBiases:
+    """The initial bias of PyTorch's LSTM, which adds two, each uniform in ``[-scale, scale)``."""
 
-    return init
+    scale: float
+
+    def __call__(self, key: Key, hidden: int, dtype: Any = jnp.float32) -> jax.Array:
+        """Biases ``[4, hidden]``."""
+        return initializers.uniform(self.scale)(key, (2, 4, hidden), dtype).sum(axis=0)
