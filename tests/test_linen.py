@@ -272,3 +272,10 @@ def test_variables_are_trained_by_a_train_state_and_flattened_with_dots() -> Non
     flat = flatten_dict(after, sep=".")
     assert not any("." in part for name in flatten_dict(after) for part in name)
     assert_equal(unflatten_dict(flat, sep="."), after)
+
+
+def test_variables_are_also_made_in_a_call_that_may_make_them() -> None:
+    module = LSTM(4, {"dtype": "float64"})
+    _, made = module.apply({}, _inputs(), mutable=["params"], rngs={"params": jax.random.key(0)})
+    want = module.init({"params": jax.random.key(0)}, _inputs())
+    assert_equal(made, want)
