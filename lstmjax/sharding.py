@@ -69,18 +69,41 @@ def over_automatic_axes(
       rows: an array with the axes of the batch, that of time among them, and one more.
       time_axis: which one it is; it is not divided.
     """
-    shardings = [jax.typeof(leaf).sharding for leaf in jax.tree.leaves(arguments)]
-    explicit = list(filter(_is_explicit, shardings))
-    if not explicit:
+    leaves = jax.tree.leaves(arguments)
+    # Of an array that is no tracer, the sharding is at hand, while its type would have to be made.
+    if not any(
+        _is_explicit((leaf.aval if isinstance(leaf, jax.core.Tracer) else leaf).sharding)
+        for leaf in leaves
+        if isinstance(leaf, jax.Array)
+    ):
         return function(*arguments)
+    explicit = list(filter(_is_explicit, (jax.typeof(leaf).sharding for leaf in leaves)))
     axes = [*jax.typeof(rows).sharding.spec, *[None] * rows.ndim][: rows.ndim - 1]
     del axes[time_axis]
     of_state, of_rows = (
         NamedSharding(explicit[0].mesh, PartitionSpec(*spec))
         for spec in (axes, [*axes[:time_axis], None, *axes[time_axis:]])
     )
-    count = len(jax.eval_shape(function, *arguments))
-    return jax.sharding.auto_axes(function, out_sharding=(of_state, *[of_rows] * (count - 1)))(*arguments)
+    mesh = explicit[0].mesh
+    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    names = tuple(name for name, kind in kinds if kind == AxisType.Explicit)
+    pair = jax.sharding.auto_axes(_first_and_rest(function), axes=names, out_sharding=(of_state, of_rows))
+    state, rest = pair(*arguments)
+    return state, *rest
+
+
+def _first_and_rest(function: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, Any]]:
+    def pair(*arguments: Any) -> tuple[Any, Any]:
+        first, *rest = function(*arguments)
+        return first, rest
+
+    return pair
+
+
+def is_partly_manual() -> bool:
+    """Whether some axes of the mesh are manual here and others are not: a kernel then has no rule."""
+    kinds = set(getattr(jax.sharding.get_abstract_mesh(), "axis_types", None) or ())
+    return AxisType.Manual in kinds and len(kinds) > 1
 
 
 def divided_by_rows(

@@ -25,7 +25,7 @@ from lstmjax.backends import recurrence
 from lstmjax.backends.recurrence import Kept, Recurrence
 from lstmjax.backends.scan import Masks
 from lstmjax.cells.lstm import LSTMState
-from lstmjax.sharding import divided_by_rows, needs_devices, vary_alike
+from lstmjax.sharding import divided_by_rows, is_partly_manual, needs_devices, vary_alike
 from lstmjax.types import Array
 
 
@@ -218,6 +218,8 @@ def _over_rows(
             return plain(*operands, masked=masked, **flags)
         return [x.reshape(*batch, *x.shape[2:]) for x in results]
 
+    if is_partly_manual():
+        return plain(*operands, masked=masked, **flags)
     axes = [models if place < shared else rank for place in range(len(operands))]
     return divided_by_rows(function, axes)(*operands)
 

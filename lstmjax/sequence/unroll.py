@@ -123,7 +123,7 @@ def unroll(  # type: ignore[misc]
     options = Options(
         mask=mask, initial_state=initial_state, time_axis=time_axis, backend=backend, remat=remat
     )
-    if isinstance(cell, WholeSequence):
+    if not isinstance(cell, Cell) and isinstance(cell, WholeSequence):
         if return_states:
             raise ValueError("unroll: return_states is for cells; of a layer, run its cells one by one.")
         return cell.apply(params, inputs, state, lengths, resets, reverse, **options)

@@ -162,3 +162,25 @@ def test_decoders_over_explicit_axes(decoder: str) -> None:
         got = decode(*put((params, readout), EXPLICIT), put(state, EXPLICIT, "data"))
     assert_divided(got)
     assert_same(got, want)
+
+
+def test_a_scan_over_an_explicit_axis_outside_of_jit() -> None:
+    params, inputs, _ = arguments((4,), time=3)
+    want = lstmjax.unroll(CELL, params, inputs, backend="scan")
+    with jax.set_mesh(EXPLICIT):
+        got = lstmjax.unroll(CELL, params, put(inputs, EXPLICIT, "data"), backend="scan")
+    assert_divided(got)
+    assert_same(got, want)
+
+
+def test_some_axes_manual_and_others_automatic() -> None:
+    mesh = jax.make_mesh((2, 1), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    params, inputs, _ = arguments((4,), time=3)
+
+    def unroll(params, inputs):
+        return lstmjax.unroll(CELL, params, inputs, backend="native")
+
+    with jax.set_mesh(mesh):
+        part = jax.shard_map(unroll, in_specs=(P(), P("data")), out_specs=P("data"), axis_names={"data"})
+        got = gradient(part)(params, put(inputs, mesh, "data"))
+    assert_same(got, gradient(unroll)(params, inputs))
