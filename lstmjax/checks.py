@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lstmjax.initializers import comparable
+from lstmjax.initializers import comparable, unboxing
 from lstmjax.types import Array, at_least_float32
 
 
@@ -75,7 +75,7 @@ def resolve_options(name: str, part: Any) -> None:
                     f"{name}: {option} must be a function (key, shape, dtype) -> array, such as "
                     f"jax.nn.initializers.he_normal(), got {describe(value)}."
                 )
-            object.__setattr__(part, option, comparable(value))
+            object.__setattr__(part, option, unboxing(comparable(value)))
 
 
 def resolve_dtypes(name: str, part: Any) -> None:

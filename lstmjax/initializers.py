@@ -11,10 +11,12 @@ compared by identity and pickled by its name: make it once, at the top of a modu
 dataclass with ``__call__``.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -189,6 +191,40 @@ def comparable(function: Callable[..., Any]) -> Callable[..., Any]:
     return made if is_same else function
 
 
+@dataclasses.dataclass(frozen=True)
+class Unboxed:
+    """An initializer of others, whose arrays leave the boxes of Flax's ``with_partitioning``; see `boxes`."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, *arguments: Any) -> Any:
+        """The array; a box with metadata, if the function returns one and `boxes` are asked for."""
+        made = self.function(*arguments)
+        return made if _boxes_are_kept.get() else unboxed(made)
+
+    def __repr__(self) -> str:
+        """The function."""
+        return repr(self.function)
+
+
+def unboxing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An initializer of a kernel that makes arrays; `Unboxed`, unless it is known."""
+    return function if isinstance(function, Initializer | OfJax | Unboxed) else Unboxed(function)
+
+
+_boxes_are_kept = contextvars.ContextVar("boxes_are_kept", default=False)
+
+
+@contextlib.contextmanager
+def boxes() -> Iterator[None]:
+    """A context in which ``init`` of a cell returns parameters in the boxes of their initializers."""
+    token = _boxes_are_kept.set(True)
+    try:
+        yield
+    finally:
+        _boxes_are_kept.reset(token)
+
+
 def concatenate(kernels: Sequence[Any]) -> Any:
     """Kernels along their last axis, in the box that Flax's ``with_partitioning`` put them into, if any."""
     return joined(functools.partial(jnp.concatenate, axis=-1), kernels)
@@ -206,10 +242,6 @@ def is_boxed(value: Any) -> bool:
     return hasattr(value, "unbox") or hasattr(value, "raw_value")
 
 
-def unboxed(tree: Any) -> Any:
-    """A tree of arrays without metadata."""
-
-    def value(leaf: Any) -> Any:
-        return leaf.raw_value if hasattr(leaf, "raw_value") else leaf.unbox() if is_boxed(leaf) else leaf
-
-    return jax.tree.map(value, tree, is_leaf=is_boxed)
+def unboxed(value: Any) -> Any:
+    """An array without its box."""
+    return value.raw_value if hasattr(value, "raw_value") else value.unbox() if is_boxed(value) else value

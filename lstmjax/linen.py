@@ -41,7 +41,8 @@ def held(module: nn.Module, cell: Cell | Layer) -> Params:
     first = next(iter(paths))[0]
     is_new = module.is_mutable_collection("params") and not module.has_variable("params", first)
     if module.is_initializing() or is_new:
-        leaves = jax.tree.leaves(cell.init(module.make_rng("params")), is_leaf=initializers.is_boxed)
+        with initializers.boxes():
+            leaves = jax.tree.leaves(cell.init(module.make_rng("params")), is_leaf=initializers.is_boxed)
         made = unflatten_dict(dict(zip(paths, leaves, strict=True)))
         variables = {name: module.param(name, lambda _, value=value: value) for name, value in made.items()}
     else:
@@ -60,7 +61,7 @@ def _zeros(shapes: Any, key: Key) -> Any:
 @functools.cache
 def _parameters(cell: Cell | Layer) -> tuple[dict[tuple[str, ...], jax.ShapeDtypeStruct], Any]:
     """The path and the shape of each parameter, and the structure of them all."""
-    shapes = jax.eval_shape(lambda key: initializers.unboxed(cell.init(key)), jax.random.key(0))
+    shapes = jax.eval_shape(cell.init, jax.random.key(0))
     leaves, structure = jax.tree_util.tree_flatten_with_path(shapes)
     names = [tuple(jax.tree_util.keystr((key,), simple=True) for key in path) for path, _ in leaves]
     return {name or ("value",): leaf for name, (_, leaf) in zip(names, leaves, strict=True)}, structure

@@ -31,7 +31,8 @@ class Holder(nnx.Module):
 
     def __init__(self, cell: Any, *, rngs: nnx.Rngs) -> None:
         self.cell = nnx.static(cell)
-        made = cell.init(rngs.params())
+        with initializers.boxes():
+            made = cell.init(rngs.params())
         self.weights = nnx.data(jax.tree.map(_param, made, is_leaf=initializers.is_boxed))
 
     @property

@@ -236,6 +236,7 @@ def test_partitioning_of_initializers_reaches_the_variables(name: str) -> None:
     assert specs["bias"] == jax.sharding.PartitionSpec()
     _, expected = Recurrent(lstmjax.stack(make(**init))).init_with_output(jax.random.key(0), inputs)
     assert_equal(nn.meta.unbox(variables), expected)
+    assert_equal(make(**boxed).init(jax.random.key(0)), make(**init).init(jax.random.key(0)))
     assert_equal(module.apply(expected, inputs)[1], module.apply(variables, inputs)[1])
 
 

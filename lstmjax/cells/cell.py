@@ -145,7 +145,7 @@ class GatedCell(Cell):
     def gates(self, initializer: initializers.KernelInit, key: Key, count: int, fan_in: int) -> Any:
         """Kernels ``[fan_in, hidden]`` of ``count`` gates, initialized one by one and concatenated.
 
-        An array, in a box with metadata if the initializer returns boxes.
+        An array, or a box with metadata within `lstmjax.initializers.boxes`.
         """
         shape, dtype = (fan_in, self.hidden), self.param_dtype
         kernels = [initializer(k, shape, dtype) for k in jax.random.split(key, count)]
@@ -192,7 +192,7 @@ def kind_of(value: Any) -> str:
 
 
 def _name(function: Any) -> str:
-    return getattr(function, "__name__", repr(function))
+    return getattr(getattr(function, "function", function), "__name__", repr(function))
 
 
 def check_step(cell: Cell, params: Params, state: State, inputs: Array) -> None:
@@ -236,7 +236,7 @@ def check_state(cell: Cell, state: State, batch_shape: tuple[int, ...], name: st
 @functools.cache
 def shapes_of_params(cell: Cell) -> Params:
     """What ``cell.init`` returns, as shapes and dtypes."""
-    return jax.eval_shape(lambda key: initializers.unboxed(cell.init(key)), jax.random.key(0))
+    return jax.eval_shape(cell.init, jax.random.key(0))
 
 
 @functools.lru_cache(maxsize=1024)
