@@ -93,17 +93,24 @@ def resolve_dtypes(name: str, part: Any) -> None:
         object.__setattr__(part, argument, jnp.dtype(value))
 
 
-def check_tree(name: str, tree: Any, expected: Any, maker: str) -> None:
-    """Raise unless ``tree`` has the structure (TypeError), shapes (ValueError) and dtypes of ``expected``."""
-    want_structure: Any = jax.tree.structure(expected)
-    structure: Any = jax.tree.structure(tree)
+def check_tree(name: str, tree: Any, expected: Any, maker: str, of: Any = None) -> None:
+    """Raise unless ``tree`` has the structure (TypeError), shapes (ValueError) and dtypes of ``expected``.
+
+    ``maker``, or ``maker`` of ``of``, is what makes such trees. Texts are made for errors only: a call with
+    arrays of a few units takes less time than they do.
+    """
+    structure: Any
+    want_structure: Any
+    leaves, structure = jax.tree.flatten(tree)
+    want_leaves, want_structure = jax.tree.flatten(expected)
+    if structure == want_structure and all(map(_is_like, leaves, want_leaves)):
+        return
+    maker = maker if of is None else f"{maker} of {of}"
     if structure != want_structure:
         raise TypeError(
             f"{name} must have the structure that {maker} returns,\n  {want_structure}\ngot\n  {structure}"
         )
-    for (path, want), leaf in zip(
-        jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(tree), strict=True
-    ):
+    for (path, want), leaf in zip(jax.tree_util.tree_leaves_with_path(expected), leaves, strict=True):
         where = name + jax.tree_util.keystr(path)
         if jnp.shape(leaf) != want.shape:
             raise ValueError(
@@ -113,6 +120,11 @@ def check_tree(name: str, tree: Any, expected: Any, maker: str) -> None:
             raise TypeError(
                 f"{where} must have dtype {want.dtype}, as {maker} makes it, got {jnp.result_type(leaf)}."
             )
+
+
+def _is_like(leaf: Any, want: Any) -> bool:
+    dtype = leaf.dtype if isinstance(leaf, jax.Array) else jnp.result_type(leaf)
+    return np.shape(leaf) == want.shape and dtype == want.dtype
 
 
 _OF_A_MASK = (

@@ -50,6 +50,11 @@ def divide_alike(tree: Any, like: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.sharding.reshard(leaf, PartitionSpec(*sharding.spec[:1])), tree)
 
 
+def _sharding(leaf: Any) -> Any:
+    """The sharding in the type of an array; of one that is no tracer, its own, which is at hand."""
+    return jax.typeof(leaf).sharding if isinstance(leaf, jax.core.Tracer) else getattr(leaf, "sharding", None)
+
+
 def _is_explicit(sharding: Any) -> bool:
     return AxisType.Explicit in getattr(getattr(sharding, "mesh", None), "axis_types", ())
 
@@ -69,22 +74,16 @@ def over_automatic_axes(
       rows: an array with the axes of the batch, that of time among them, and one more.
       time_axis: which one it is; it is not divided.
     """
-    leaves = jax.tree.leaves(arguments)
-    # Of an array that is no tracer, the sharding is at hand, while its type would have to be made.
-    if not any(
-        _is_explicit((leaf.aval if isinstance(leaf, jax.core.Tracer) else leaf).sharding)
-        for leaf in leaves
-        if isinstance(leaf, jax.Array)
-    ):
+    explicit = list(filter(_is_explicit, map(_sharding, jax.tree.leaves(arguments))))
+    if not explicit:
         return function(*arguments)
-    explicit = list(filter(_is_explicit, (jax.typeof(leaf).sharding for leaf in leaves)))
     axes = [*jax.typeof(rows).sharding.spec, *[None] * rows.ndim][: rows.ndim - 1]
     del axes[time_axis]
+    mesh: Any = explicit[0].mesh
     of_state, of_rows = (
-        NamedSharding(explicit[0].mesh, PartitionSpec(*spec))
+        NamedSharding(mesh, PartitionSpec(*spec))
         for spec in (axes, [*axes[:time_axis], None, *axes[time_axis:]])
     )
-    mesh = explicit[0].mesh
     kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
     names = tuple(name for name, kind in kinds if kind == AxisType.Explicit)
     pair = jax.sharding.auto_axes(_first_and_rest(function), axes=names, out_sharding=(of_state, of_rows))
@@ -121,6 +120,8 @@ def divided_by_rows(
       operand_axes: how many of the batch axes each operand begins with; results begin with all of them.
       whole: places of results without batch axes, which are the same on every device.
     """
+    if is_partly_manual():
+        return functools.partial(function, ())
     rank = max(operand_axes)
 
     def axes_of(arrays: Sequence[Any], results: bool) -> Sequence[int]:

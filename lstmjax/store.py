@@ -50,7 +50,7 @@ def save(path: checkpoint.PathLike, cell: Cell | Layer, params: Params) -> None:
       (True, (3, 16))
     """
     text = json.dumps(_encode(cell), separators=(",", ":"))
-    check_tree("params", params, jax.eval_shape(cell.init, jax.random.key(0)), f"cell.init of {cell}")
+    check_tree("params", params, jax.eval_shape(cell.init, jax.random.key(0)), "cell.init", cell)
     checkpoint.save(path, params, {"cell": text})
 
 

@@ -178,8 +178,8 @@ class Attention(abc.ABC):
             )
         self._check_dtype("query", query)
         want_memory, want_state = _shapes_of_memory(self, memory.mask.shape)
-        check_tree("memory", memory, want_memory, f"attention.prepare of {self}")
-        check_tree("state", state, want_state, f"attention.initial_state(memory) of {self}")
+        check_tree("memory", memory, want_memory, "attention.prepare", self)
+        check_tree("state", state, want_state, "attention.initial_state(memory)", self)
         weights, state = self.weigh(params, memory, query, state)
         context = self.product(weights[..., None, :], memory.values)[..., 0, :]
         return Glimpse(context.astype(self.dtype), weights), state
@@ -190,7 +190,7 @@ class Attention(abc.ABC):
         return jnp.matmul(left, right, preferred_element_type=self.wide_dtype)
 
     def _check_params(self, params: Params) -> None:
-        check_tree("params", params, _shapes_of_params(self), f"attention.init of {self}")
+        check_tree("params", params, _shapes_of_params(self), "attention.init", self)
 
     def _check_dtype(self, name: str, array: Array) -> None:
         dtype = jax.dtypes.canonicalize_dtype(array.dtype)

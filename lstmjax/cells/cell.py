@@ -225,7 +225,7 @@ def check_inputs(cell: Cell, inputs: Array, axes: str) -> None:
 
 def check_params(cell: Cell, params: Params) -> None:
     """Raise unless ``params``, noise aside, has the structure, shapes and dtypes of ``cell.init``."""
-    check_tree("params", cell.plain(params), shapes_of_params(cell), f"cell.init of {cell}")
+    check_tree("params", cell.plain(params), shapes_of_params(cell), "cell.init", cell)
 
 
 def check_state(cell: Cell, state: State, batch_shape: tuple[int, ...], name: str = "state") -> None:
