@@ -99,6 +99,7 @@ def plain(tokens, length=LENGTH, end=END):
     penalties=st.sampled_from([(0.0, 0.0, False), (0.6, 0.3, False), (1.0, 0.0, True), (-0.5, 0.2, False)]),
     masked=st.booleans(),
 )
+@pytest.mark.full
 def test_many_beams_find_every_sequence_in_order(seed, penalties, masked):
     """Exact search: with a beam for each of the sequences there are, and then some for none."""
     alpha, beta, power = penalties
@@ -282,6 +283,7 @@ def test_forbidden_tokens_are_never_taken():
         assert np.isfinite(drawn.log_probs).all()
 
 
+@pytest.mark.full
 def test_samples_have_the_probabilities_of_the_sequences():
     model = draw(1, batch=1)
     many = model._replace(bias=np.repeat(model.bias, 4000, 0), source=np.repeat(model.source, 4000, 0))
@@ -368,6 +370,7 @@ def test_equal_shapes_are_traced_once_and_low_precision_is_summed_in_high():
     assert found.tokens.dtype == found.lengths.dtype == jnp.int32
 
 
+@pytest.mark.full
 def test_strict_types_and_float64():
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         model, start = draw(0, dtype=np.float64), jnp.array([0, 1, 2], jnp.int32)
@@ -402,6 +405,7 @@ def test_what_does_not_fit_is_refused(unchecked):
             call()
 
 
+@pytest.mark.full
 def test_a_decoder_with_attention():
     """An LSTM that looks at a memory it closes over finds the same with the memory in its state."""
     cell, attention = lstmjax.lstm(4 + 5, 6), lstmjax.attention.bahdanau(6, 5, 7)

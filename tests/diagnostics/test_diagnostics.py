@@ -79,6 +79,7 @@ def test_the_trace_of_a_variant_is_that_of_its_equations(options):
         assert_close(jnp.where(valid, 1 - seen.input_gate, 0), seen.forget_gate, 1e-13)
 
 
+@pytest.mark.full
 def test_gradient_flow_of_peepholes_goes_through_the_gate_that_sees_the_new_cell_state():
     cell = lstmjax.lstm(2, 3, peepholes=True, dtype=jnp.float64)
     params, inputs = problem(cell)

@@ -43,6 +43,7 @@ def test_value_and_gradient_for_any_chunk(problem, chunk):
     assert_close(chunked(*problem, chunk), plain(*problem))
 
 
+@pytest.mark.full
 def test_forward_mode_hessian_products_vmap_and_jit(problem):
     arrays, targets, weights = problem
     tangent = jax.tree.map(jnp.sin, arrays)
