@@ -65,6 +65,11 @@ RECIPES = (
     Recipe({"dataset": "chorales", "head": "auto"}, {"head": "nade"}),
     Recipe({"head": "auto"}, {"head": "bernoulli"}),
     Recipe({"head": "nade"}, {"weight_noise": 0.1}),
+    Recipe(
+        {"dataset": "jsb", "head": "bernoulli", "cell": "lstm"},
+        {"hidden": 400, "dropout": 0.5},
+        {"learning_rate": 4e-3, "steps": 2200},
+    ),
     Recipe({"cell": "gru"}, {"weight_noise": 0.1}),
     Recipe({"cell": "rnn"}, {"weight_noise": 0.05}, {"learning_rate": 1e-3}),
     Recipe({"dataset": "nottingham"}, {"chunk_frames": 200, "weight_noise": 0.05}, {"learning_rate": 4e-3}),
