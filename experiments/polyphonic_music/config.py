@@ -34,8 +34,6 @@ class Config(CommonConfig):
     """Maximum length in frames of training chunks, into which sequences are cut; 0 for whole sequences."""
     dropout: float = 0.2
     """Dropout rate on the outputs of each recurrent layer."""
-    input_dropout: float = 0.0
-    """Dropout rate on the keys of the input frames."""
     weight_noise: float = 0.15
     """Standard deviation of the Gaussian noise on all weights."""
     limit: int = 0
@@ -52,7 +50,7 @@ class Config(CommonConfig):
             self,
             positive=("hidden", "layers", "nade_units", "batch_size", "buckets", "sample_frames"),
             not_negative=("chunk_frames", "weight_noise", "limit", "samples"),
-            rates=("dropout", "input_dropout"),
+            rates=("dropout",),
         )
         if not self.temperature > 0:
             raise training.ConfigError(f"temperature must be above 0, got {self.temperature}.")
@@ -67,6 +65,11 @@ RECIPES = (
     Recipe({"dataset": "chorales", "head": "auto"}, {"head": "nade"}),
     Recipe({"head": "auto"}, {"head": "bernoulli"}),
     Recipe({"head": "nade"}, {"weight_noise": 0.1}),
+    Recipe(
+        {"dataset": "jsb", "head": "bernoulli", "cell": "lstm"},
+        {"hidden": 400, "dropout": 0.5},
+        {"learning_rate": 4e-3, "steps": 2200},
+    ),
     Recipe({"cell": "gru"}, {"weight_noise": 0.1}),
     Recipe({"cell": "rnn"}, {"weight_noise": 0.05}, {"learning_rate": 1e-3}),
     Recipe({"dataset": "nottingham"}, {"chunk_frames": 200, "weight_noise": 0.05}, {"learning_rate": 4e-3}),

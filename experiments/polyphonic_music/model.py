@@ -44,7 +44,6 @@ class MusicModel(nnx.Module):
         make = CELLS[config.cell]
         layers = [Recurrent(make(below, above), rngs=rngs) for below, above in itertools.pairwise(sizes)]
         self.layers = nnx.List(layers)
-        self.input_dropout = nnx.Dropout(config.input_dropout)
         self.dropout = nnx.Dropout(config.dropout)
         log_odds = jnp.asarray(np.log(frequencies) - np.log1p(-frequencies), jnp.float32)
         self.readout = nnx.Linear(
@@ -62,9 +61,6 @@ class MusicModel(nnx.Module):
     ) -> Float[jax.Array, "batch time hidden"]:
         """Outputs of the highest layer; with dropout if there is a key."""
         outputs = jnp.asarray(frames)
-        if key is not None:
-            rngs = nnx.Rngs(dropout=jax.random.fold_in(key, len(self.layers)))
-            outputs = self.input_dropout(outputs, deterministic=False, rngs=rngs)
         for number, layer in enumerate(self.layers):
             _, outputs = layer(outputs, lengths=lengths)
             if key is not None:

@@ -109,7 +109,6 @@ def test_noise_and_dropout_act_in_training(splits):
     assert len(losses()) == 1
     assert len(losses(weight_noise=0.1)) == 3
     assert len(losses(dropout=0.5)) == 3
-    assert len(losses(input_dropout=0.5)) == 3
 
 
 def test_chunks_train_on_every_frame_once(splits):
