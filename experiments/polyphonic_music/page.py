@@ -61,8 +61,8 @@ BENCHMARK = Benchmark(
     "Chorales 28 of 77 test chorales begin with the tune of a training chorale, and Nottingham has one test "
     "tune in its training part (`experiments/datasets/piano_rolls.py`). `chorales` is our own split, by "
     "melody; with frames twice as short and in all keys, its figures do not compare with those of JSB "
-    "Chorales. The recipe of jsb-lstm was chosen anew, by the validation set alone (8.200 before, with 200 "
-    "units), when the test set had been read with the earlier one (8.180): on the test set it is no better. "
+    "Chorales. The recipe of jsb-lstm was chosen anew, by the validation set alone, when the test set had "
+    "been read with the earlier one of 200 units: on the test set it is no better. "
     "Minutes are of one core that other work shared, at times to a large part.",
     details={
         "test_nll_by_sequence": "mean of the sequences' means",
