@@ -25,7 +25,9 @@ class Published:
     """The label of our records to compare with it: the README shows all results of a label in one row."""
 
     def __str__(self) -> str:
-        return f"{self.model} {self.value:g} ({self.source})"
+        # As papers print them: 8.10 nats and 71.9 %.
+        nats = self.value < 10 and round(self.value, 2) == self.value
+        return f"{self.model} {self.value:{'.2f' if nats else 'g'}} ({self.source})"
 
 
 @dataclasses.dataclass(frozen=True)
