@@ -1,4 +1,4 @@
-r"""Long-term memory: what an LSTM learns, and a plain RNN does not. The problems of 1997, and after.
+r"""Long-term memory: an LSTM against a plain RNN and others, on the problems of 1997 and after.
 
     python -m experiments long_term_memory                                    the adding problem, T = 100
     python -m experiments long_term_memory --cell rnn                         the same with a plain RNN

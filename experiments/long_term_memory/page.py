@@ -115,7 +115,7 @@ def page(records: Sequence[Record]) -> str:
         "what was possible then. `lstm-1997` is their cell, without forget gates, trained as all "
         "others here; forget gates begin nearly open (bias 5). In the papers the embedded Reber "
         "grammar had 256 training and 256 test strings; here all strings are new, and the 512 most "
-        "recent ones must be right.",
+        "recent ones must be right. Minutes are of one core that other work shared.",
     ]
     for group in dict.fromkeys(map(_group, records)):
         own = [record for record in records if _group(record) == group]
