@@ -28,12 +28,13 @@ Cost and figures: `experiments/results/question_answering`.
 import numpy as np
 
 from experiments import datasets
+from experiments.common import mapped
 from experiments.common.experiment import Experiment
 from experiments.common.learning import finish, learn
 from experiments.common.models import folder_in
 from experiments.common.recipes import training_config
 from experiments.datasets.babi import TASKS
-from experiments.question_answering import answers, page, pictures, side_by_side
+from experiments.question_answering import answers, page, pictures
 from experiments.question_answering.commands import COMMANDS
 from experiments.question_answering.config import Config, preset
 from experiments.question_answering.data import Language
@@ -59,7 +60,7 @@ def run(config: Config, run: Run) -> None:
     train_set, valid_set, test_set = make_batches(config, collate, parts)
     task = make_task(config, model, train_set, valid_set)
     settings = training_config(config, train_set.steps_per_epoch)
-    optimizer = side_by_side.optimizer(training.adam(settings))
+    optimizer = mapped.optimizer(training.adam(settings))
     learned = learn(task, settings, run, optimizer, curves={"error": "share of wrong answers"})
 
     figures, params = learned.figures, learned.params

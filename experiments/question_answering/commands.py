@@ -8,7 +8,7 @@ import jax
 import tyro
 
 from experiments import datasets
-from experiments.common import models
+from experiments.common import mapped, models
 from experiments.common.recipes import training_config
 from experiments.datasets.babi import TASKS, Question
 from experiments.question_answering import answers, asking, side_by_side
@@ -75,7 +75,7 @@ def speed(arguments: Sequence[str]) -> None:
             train_set, valid_set, _ = make_batches(config, collate, parts)
             task = make_task(config, model, train_set, valid_set)
             settings = training_config(config, train_set.steps_per_epoch)
-            optimizer = side_by_side.optimizer(training.adam(settings))
+            optimizer = mapped.optimizer(training.adam(settings))
             step, state = (
                 training.make_step(task, settings, optimizer),
                 training.init_state(task, settings, optimizer),

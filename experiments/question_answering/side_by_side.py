@@ -15,9 +15,7 @@ from typing import Any, Generic, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from lstmjax.nnx import Functional
 from lstmjax.training.task import Batch
 from lstmjax.types import Key, Params
 
@@ -134,11 +132,6 @@ def by_length(lengths: Sequence[float], groups: int) -> tuple[Group, ...]:
     return tuple(tuple(sorted(part.tolist())) for part in np.array_split(order, min(groups, len(order))))
 
 
-def init(model: Functional, models: int) -> Callable[[Key], Params]:
-    """Initializer of the parameters of all models, each with its own key."""
-    return lambda key: jax.vmap(model.init)(jax.random.split(key, models))
-
-
 def apply(
     function: Callable[[Params, Batch, Key | None], Any],
     params: Params,
@@ -164,15 +157,6 @@ def joined(groups: Sequence[Group], results: Sequence[Any]) -> Any:
     """The results of `apply` in one pytree whose leaves have all models in order."""
     places = np.argsort(np.concatenate([np.array(group) for group in groups]))
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[places], *results)
-
-
-def optimizer(one: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Vectorize an optimizer over models: clipping, for example, uses the norm of each model separately."""
-
-    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return jax.vmap(one.update)(gradients, state, params)
-
-    return optax.GradientTransformation(jax.vmap(one.init), update)
 
 
 def time_steps(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import datasets
-from experiments.common import models
+from experiments.common import mapped, models
 from experiments.common.text.vocabulary import Vocabulary
 from experiments.datasets.babi import TASKS, Question
 from experiments.question_answering import answers, side_by_side
@@ -77,7 +77,7 @@ def make_task(
         return valid_set.once() if any(valid_set.sets) else iter(())
 
     return training.Task.plain(
-        init=side_by_side.init(model, len(train_set.sets)),
+        init=mapped.init(model, len(train_set.sets)),
         loss=loss,
         batch=train_set.at,
         evaluate=functools.partial(evaluate, readers, train_set.groups),
@@ -131,5 +131,5 @@ def load_model(folder: Path) -> Saved:
     language = Language(Vocabulary.load(folder / WORDS), Vocabulary.load(folder / ANSWERS))
     model = make_model(config, language)
     readers = len(TASKS) if config.readers == "single" else 1
-    params = models.load_params(folder, side_by_side.init(model, readers))
+    params = models.load_params(folder, mapped.init(model, readers))
     return Saved(config, language, model, params)

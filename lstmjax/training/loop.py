@@ -131,7 +131,7 @@ def fit(
         report.line(_headline(state))
         if params is not None and step == 0:
             state, best = _validate(task, average, Fit(state, best), report, None, observe=False)
-        done = _done(config, average, step, state, best)
+        done = _done(task, config, average, step, state, best)
         while not done:
             state, metrics = train_step(state, task.batch(config.seed, step))
             recent.append(metrics)
@@ -143,11 +143,12 @@ def fit(
                 recent = []
             if evaluating:
                 state, best = _validate(task, average, Fit(state, best), report, run)
-                done = _done(config, average, step, state, best)
+                done = _done(task, config, average, step, state, best)
             if checkpoints is not None and (saving or done):
                 checkpoints.save(step, Fit(state, best))
         if step < config.steps:
-            report.line(f"stopped early at step {step}: no new best in {best.stale} evaluations")
+            reason = f"no new best in {best.stale} evaluations" if best.stale else "the task is done"
+            report.line(f"stopped early at step {step}: {reason}")
     return Fit(state, best)
 
 
@@ -173,9 +174,12 @@ def _candidate(average: Averaging, state: TrainState) -> Params:
     return jax.tree.map(jnp.copy, average.params(state.average, state.params))
 
 
-def _done(config: TrainConfig, average: Averaging, step: int, state: TrainState, best: Best) -> bool:
+def _done(
+    task: Task, config: TrainConfig, average: Averaging, step: int, state: TrainState, best: Best
+) -> bool:
     stale = config.patience > 0 and best.stale >= config.patience
-    return step >= config.steps or stale or average.done(state.average)
+    over = task.done is not None and task.done(state.carry)
+    return step >= config.steps or stale or over or average.done(state.average)
 
 
 def _log(step: int, recent: list[Metrics], report: ProgressReport, run: Run | None) -> None:

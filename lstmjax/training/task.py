@@ -46,6 +46,8 @@ class Task:
     """Further validation metrics that are not sums over batches, such as the BLEU of decoded text."""
     rate_factor: Callable[[Batch], jax.Array] | None = None
     """The factor of the learning rate for a batch; None for 1."""
+    done: Callable[[Carry], bool] | None = None
+    """Whether the carry says that training is over, asked at each evaluation; None for never."""
 
     @classmethod
     def plain(

@@ -11,10 +11,10 @@ import pytest
 
 from experiments import __main__ as program
 from experiments import datasets
-from experiments.common import command_line, models
+from experiments.common import command_line, mapped, models
 from experiments.common.text.vocabulary import UNKNOWN
 from experiments.datasets.babi import TASKS, Question, words
-from experiments.question_answering import EXPERIMENT, answers, asking, page, side_by_side
+from experiments.question_answering import EXPERIMENT, answers, asking, page
 from experiments.question_answering.config import Config, preset
 from experiments.question_answering.data import Language, Sentences, Sequences
 from experiments.question_answering.model import recall
@@ -61,7 +61,7 @@ def made(config, questions):
     model, collate = make_model(config, language), make_collate(config, language)
     parts = datasets.Splits(*[tuple(questions)] * 3)
     batches, _, _ = make_batches(config, collate, parts)
-    return model, language, batches, side_by_side.init(model, len(batches.sets))(jax.random.key(0))
+    return model, language, batches, mapped.init(model, len(batches.sets))(jax.random.key(0))
 
 
 def text(language, numbers, length):
@@ -194,7 +194,7 @@ def test_models_side_by_side_are_each_as_if_alone(questions):
 def test_an_optimizer_for_each_clips_each_by_its_own_norm():
     config = training.TrainConfig(learning_rate=1.0, clip_norm=1.0)
     gradients = {"kernel": jnp.array([[3.0, 4.0], [0.3, 0.4]])}
-    both = side_by_side.optimizer(training.adam(config))
+    both = mapped.optimizer(training.adam(config))
     one = training.adam(config)
     updates, _ = both.update(gradients, both.init(gradients), gradients)
     for number in range(2):

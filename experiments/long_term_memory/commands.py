@@ -1,0 +1,63 @@
+"""The subcommands: gradients, traces."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import tyro
+
+from experiments.common import mapped, models
+from experiments.long_term_memory import pictures
+from experiments.long_term_memory.config import Config
+from experiments.long_term_memory.model import make_model, make_problem
+from experiments.long_term_memory.task import draw
+from lstmjax.training import ConfigError
+
+
+def gradients(arguments: Sequence[str]) -> None:
+    """``gradients``: plot how far the gradient reaches in cells before training."""
+
+    def write(out: Path = Path("gradients"), length: int = 100, hidden: int = 32, seed: int = 1) -> None:
+        """Plot the norm of the gradient at each step back, and the eigenvalues of the Jacobian products.
+
+        Args:
+            out: the folder to write to.
+            length: steps of the sequences, which are those of the adding problem.
+            hidden: size of the hidden states.
+            seed: random seed of parameters and sequences.
+        """
+        config = Config(length=length, models=1)
+        inputs = draw(config, make_problem(config), 0, seed, 0).inputs[0, :, :length]
+        out.mkdir(parents=True, exist_ok=True)
+        pictures.draw_gradients(inputs, hidden, seed, out / "gradients.png")
+        pictures.draw_eigenvalues(inputs[0], hidden, seed, out / "eigenvalues.png")
+        print(out)
+
+    tyro.cli(write, prog="python -m experiments long_term_memory gradients", args=arguments)
+
+
+def traces(arguments: Sequence[str]) -> None:
+    """``traces``: plot gates, states and gradient of a trained network."""
+
+    def write(source: models.Chosen, out: Path = Path("traces"), network: int = 0) -> None:
+        """Plot gates, cell state and gradient of a trained network over one sequence.
+
+        Args:
+            source: the networks; by default the kept LSTMs of the adding problem.
+            out: the folder to write to.
+            network: which of the run's networks, from 0.
+        """
+        folder = source.folder("long_term_memory", default="adding-100-lstm")
+        config = models.config_of(folder, Config)
+        if not 0 <= network < config.models:
+            raise ConfigError(f"network must be from 0 to {config.models - 1}, got {network}.")
+        model = make_model(config, make_problem(config))
+        params = models.load_params(folder, mapped.init(model, config.models))
+        out.mkdir(parents=True, exist_ok=True)
+        pictures.draw_network(config, jax.tree.map(lambda leaf: leaf[network], params), out)
+        print(out)
+
+    tyro.cli(write, prog="python -m experiments long_term_memory traces", args=arguments)
+
+
+COMMANDS = {"gradients": gradients, "traces": traces}
