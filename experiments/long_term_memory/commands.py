@@ -6,11 +6,11 @@ from pathlib import Path
 import jax
 import tyro
 
-from experiments.common import mapped, models
+from experiments.common import models
 from experiments.long_term_memory import pictures
 from experiments.long_term_memory.config import Config
-from experiments.long_term_memory.model import make_model, make_problem
-from experiments.long_term_memory.task import draw
+from experiments.long_term_memory.model import make_problem
+from experiments.long_term_memory.task import draw, load_model
 from lstmjax.training import ConfigError
 
 
@@ -48,11 +48,9 @@ def traces(arguments: Sequence[str]) -> None:
             network: which of the run's networks, from 0.
         """
         folder = source.folder("long_term_memory", default="adding-100-lstm")
-        config = models.config_of(folder, Config)
+        config, params = load_model(folder)
         if not 0 <= network < config.models:
             raise ConfigError(f"network must be from 0 to {config.models - 1}, got {network}.")
-        model = make_model(config, make_problem(config))
-        params = models.load_params(folder, mapped.init(model, config.models))
         out.mkdir(parents=True, exist_ok=True)
         pictures.draw_network(config, jax.tree.map(lambda leaf: leaf[network], params), out)
         print(out)

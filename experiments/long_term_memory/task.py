@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -9,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.common import mapped
+from experiments.common import mapped, models
 from experiments.long_term_memory.config import Config
+from experiments.long_term_memory.model import make_model, make_problem
 from experiments.long_term_memory.problems import Criterion, Problem, Sequences
 from lstmjax import training
 from lstmjax.metrics import Mean
@@ -144,3 +146,18 @@ def figures(progress: Progress, wrong: np.ndarray) -> dict[str, float]:
             "test_wrong_solved": wrong[solved].mean(),
         }
     return {name: float(value) for name, value in found.items()}
+
+
+class Saved(NamedTuple):
+    """Trained networks."""
+
+    config: Config
+    params: Params
+    """With a leading axis of networks."""
+
+
+def load_model(folder: Path) -> Saved:
+    """Load networks, from a folder that `models.Source` gives."""
+    config = models.config_of(folder, Config)
+    model = make_model(config, make_problem(config))
+    return Saved(config, models.load_params(folder, mapped.init(model, config.models)))
