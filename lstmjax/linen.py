@@ -26,9 +26,9 @@ from lstmjax.cells.cell import Cell
 from lstmjax.cells.general_lstm import lstm
 from lstmjax.convert.formats import state_of_carry
 from lstmjax.sequence.bidirectional import bidirectional
-from lstmjax.sequence.layers import Layer, batch_shape
+from lstmjax.sequence.layers import Layer
 from lstmjax.sequence.remat import Remat
-from lstmjax.sequence.unroll import unroll
+from lstmjax.sequence.unroll import axes_of, unroll
 from lstmjax.types import Array, Key, Params, State
 
 
@@ -121,7 +121,7 @@ class _Sequence(nn.Module, kw_only=True):  # type: ignore[call-arg]
             if key is None and (deterministic is False or self.has_rng("dropout")):
                 key = self.make_rng("dropout")
             if key is not None:
-                params = cell.sample(key, params, batch_shape(inputs, options))
+                params = cell.sample(key, params, axes_of(inputs, options.get("time_axis", -2))[1])
         return unroll(cell, params, inputs, state, lengths, resets, reverse, **options)
 
 

@@ -16,8 +16,8 @@ from lstmjax.cells.cell import Cell
 from lstmjax.cells.general_lstm import lstm
 from lstmjax.convert.formats import state_of_carry
 from lstmjax.sequence.bidirectional import bidirectional
-from lstmjax.sequence.layers import Layer, batch_shape
-from lstmjax.sequence.unroll import unroll
+from lstmjax.sequence.layers import Layer
+from lstmjax.sequence.unroll import axes_of, unroll
 from lstmjax.types import Array, Key, Params, State
 
 
@@ -104,7 +104,7 @@ class Recurrent(Holder):
         if key is None and rngs is not None:
             key = rngs.dropout()
         if key is not None:
-            values = self.cell.sample(key, values, batch_shape(inputs, options))
+            values = self.cell.sample(key, values, axes_of(inputs, options.get("time_axis", -2))[1])
         return unroll(self.cell, values, inputs, state, lengths, resets, reverse, **options)
 
 

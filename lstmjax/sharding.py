@@ -44,8 +44,8 @@ def divide_alike(tree: Any, like: Any) -> Any:
     Of a tree as ``like``, the first array decides. Without explicit axes this does nothing.
     """
     leaves = jax.tree.leaves(like)
-    sharding = jax.typeof(leaves[0]).sharding if leaves else None
-    if sharding is None or not _is_explicit(sharding):
+    sharding: Any = _sharding(leaves[0]) if leaves else None
+    if not _is_explicit(sharding):
         return tree
     return jax.tree.map(lambda leaf: jax.sharding.reshard(leaf, PartitionSpec(*sharding.spec[:1])), tree)
 

@@ -6,11 +6,9 @@ accepts either runs it with `lstmjax.unroll`.
 
 import abc
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, Unpack
 
 import jax
-import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from lstmjax.cells.cell import Cell, kind_of
@@ -73,11 +71,6 @@ class Layer(abc.ABC):
     def sample(self, key: Key, params: Params, batch_shape: tuple[int, ...] = ()) -> Params:
         """Parameters with the noise of all cells drawn, see `lstmjax.Cell.sample`."""
         return params
-
-
-def batch_shape(inputs: Array, options: Mapping[str, Any]) -> tuple[int, ...]:
-    """The batch shape of inputs that are run with ``options`` of `lstmjax.unroll`."""
-    return tuple(np.delete(inputs.shape, [options.get("time_axis", -2), -1]).tolist())
 
 
 @dataclasses.dataclass(frozen=True)

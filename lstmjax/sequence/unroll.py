@@ -120,20 +120,19 @@ def unroll(  # type: ignore[misc]
       >>> states.cell.shape
       (5, 2, 4)
     """
-    options = Options(
-        mask=mask, initial_state=initial_state, time_axis=time_axis, backend=backend, remat=remat
-    )
     if not isinstance(cell, Cell) and isinstance(cell, WholeSequence):
         if return_states:
             raise ValueError("unroll: return_states is for cells; of a layer, run its cells one by one.")
+        options = Options(
+            mask=mask, initial_state=initial_state, time_axis=time_axis, backend=backend, remat=remat
+        )
         return cell.apply(params, inputs, state, lengths, resets, reverse, **options)
     check_process()
     check_cell("unroll", cell)
     check_inputs(cell, inputs, axes="[..., time, features]")
     check_params(cell, params)
-    axis = _time_axis(time_axis, inputs.ndim)
-    sequence = inputs.shape[:-1]
-    batch_shape, time = (*sequence[:axis], *sequence[axis + 1 :]), sequence[axis]
+    axis, batch_shape = axes_of(inputs, time_axis)
+    sequence, time = inputs.shape[:-1], inputs.shape[axis]
     if state is not None:
         check_state(cell, state, batch_shape)
     if initial_state is not None:
@@ -241,12 +240,14 @@ def check_flags(name: str, flags: Any, shape: tuple[int, ...]) -> Array:
     return flags
 
 
-def _time_axis(axis: Any, rank: int) -> int:
-    """The axis of time of inputs of a rank, counted from the first axis."""
+def axes_of(inputs: Array, time_axis: Any) -> tuple[int, tuple[int, ...]]:
+    """The axis of time of inputs, counted from the first axis, and their batch shape; ValueError if none."""
+    axis, rank = time_axis, inputs.ndim
     if isinstance(axis, bool) or not isinstance(axis, int | np.integer) or not -rank <= axis < rank:
         raise ValueError(
             f"time_axis must be an axis of the inputs, from {-rank} to {rank - 2}, got {axis!r}."
         )
     if axis % rank == rank - 1:
         raise ValueError(f"time_axis {axis} is the last axis of the inputs, which is that of the features.")
-    return int(axis % rank)
+    axis = int(axis % rank)
+    return axis, (*inputs.shape[:axis], *inputs.shape[axis + 1 : -1])
