@@ -34,7 +34,7 @@ from experiments.long_term_memory.commands import COMMANDS
 from experiments.long_term_memory.config import Config, preset
 from experiments.long_term_memory.model import make_model, make_problem
 from experiments.long_term_memory.page import PAGE
-from experiments.long_term_memory.task import figures, make_task, resting, share_wrong, test_batches
+from experiments.long_term_memory.task import figures, make_task, resting, test, test_batches
 from lstmjax import training
 from lstmjax.training.record import Run
 
@@ -46,9 +46,9 @@ def run(config: Config, run: Run) -> None:
     optimizer = mapped.optimizer(resting(training.adam(config.train)))
     curves = {"wrong": "share of wrong sequences", "solved": "share of networks that solved it"}
     learned = learn(make_task(config, problem, model), config.train, run, optimizer, curves=curves)
-    wrong = share_wrong(problem, model, learned.params, test_batches(config, problem))
+    tested = test(problem, model, learned.params, test_batches(config, problem))
     pictures.draw_run(config, learned.params, learned.fit.state.carry, run.path)
-    finish(run, learned.figures | figures(learned.fit.state.carry, wrong))
+    finish(run, learned.figures | figures(learned.fit.state.carry, tested))
 
 
 EXPERIMENT = Experiment(__doc__, Config, run, PAGE, preset, COMMANDS)

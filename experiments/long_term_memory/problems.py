@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.long_term_memory import grammar
+from experiments.long_term_memory import grammar, spikes
 from lstmjax.types import Array
 
 
@@ -245,6 +245,40 @@ def counting(most: int = 10) -> Problem:
     return Problem(f"counting, n up to {most}", 5, 5, draw, symbols, Criterion(1000))
 
 
+def timing(length: int) -> Problem:
+    """At each spike of a train: came it F or F + 1 steps after the last one? (task MSD of 2002)"""
+
+    def draw(rng: np.random.Generator, rows: int) -> Sequences:
+        trains = spikes.draw(rng, rows, length, length // 10)
+        return _stream(trains.spikes, trains.before, asked=trains.spikes)
+
+    title = f"measuring spike delays, F = {length // 10}"
+    return Problem(title, 1, 1, draw, values(0.49), _thousand_spikes(length))
+
+
+def timed_spikes(length: int) -> Problem:
+    """A train of spikes, of which only the delays I are read: a spike in F + I steps (task GTS of 2002)."""
+
+    def draw(rng: np.random.Generator, rows: int) -> Sequences:
+        trains = spikes.draw(rng, rows, length, length // 10)
+        return _stream(trains.ahead, trains.spikes, asked=np.ones((rows, length), bool))
+
+    title = f"generating timed spikes, F = {length // 10}"
+    return Problem(title, 1, 1, draw, values(0.49), _thousand_spikes(length))
+
+
+def _thousand_spikes(length: int) -> Criterion:
+    """As many streams without an error as have a thousand spikes at least, the paper's test."""
+    return Criterion(-(-1000 // (length // (length // 10 + 1))))
+
+
+def _stream(inputs: np.ndarray, targets: np.ndarray, asked: np.ndarray) -> Sequences:
+    """Sequences of one input and one output, all as long as the arrays ``[rows, time]``."""
+    lengths = np.full(len(inputs), inputs.shape[1], np.int32)
+    read, target = (array[..., None].astype(np.float32) for array in (inputs, targets))
+    return Sequences(read, lengths, target, target > 0, asked)
+
+
 def _one_hot(numbers: np.ndarray, count: int) -> np.ndarray:
     return np.eye(count, dtype=np.float32)[numbers]
 
@@ -268,5 +302,7 @@ PROBLEMS: dict[str, Callable[[int], Problem]] = {
     "reber": lambda length: reber(),
     "continual-reber": continual_reber,
     "counting": lambda length: counting(),
+    "timing": timing,
+    "timed-spikes": timed_spikes,
 }
 """The problems by name; each takes the length T, which some have no use for."""

@@ -130,6 +130,43 @@ def test_the_count_decides_what_may_follow():
         assert batch.legal[row, :length].sum(axis=1).tolist() == [1] + [2] * n + [1] * (2 * n)
 
 
+def times(row):
+    """The steps in which there is something, counted from 1."""
+    return [step + 1 for step, value in enumerate(row) if value]
+
+
+def test_spikes_come_ten_or_eleven_steps_after_one_another_and_the_delay_is_asked():
+    batch, met = drawn("timing", 100, 200), set()
+    for read, asked, target in zip(batch.inputs[..., 0], batch.asked, batch.targets[..., 0], strict=True):
+        spikes = times(read)
+        assert times(asked) == spikes
+        last = 0
+        for spike in spikes:
+            delay = spike - last - 10
+            met.add(delay)
+            assert target[spike - 1] == delay
+            last = spike
+        assert last > 100 - 11, "up to the end"
+    assert met == {0, 1}
+
+
+def test_spikes_are_asked_for_after_the_delays_that_are_read():
+    """Read as a player would: what is read in the first step after a spike says when the next is due."""
+    batch = drawn("timed-spikes", 100, 200)
+    assert batch.asked.all()
+    for read, target in zip(batch.inputs[..., 0], batch.targets[..., 0], strict=True):
+        due, played = None, []
+        for step, value in enumerate(read, start=1):
+            if due is None:
+                due = step + 10 + int(value) - 1
+            else:
+                assert value == 0, "nothing is read between two spikes"
+            if step == due:
+                played.append(step)
+                due = None
+        assert times(target) == played
+
+
 def one(values, targets, legal=None):
     """A batch of one sequence of one step."""
     targets = np.asarray(targets, np.float32)[None, None]
@@ -179,9 +216,10 @@ def test_the_criterion_looks_at_the_most_recent_sequences(criterion):
 
 def test_the_figures_count_a_network_without_a_solution_with_all_that_it_has_seen():
     progress = tasks.Progress((), (), np.array([40, 100, 60]), np.array([True, False, True]))
-    found = tasks.figures(progress, np.array([0.0, 0.9, 0.1]))
+    found = tasks.figures(progress, tasks.Tested(np.array([0.0, 0.9, 0.1]), np.array([1.0, 2.0, 6.0])))
     assert found["success_rate"] == pytest.approx(2 / 3)
     assert found["sequences_to_solve"] == 60
+    assert found["test_loss"] == 3
     assert (found["sequences_mean"], found["sequences_min"], found["sequences_max"]) == (50, 40, 60)
     assert found["test_wrong_solved"] == pytest.approx(0.05)
 
