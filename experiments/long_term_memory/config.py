@@ -19,6 +19,7 @@ class Config(CommonConfig):
         "temporal-order-2",
         "temporal-order-3",
         "two-sequence",
+        "two-sequence-noisy",
         "copy",
         "reber",
         "continual-reber",
@@ -34,7 +35,7 @@ class Config(CommonConfig):
     hidden: int = 16
     """Size of the hidden state; by default a cell has about as many parameters as an LSTM of 16."""
     forget_bias: float = 5.0
-    """Initial bias of the forget gates of lstm, peephole and min-lstm: nearly open, as in Gers et al. 2000."""
+    """Initial bias of the forget gates of lstm, peephole and min-lstm: 5 is nearly open, Gers et al. 2000."""
     chrono: int = 0
     """Draw gate biases of lstm and peephole for memories of up to so many steps (Tallec and Ollivier 2018,
     arXiv:1804.11188); 0 for forget_bias."""

@@ -6,6 +6,7 @@ one.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -159,18 +160,24 @@ def temporal_order(places: tuple[tuple[int, int], ...]) -> Problem:
     return Problem(title, 8, 2**count, draw, classes(0.3), Criterion(2000, error=0.1))
 
 
-def two_sequence(length: int) -> Problem:
-    """Do the first three elements say 1 or -1? Noise follows, on the same line (experiment 3a of 1997)."""
+def two_sequence(length: int, noisy: bool = False) -> Problem:
+    """Do the first three elements say 1 or -1? Noise follows, on the same line (experiment 3a of 1997).
+
+    Args:
+      length: T.
+      noisy: whether there is noise on these three, too (experiment 3b).
+    """
 
     def draw(rng: np.random.Generator, rows: int) -> Sequences:
         lengths = rng.integers(length, length + length // 10 + 1, rows)
         inputs = rng.normal(0, np.sqrt(0.2), (rows, length + length // 10, 1)).astype(np.float32)
         which = rng.integers(0, 2, rows)
-        inputs[:, :3, 0] = (2 * which - 1)[:, None]
+        inputs[:, :3, 0] = (2 * which - 1)[:, None] + noisy * inputs[:, :3, 0]
         return _at_the_end(inputs, lengths, which[:, None])
 
-    title = f"two sequences, T = {length}"
-    return Problem(title, 1, 1, draw, values(0.2), Criterion(256, error=0.01))
+    title = f"two sequences{', noisy' if noisy else ''}, T = {length}"
+    criterion = Criterion(256, wrong=5, error=0.04) if noisy else Criterion(256, error=0.01)
+    return Problem(title, 1, 1, draw, values(0.2), criterion)
 
 
 def copy_memory(length: int) -> Problem:
@@ -298,6 +305,7 @@ PROBLEMS: dict[str, Callable[[int], Problem]] = {
     "temporal-order-2": lambda length: temporal_order(((10, 20), (50, 60))),
     "temporal-order-3": lambda length: temporal_order(((10, 20), (33, 43), (66, 76))),
     "two-sequence": two_sequence,
+    "two-sequence-noisy": functools.partial(two_sequence, noisy=True),
     "copy": copy_memory,
     "reber": lambda length: reber(),
     "continual-reber": continual_reber,

@@ -18,7 +18,7 @@ class Trains(NamedTuple):
     before: np.ndarray
     """int [rows, steps]: at each spike the delay I before it, else 0."""
     ahead: np.ndarray
-    """int [rows, steps]: in the first step of all, and in that after each spike, the delay I ahead, else 0."""
+    """int [rows, steps]: in the first step and in that after each spike the delay I ahead, else 0."""
 
 
 def draw(rng: np.random.Generator, rows: int, steps: int, interval: int) -> Trains:
