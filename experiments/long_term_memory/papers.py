@@ -45,5 +45,5 @@ PAPERS = (
     Paper("continual-reber", 100, "the same, rate decaying", "62", "", "", "424", _2000),
     Paper("continual-reber", 100, "LSTM of 1997, reset at each string", "74", "", "", "", _2000, "lstm-1997"),
 )
-"""From the tables of the paper of 1997, which quotes those of Cleeremans et al. and of Smith and Zipser; those of
-Gers et al. 2000 come from notes on their paper."""
+"""From the tables of the paper of 1997, which quotes those of Cleeremans et al. and of Smith and Zipser; what
+is of Gers et al. 2000 comes from notes on their paper."""
