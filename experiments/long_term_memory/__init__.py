@@ -6,6 +6,7 @@ r"""Long-term memory: an LSTM against a plain RNN and others, on the problems of
     python -m experiments long_term_memory --problem continual-reber --cell lstm-1997    without a forget gate
     python -m experiments long_term_memory gradients                          how far the gradient reaches
     python -m experiments long_term_memory traces --run RUN                   what gates and cell state do
+    python -m experiments long_term_memory streams                            Reber strings without end
 
 Papers. Hochreiter and Schmidhuber 1997 (Neural Computation 9(8)) for most of the problems; Gers, Schmidhuber
 and Cummins 2000 (Neural Computation 12(10)) for streams without ends; Gers and Schmidhuber 2001 (IEEE Trans.

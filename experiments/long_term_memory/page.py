@@ -74,20 +74,26 @@ def page(records: Sequence[Record]) -> str:
             name = f"{paper.network}, {paper.source}"
             rows.append([name, paper.success, "", paper.sequences, paper.wrong, paper.parameters, "", ""])
         about = ABOUT[own[0].config["problem"]]
-        parts += [f"## {group[0].upper()}{group[1:]}", about, table(rows), _losses(own), commands(own)]
+        parts += [f"## {group[0].upper()}{group[1:]}", about, table(rows), _more(own), commands(own)]
     parts.append("Built by `make pages` from the records in this folder.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _losses(records: Sequence[Record]) -> str:
-    """The test losses of copy memory, beside what is possible without a memory; else empty."""
+def _more(records: Sequence[Record]) -> str:
+    """Further figures of a problem: losses beside what is possible without a memory, lengths of streams."""
     config = records[0].config
-    if config["problem"] != "copy":
-        return ""
-    steps = config["length"] + 20
-    own = ", ".join(f"{record.label} {record.metrics['test_loss']:.4f}" for record in records)
-    blind = 10 * math.log(8) / steps
-    return f"Mean loss on the test sequences, in nats a step: {own}; without a memory at least {blind:.4f}."
+    if config["problem"] == "copy":
+        own = ", ".join(f"{record.label} {record.metrics['test_loss']:.4f}" for record in records)
+        blind = 10 * math.log(8) / (config["length"] + 20)
+        return (
+            f"Mean loss on the test sequences, in nats a step: {own}; without a memory at least {blind:.4f}."
+        )
+    streams = [record for record in records if "stream" in record.metrics]
+    own = ", ".join(
+        f"{record.label} {record.metrics['stream']:,.0f} ({record.metrics['stream_min']:,.0f} or more)"
+        for record in streams
+    )
+    return f"Symbols until the first error in long streams, median of the networks: {own}." if own else ""
 
 
 def results(records: Sequence[Record]) -> list[Row]:

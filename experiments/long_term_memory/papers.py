@@ -19,10 +19,10 @@ class Paper(NamedTuple):
     parameters: str
     source: str
     cell: str = "lstm"
-    """Our cell to compare with it."""
+    """Our cell to compare with it, or none."""
 
     def __str__(self) -> str:
-        return f"{self.network}: {self.sequences} ({self.source})"
+        return f"{self.network}: {self.sequences or f'{self.success} % solved'} ({self.source})"
 
 
 _1997 = "Hochreiter and Schmidhuber 1997"
@@ -43,7 +43,7 @@ PAPERS = (
     Paper("reber", 0, "RTRL, 12 units", "some", "25,000", "", "494", "Smith and Zipser 1989", "rnn"),
     Paper("continual-reber", 100, "LSTM with forget gates", "18", "", "", "424", _2000),
     Paper("continual-reber", 100, "the same, rate decaying", "62", "", "", "424", _2000),
-    Paper("continual-reber", 100, "LSTM of 1997, reset at each string", "74", "", "", "", _2000, "lstm-1997"),
+    Paper("continual-reber", 100, "LSTM of 1997, reset at each string", "74", "", "", "", _2000, "none"),
 )
 """From the tables of the paper of 1997, which quotes those of Cleeremans et al. and of Smith and Zipser; what
 is of Gers et al. 2000 comes from notes on their paper."""

@@ -120,6 +120,19 @@ def test(problem: Problem, model: Functional, params: Params, batches: Iterator[
     return Tested(np.mean(wrong, axis=0, dtype=float), np.mean(loss, axis=0, dtype=float))
 
 
+def until_error(problem: Problem, model: Functional, params: Params, batch: Sequences) -> np.ndarray:
+    """The number of answers before the first wrong one in each sequence, int ``[models, rows]``.
+
+    Args:
+      problem: one with an answer in each step, such as a stream.
+      model: one network.
+      params: of all networks, with a leading axis.
+      batch: sequences ``[rows, time, ...]``, the same for all.
+    """
+    right = jax.vmap(lambda params: problem.read(model.bind(params)(batch), batch).right)(params)
+    return np.where(right.all(axis=-1), right.shape[-1], np.asarray(right).argmin(axis=-1))
+
+
 def resting(one: optax.GradientTransformation) -> optax.GradientTransformation:
     """An optimizer that leaves parameters without any gradient as they are, whatever its momentum."""
 

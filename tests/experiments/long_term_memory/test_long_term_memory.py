@@ -13,7 +13,7 @@ import pytest
 import lstmjax
 from experiments import __main__ as program
 from experiments.common import mapped
-from experiments.long_term_memory import EXPERIMENT, grammar, page, pictures, problems
+from experiments.long_term_memory import EXPERIMENT, about, grammar, page, pictures, problems
 from experiments.long_term_memory import task as tasks
 from experiments.long_term_memory.config import Config
 from experiments.long_term_memory.problems import PROBLEMS, Criterion, Sequences
@@ -80,6 +80,15 @@ def test_the_class_is_the_order_of_the_symbols(name, count):
         assert re.fullmatch(rf"E[a-d]*(?:[XY][a-d]*){{{count}}}B", text)
         order = "".join(re.findall("[XY]", text))
         assert int(order.replace("X", "0").replace("Y", "1"), 2) == batch.targets[row, length - 1].argmax()
+
+
+def test_noise_on_the_three_elements_leaves_the_class_to_their_mean():
+    clear, noisy = drawn("two-sequence", 30, 400), drawn("two-sequence-noisy", 30, 400)
+    assert set(np.unique(clear.inputs[:, :3])) == {-1, 1}
+    assert np.array_equal(clear.targets, noisy.targets)
+    noise = (noisy.inputs - clear.inputs)[:, :3]
+    assert not (noisy.inputs - clear.inputs)[:, 3:].any()
+    assert noise.var() == pytest.approx(0.2, rel=0.1)
 
 
 def test_the_copy_is_asked_for_after_the_delimiter():
@@ -234,6 +243,37 @@ def test_an_optimizer_rests_where_there_is_no_gradient():
     assert updates["w"][1].all()
 
 
+def test_a_stream_counts_until_its_first_error():
+    """What is asked in each step is 0: a network that sums what it reads is right until there is something."""
+    problem = dataclasses.replace(PROBLEMS["adding"](20), read=problems.values(0.5))
+    inputs = np.zeros((3, 6, 1), np.float32)
+    inputs[1, 4], inputs[2, 0] = 1, 1
+    batch = Sequences(inputs, np.full(3, 6), np.zeros((3, 6, 1)), inputs > 0, np.ones((3, 6), bool))
+
+    class Summing:
+        def bind(self, params):
+            return lambda batch: params * jnp.cumsum(jnp.asarray(batch.inputs), axis=1)
+
+    counts = tasks.until_error(problem, Summing(), jnp.array([1.0, 0.1]), batch)
+    assert counts.tolist() == [[6, 4, 0], [6, 6, 6]]
+
+
+def test_chrono_is_refused_where_it_has_no_meaning():
+    for options in ({"cell": "rnn", "chrono": 100}, {"chrono": 2}):
+        with pytest.raises(training.ConfigError, match="chrono is for lstm and peephole"):
+            Config(**options)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_the_page_says_what_each_problem_asks(name):
+    config = {"problem": name, "length": 100, "cell": "lstm", "models": 5}
+    metrics = {"success_rate": 1.0, "sequences_to_solve": 3e4, "test_loss": 0.05, "parameters": 93.0}
+    record = Record("long_term_memory", "label", "python -m ...", config, 1, metrics, "cpu", 60, "0" * 40, {})
+    text = page.page([record])
+    assert about.ABOUT[name] in text
+    assert ("without a memory at least 0.1733" in text) == (name == "copy"), "10 ln 8 / 120"
+
+
 def test_jacobian_products_are_those_of_the_whole_run():
     cell = lstmjax.lstm(2, 3)
     params, inputs = cell.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (4, 2))
@@ -276,7 +316,13 @@ def test_a_run_writes_what_it_promises(quick_run, tmp_path):
     assert figures["success_rate"] == 0
     assert figures["sequences_to_solve"] == 60 * 20
     assert 0 <= figures["test_wrong"] <= 1
-    for name in ("learning_curves.png", "learning_curves_solved.png", "traces.png", "gradient_flow.png"):
+    for name in (
+        "learning_curves.png",
+        "learning_curves_solved.png",
+        "traces.png",
+        "gradient_flow.png",
+        "unit.png",
+    ):
         assert (quick_run.path / name).stat().st_size > 1000
     arguments = ["long_term_memory", "traces", "--run", str(quick_run.path), "--out", str(tmp_path)]
     assert program.main([*arguments, "--network", "1"]) == 0
