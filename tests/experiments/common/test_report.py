@@ -194,7 +194,7 @@ def test_a_browser_loads_all_of_it_without_a_server(run, width):
         page.evaluate("document.querySelectorAll('img').forEach(each => each.loading = 'eager')")
         page.wait_for_load_state("networkidle")
         images = page.evaluate(
-            "[...document.images].map(each => each.decode().then(() => each.naturalWidth))"
+            "Promise.all([...document.images].map(each => each.decode().then(() => each.naturalWidth)))"
         )
         seconds = page.evaluate(
             """
