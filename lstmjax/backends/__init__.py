@@ -3,8 +3,8 @@
 ``"scan"``
   scans ``cell.step`` and lets JAX differentiate it. Works for every cell.
 ``"fused"``
-  runs stacks and pointwise wrappers layer by layer, and LSTMs with the derivative of `lstmjax.backends.fused`;
-  other cells as scan.
+  runs stacks and pointwise wrappers layer by layer, and LSTMs with the derivative of
+  `lstmjax.backends.fused`; other cells as scan.
 ``"native"``
   as fused, with the recurrence of float32 and float64 LSTMs in C++ on a CPU.
 ``"pallas"``
@@ -15,11 +15,11 @@
 ``"associative"``
   as scan, but a `LinearCell` over all steps in parallel (`lstmjax.backends.associative`).
 ``"auto"``
-  selects the backend measured to be fastest on a CPU: native; without native code, fused for LSTMs of at least
-  `FUSED_FROM` hidden units and scan below, since the intermediate sums of smaller LSTMs stay in the processor's
-  cache within a scan. On a GPU, where nothing has been measured yet, cudnn where it applies, else pallas where it
-  applies, else fused: cudnn and pallas launch one kernel per sequence instead of several per step. A `LinearCell`
-  runs with associative on every platform.
+  selects the backend measured to be fastest on a CPU: native; without native code, fused for LSTMs of at
+  least `FUSED_FROM` hidden units and scan below, since the intermediate sums of smaller LSTMs stay in
+  the processor's cache within a scan. On a GPU, where nothing has been measured yet, cudnn where it
+  applies, else pallas where it applies, else fused: cudnn and pallas launch one kernel per sequence
+  instead of several per step. A `LinearCell` runs with associative on every platform.
 """
 
 import contextlib
