@@ -38,11 +38,11 @@ cell states only grow.*
 
 ![Gradient of a trained LSTM over the adding problem](pictures/adding/gradient_flow.png)
 
-*The gradient of the loss at the last step, over all 420 steps of that sequence. Along the cell state all of it
-arrives at the first step. That by the hidden state is a hundred times smaller, but for the two marked steps,
-where the hidden state has a say in what is written.*
+*The gradient of the loss at the last step, over all 420 steps of that sequence. Along the cell state all of
+it arrives at the first step. That by the hidden state is a hundred times smaller, but for the two marked
+steps, where the hidden state has a say in what is written.*
 
-All units: [adding](pictures/adding/traces.png), [continual Reber grammar](pictures/continual-reber/traces.png).
+All units: [adding](pictures/adding/traces.png), [Reber grammar](pictures/continual-reber/traces.png).
 
 ```sh
 python -m experiments long_term_memory gradients --out experiments/results/long_term_memory/pictures
