@@ -90,10 +90,13 @@ def _more(records: Sequence[Record]) -> str:
         )
     streams = [record for record in records if "stream" in record.metrics]
     own = ", ".join(
-        f"{record.label} {record.metrics['stream']:,.0f} ({record.metrics['stream_min']:,.0f} or more)"
+        f"{record.label} {record.metrics['stream']:,.0f} ({record.metrics['stream_min']:,.0f})"
         for record in streams
     )
-    return f"Symbols until the first error in long streams, median of the networks: {own}." if own else ""
+    about = (
+        "Symbols until the first error, at most 100,000, the mean over ten streams; median and least of the"
+    )
+    return f"{about} networks: {own}." if own else ""
 
 
 def results(records: Sequence[Record]) -> list[Row]:
