@@ -102,11 +102,12 @@ Ours counts as solved after 1,000 streams of 100 symbols without an error. Their
 that made no error in 1,000,000 symbols, after up to 30,000 streams, each of which ends with the first error;
 without forget gates and without resets from outside none of theirs learned it.
 
-We do not see that difference. Our cell of 1997, without forget gates, learns it as soon, and goes on in streams
-a thousand times as long as those it was trained on; that it errs sooner there than the LSTM is within the
-spread of five networks. Two things differ from the paper, and may be why. Each of our streams has 100 symbols
-and begins with an empty state, so that a cell state cannot grow far in training; and the gradient is the whole
-one, which trains the hidden state to carry symbols as in an RNN, where the truncated one does not.""",
+We do not see that difference. Our cell of 1997, without forget gates, learns it as soon, and goes on in
+streams a thousand times as long as those it was trained on; that it errs sooner there than the LSTM is
+within the spread of five networks. Two things differ from the paper, and may be why. Each of our streams
+has 100 symbols and begins with an empty state, so that a cell state cannot grow far in training; and the
+gradient is the whole one, which trains the hidden state to carry symbols as in an RNN, where the truncated
+one does not.""",
     "counting": """\
 The next symbol of a string of n a, n b and n c, with n from 1 to 10: the first language beyond context-free
 ones that a network was shown to learn. The figures of that paper were not at hand.""",
