@@ -4,14 +4,17 @@ r"""Long-term memory: an LSTM against a plain RNN and others, on the problems of
     python -m experiments long_term_memory --cell rnn                         the same with a plain RNN
     python -m experiments long_term_memory --problem temporal-order-3         which came first?
     python -m experiments long_term_memory --problem continual-reber --cell lstm-1997    without a forget gate
+    python -m experiments long_term_memory --length 400 --chrono 400          gate biases for a long memory
+    python -m experiments long_term_memory --problem timing --cell peephole   intervals of ten or eleven steps
     python -m experiments long_term_memory gradients                          how far the gradient reaches
     python -m experiments long_term_memory traces --run RUN                   what gates and cell state do
     python -m experiments long_term_memory streams                            Reber strings without end
 
-Papers. Hochreiter and Schmidhuber 1997 (Neural Computation 9(8)) for most of the problems; Gers, Schmidhuber
-and Cummins 2000 (Neural Computation 12(10)) for streams without ends; Gers and Schmidhuber 2001 (IEEE Trans.
-Neural Networks 12(6)) for counting; Arjovsky, Shah and Bengio 2016 (arXiv:1511.06464) for the copy memory.
-`problems.py` has their definitions.
+Papers. Hochreiter and Schmidhuber 1997 (Neural Computation 9(8)) for most of the problems; Gers,
+Schmidhuber and Cummins 2000 (Neural Computation 12(10)) for streams without ends; Gers and Schmidhuber
+2001 (IEEE Trans. Neural Networks 12(6)) for counting; Gers, Schraudolph and Schmidhuber 2002 (JMLR 3)
+for timing; Arjovsky, Shah and Bengio 2016 (arXiv:1511.06464) for the copy memory. `problems.py` has
+their definitions.
 
 Model. One recurrent cell and a linear layer that reads its outputs. Networks of other cells have about as
 many parameters as the LSTM. Five networks with seeds of their own learn side by side, as one program.
