@@ -268,7 +268,9 @@ def test_chrono_is_refused_where_it_has_no_meaning():
 def test_the_page_says_what_each_problem_asks(name):
     config = {"problem": name, "length": 100, "cell": "lstm", "models": 5}
     metrics = {"success_rate": 1.0, "sequences_to_solve": 3e4, "test_loss": 0.05, "parameters": 93.0}
-    record = Record("long_term_memory", "label", "python -m ...", config, 1, metrics, "cpu", 60, "0" * 40, {})
+    record = Record(
+        "long_term_memory", "label", "python -m ...", config, 1, metrics, "cpu", 60.0, "0" * 40, {}
+    )
     text = page.page([record])
     assert about.ABOUT[name] in text
     assert ("without a memory at least 0.1733" in text) == (name == "copy"), "10 ln 8 / 120"
