@@ -258,7 +258,7 @@ class Run:
                 warnings.warn(f"metrics are no longer sent to {sink!r}: {error!r}", stacklevel=2)
 
     def add_sink(self, sink: Callable[[Entry], None]) -> None:
-        """Also give every entry that `log` writes to a function; if it fails, a warning is all that follows."""
+        """Also pass every entry that `log` writes to a function; should it fail, a warning says so."""
         self._sinks.append(sink)
 
     def metrics(self, kind: str | None = None) -> list[Entry]:
