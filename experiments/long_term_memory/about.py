@@ -92,8 +92,10 @@ The first three elements are 1 or -1, all others noise on the same line. The aut
 random guessing of weights solves it sooner; it shows that noise on the line of the signal does no harm.""",
     "two-sequence-noisy": "The same with noise on the first three elements: a few answers must be wrong.",
     "copy": """\
-Ten symbols are read, then T blanks; after a delimiter the ten are asked for, in order. An RNN and an LSTM
-have to keep 30 bits in their states at once.""",
+Ten symbols are read, then T blanks; after a delimiter the ten are asked for, in order: 30 bits have to be
+kept at once. Solved means here 2,000 sequences in a row without one wrong symbol. The LSTM does not come so
+far; but its loss fell below what is possible without a memory, and was still falling at the end. That of
+the RNN stayed where it was, in the shorter training that there was time for.""",
     "reber": """\
 The next symbol of a string of a grammar, of which the second symbol and the last but one are the same.
 Short lags, so an RNN solves it here too; in the paper of 1989 it did not.""",
