@@ -30,6 +30,7 @@ _2000 = "Gers et al. 2000, table 2, at second hand"
 
 PAPERS = (
     Paper("adding", 100, "LSTM", "", "74,000", "1", "93", f"{_1997}, table 7"),
+    Paper("adding", 400, "LSTM with T = 500", "", "209,000", "0", "93", f"{_1997}, table 7"),
     Paper("adding", 500, "LSTM", "", "209,000", "0", "93", f"{_1997}, table 7"),
     Paper("adding", 1000, "LSTM", "", "853,000", "1", "93", f"{_1997}, table 7"),
     Paper("multiplication", 100, "LSTM, n_seq = 13", "", "1,273,000", "14", "93", f"{_1997}, table 8"),
