@@ -114,7 +114,7 @@ def test(problem: Problem, model: Functional, params: Params, batches: Iterator[
     @jax.jit
     def one(params: Params, batch: Sequences) -> tuple[jax.Array, jax.Array]:
         loss, right, _ = jax.vmap(functools.partial(_examine, problem, model))(params, batch)
-        return 1 - right.mean(axis=1), loss
+        return (~right).mean(axis=1), loss
 
     wrong, loss = zip(*(one(params, batch) for batch in batches), strict=True)
     return Tested(np.mean(wrong, axis=0, dtype=float), np.mean(loss, axis=0, dtype=float))
