@@ -94,8 +94,8 @@ random guessing of weights solves it sooner; it shows that noise on the line of 
     "copy": """\
 Ten symbols are read, then T blanks; after a delimiter the ten are asked for, in order: 30 bits have to be
 kept at once. Solved means here 2,000 sequences in a row without one wrong symbol. The LSTM does not come so
-far; but its loss fell below what is possible without a memory, and was still falling at the end. That of
-the RNN stayed where it was, in the shorter training that there was time for.""",
+far in the steps that it was given; but its loss fell below what is possible without a memory, and was still
+falling at the end.""",
     "reber": """\
 The next symbol of a string of a grammar, of which the second symbol and the last but one are the same.
 Short lags, so an RNN solves it here too; in the paper of 1989 it did not.""",
