@@ -37,7 +37,7 @@ from experiments.common.experiment import Experiment
 from experiments.common.learning import finish, learn
 from experiments.seasonal_sales import baselines, evaluation, pictures
 from experiments.seasonal_sales.commands import COMMANDS
-from experiments.seasonal_sales.config import Config, preset
+from experiments.seasonal_sales.config import Config, check, preset
 from experiments.seasonal_sales.model import make_model
 from experiments.seasonal_sales.page import PAGE
 from experiments.seasonal_sales.panel import Panel, load_panel
@@ -48,6 +48,7 @@ from lstmjax.training.record import Run
 
 def run(config: Config, run: Run) -> None:
     """Train, forecast what is held out once, and write forecasts, plots and the summary."""
+    check(config)
     panel = load_panel(config.dataset, config.held_out, config.data_dir, config.limit)
     quantiles, figures = _forecast(config, panel, run)
     np.savez_compressed(run.path / "forecasts.npz", quantiles=quantiles.astype(np.float32))

@@ -35,8 +35,6 @@ class Config(CommonConfig):
 
     def __post_init__(self) -> None:
         check_numbers(self, positive=("hidden", "layers", "models", "batch_size"), not_negative=("limit",))
-        if self.model == "aligned" and self.dataset != "festivals":
-            raise training.ConfigError("--model aligned is for --dataset festivals, whose dates move.")
 
 
 TRAIN = training.TrainConfig(
@@ -58,3 +56,9 @@ RECIPES = (
 def preset(config: Config) -> Config:
     """The defaults for the choices of data set, model and ``--quick`` in ``config``."""
     return recipes.take(config, TRAIN, RECIPES)
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError if choices are incompatible."""
+    if config.model == "aligned" and config.dataset != "festivals":
+        raise training.ConfigError("--model aligned is for --dataset festivals, whose dates move.")

@@ -28,7 +28,7 @@ class Forecaster(nnx.Module):
         self.horizon = horizon
 
     def __call__(self, windows: Windows) -> jax.Array:
-        """The quantiles ``[..., horizon, quantiles]``, as logarithms in units of the window."""
+        """The quantiles ``[..., horizon, quantiles]``, standardized as the targets are."""
         inputs = jnp.asarray(windows.inputs)
         _, hidden = self.recurrent(inputs, mask=jnp.asarray(windows.mask))
         read = jnp.concatenate([hidden, inputs], axis=-1)

@@ -130,18 +130,18 @@ def page(records: Sequence[Record]) -> str:
     """The page of all records."""
     parts = [
         "# Seasonal sales",
-        "A peak that comes every year, some of them on a date that moves. What must be remembered is a year "
-        "old, and most of what came since is of no use for it: a seasonal memory needs what to forget and "
-        "what to keep. One network learns from all series of a data set and is given what the calendar says in "
-        "advance; baselines see one series each. Rows of networks have the mean and the range over networks "
-        "with seeds of their own, which learn side by side, and below them the figures of the median of their "
-        "forecasts.",
+        "A peak that comes every year, some of them on a date that moves. What must be remembered is a "
+        "year old, and most of what came since is of no use for it: a seasonal memory needs what to "
+        "forget and what to keep. One network learns from all series of a data set and is given what the "
+        "calendar says in advance; baselines see one series each. Rows of networks have the mean and the "
+        "range over networks with seeds of their own, which learn side by side, and below them the "
+        "figures of the median of their forecasts.",
         "sMAPE and MASE are of the median forecast, per series as M3 has them: MASE 1 is the error of the "
         "seasonal naive forecast in the past. Recipes (size, rate, steps, length of the past, unit of the "
-        "window) were chosen on the validation part, for the LSTM, in a few trials of a few minutes; the plain "
-        "RNN has about as many parameters, a lower rate, and no trials of its own. Networks are trained on all "
-        "that comes before the test part, the validation part included, and the test part is forecast once. "
-        "Minutes are of two cores that other work shared.",
+        "window) were chosen on the validation part, for the LSTM, in a few trials of some minutes; the "
+        "plain RNN has about as many parameters, a lower rate, and no trials of its own. Networks are "
+        "trained on all that comes before the test part, the validation part included, and the test part "
+        "is forecast once. Minutes are of two cores that much other work shared.",
     ]
     for name, group in GROUPS.items():
         own = [record for record in records if _dataset(record) == name]

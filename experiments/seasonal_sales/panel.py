@@ -15,6 +15,9 @@ from experiments.seasonal_sales.seasonality import seasonal_part
 FLOOR = 0.01
 """Values below this share of the mean of the past count as so much, since they are read as logarithms."""
 
+STEADY = 0.01
+"""The least scale of a window."""
+
 Held = Callable[[Series, Sequence[int]], Mapping[str, Dates]]
 
 
@@ -40,8 +43,9 @@ class Setting(NamedTuple):
     """The festivals that a series has to do with, with their dates in given years."""
     moves: bool = False
     """Whether a year ago means the same distance from the festival, instead of the same date."""
-    adjust: bool = False
-    """Whether the season of the past is taken out of what is read, and put back into the forecast."""
+    adjust: int = 0
+    """Steps of the past whose season is taken out of what is read, and put back into the forecast; 0 if the
+    season is left in."""
 
     def dates(self, series: Series, steps: np.ndarray) -> np.ndarray:
         """The dates of steps of a series, beyond its end, too."""
@@ -81,7 +85,7 @@ def _of_page(series: Series, years: Sequence[int]) -> dict[str, Dates]:
 
 
 SETTINGS = {
-    "m3": Setting("M3, monthly", 30, 12, 18, 48, 12, 1, 3, _none, adjust=True),
+    "m3": Setting("M3, monthly", 30, 12, 18, 48, 12, 1, 3, _none, adjust=120),
     "walmart": Setting("Weekly sales of Walmart", 7, 52, 13, 52, 26, 13, 3, _of_walmart),
     "festivals": Setting("Views of pages of festivals", 1, 365, 365, 365, 180, 365, 3, _of_page, moves=True),
 }
@@ -110,8 +114,8 @@ class Panel(NamedTuple):
 
     @property
     def features(self) -> int:
-        """The size of the inputs of a window: six of the values, and the covariates."""
-        return 6 + self.covariates.shape[-1]
+        """The size of the inputs of a window: six of the values and the horizon."""
+        return 7 + self.covariates.shape[-1]
 
 
 def make_panel(setting: Setting, series: Sequence[Series], held_out: int) -> Panel:
@@ -160,11 +164,13 @@ class Windows(NamedTuple):
     mask: np.ndarray
     """bool ``[..., context + horizon]``: false before the series begins."""
     targets: np.ndarray
-    """float32 ``[..., horizon]``: logarithms, in units of the window; 0 where there is no value."""
+    """float32 ``[..., horizon]``: logarithms of the future, standardized as inputs; 0 where there is none."""
     known: np.ndarray
     """bool ``[..., horizon]``: where there is a value."""
     unit: np.ndarray
     """float64 ``[..., horizon]``: the logarithm of the unit, and of the season if that is taken out."""
+    scale: np.ndarray
+    """float64 ``[...]``: the mean absolute change from step to step; logarithms are divided by it."""
 
 
 def ago(year_ago: np.ndarray, index: np.ndarray, origin: np.ndarray) -> np.ndarray:
@@ -188,37 +194,46 @@ def ago(year_ago: np.ndarray, index: np.ndarray, origin: np.ndarray) -> np.ndarr
 def cut(panel: Panel, series: np.ndarray, origin: np.ndarray) -> Windows:
     """The windows of series whose forecast begins at an origin: int ``[rows]`` both."""
     setting = panel.setting
-    series, origin = series.reshape(-1), origin.reshape(-1)
     index = origin[:, None] + np.arange(-setting.context, setting.horizon)
-    padded = np.pad(panel.values[series], ((0, 0), (0, setting.horizon + 1)), constant_values=np.nan)
-    values = np.where(index >= 0, np.take_along_axis(padded, index, axis=1), np.nan)
+    values = _at(panel.values[series], index)
     past, future = values[:, : setting.context], values[:, setting.context :]
-    floor = FLOOR * _mean(np.abs(past)) + 1e-9
     described = series % len(panel.covariates)
-    before = ago(panel.year_ago[described], index, origin)
-    lagged = np.where(before >= 0, np.take_along_axis(padded, before, axis=1), np.nan)
-    read = np.concatenate([past, np.full_like(future, np.nan)], axis=1)
-    season = np.zeros_like(values)
+    lagged = _at(panel.values[series], ago(panel.year_ago[described], index, origin))
+    floor = FLOOR * _mean(np.abs(past)) + 1e-9
+    season = np.zeros(index.shape)
     if setting.adjust:
-        part = seasonal_part(np.log(np.maximum(past, floor)), setting.season)
+        before = _at(panel.values[series], origin[:, None] + np.arange(-setting.adjust, 0))
+        part = seasonal_part(np.log(np.maximum(before, floor)), setting.season)
         season = part[:, np.arange(-setting.context, setting.horizon) % setting.season]
-    adjusted = np.maximum(past, floor) / np.exp(season[:, : setting.context])
-    unit = np.log(_level(adjusted, setting.level)) + season
-    logs = [np.log(np.maximum(each, floor)) - unit[:, -each.shape[1] :] for each in (read, lagged, future)]
+    adjusted = np.log(np.maximum(past, floor)) - season[:, : setting.context]
+    unit = np.log(_level(np.exp(adjusted), setting.level)) + season
+    scale = np.maximum(_mean(np.abs(np.diff(adjusted, axis=1))), STEADY)
+    read = np.concatenate([past, np.full_like(future, np.nan)], axis=1)
+    logs, before, targets = (
+        (np.log(np.maximum(each, floor)) - unit[:, -each.shape[1] :]) / scale
+        for each in (read, lagged, future)
+    )
     ahead = np.maximum(np.arange(-setting.context, setting.horizon) + 1, 0) / setting.horizon
     columns = [
-        *(np.nan_to_num(logs[0]), np.isfinite(logs[0]), np.nan_to_num(logs[1]), np.isfinite(logs[1])),
-        np.broadcast_to(ahead, index.shape),
-        season,
+        *(np.nan_to_num(logs), np.isfinite(logs), np.nan_to_num(before), np.isfinite(before)),
+        *(season / scale, np.broadcast_to(np.log(scale), index.shape), np.broadcast_to(ahead, index.shape)),
     ]
-    known_ahead = np.take_along_axis(panel.covariates[described], np.maximum(index, 0)[..., None], axis=1)
+    calendar = panel.covariates[described[:, None], np.maximum(index, 0)]
     return Windows(
-        np.concatenate([np.stack(columns, axis=-1), known_ahead], axis=-1).astype(np.float32),
+        np.concatenate([np.stack(columns, axis=-1), calendar], axis=-1).astype(np.float32),
         index >= 0,
-        np.nan_to_num(logs[2]).astype(np.float32),
-        np.isfinite(future),
+        np.nan_to_num(targets).astype(np.float32),
+        np.isfinite(targets),
         unit[:, setting.context :],
+        scale[:, 0],
     )
+
+
+def _at(values: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """The values of each row at steps ``[rows, steps]``; NaN before the beginning and beyond the end."""
+    there = (index >= 0) & (index < values.shape[1])
+    found = np.take_along_axis(values, np.clip(index, 0, values.shape[1] - 1), axis=1)
+    return np.where(there, found, np.nan)
 
 
 def _level(past: np.ndarray, steps: int) -> np.ndarray:

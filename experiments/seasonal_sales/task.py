@@ -19,11 +19,11 @@ ROWS = 256
 
 
 def make_task(panel: Panel, model: Functional, models: int, batch_size: int) -> training.Task:
-    """The task of several networks: the sum of their quantile losses; nothing that is held out is read."""
+    """The task of several networks: the sum of their quantile losses, of logarithms."""
 
     def one(params: Params, windows: Windows) -> jax.Array:
         loss = quantile_loss(model.bind(params)(windows), jnp.asarray(windows.targets))
-        return Mean.of(loss, jnp.asarray(windows.known)).compute()
+        return Mean.of(loss * windows.scale[:, None], jnp.asarray(windows.known)).compute()
 
     def loss(params: Params, windows: Windows, key: Key) -> tuple[jax.Array, training.Metrics]:
         losses = jax.vmap(one)(params, windows)
@@ -64,5 +64,10 @@ def forecast(
     for begin in range(0, len(series), ROWS):
         windows = cut(panel, series[begin : begin + ROWS], origin[begin : begin + ROWS])
         logs = np.asarray(run(params, windows), np.float64)
-        found.append(np.exp(np.sort(logs, axis=-1) + windows.unit[..., None]))
+        found.append(_in_units(logs, windows))
     return np.concatenate(found, axis=1)
+
+
+def _in_units(logs: np.ndarray, windows: Windows) -> np.ndarray:
+    """Standardized quantiles, in ascending order, in the units of the series."""
+    return np.exp(np.sort(logs, axis=-1) * windows.scale[:, None, None] + windows.unit[..., None])

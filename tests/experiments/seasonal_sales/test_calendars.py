@@ -21,8 +21,8 @@ def test_festivals_move_as_the_calendar_has_it(country, name, dates):
 
 
 def test_what_is_not_known_is_refused_with_a_suggestion():
-    with pytest.raises(DataError, match="Did you mean 'Holi'"):
-        calendars.festival("IN", "Holy", [2024])
+    with pytest.raises(DataError, match="Did you mean 'Diwali'"):
+        calendars.festival("IN", "Diwalli", [2024])
     with pytest.raises(DataError, match="no country"):
         calendars.festivals_of("XX", [2024])
 

@@ -17,7 +17,7 @@ from experiments.seasonal_sales.seasonality import is_seasonal, seasonal_part
 from experiments.seasonal_sales.task import draw, forecast, make_task
 from lstmjax.training.record import Run
 
-SMALL = Setting("months", 30, 12, 6, 24, 12, 3, 2, lambda series, years: {}, adjust=True)
+SMALL = Setting("months", 30, 12, 6, 24, 12, 3, 2, lambda series, years: {}, adjust=48)
 
 
 def monthly(length, seed=0, begin="2001-04"):
@@ -56,11 +56,15 @@ def test_targets_are_the_future_in_units_of_the_window(panel):
     windows = cut(panel, np.array([1, 0]), np.array([40, 30]))
     for row, (series, origin) in enumerate([(1, 40), (0, 30)]):
         truth = panel.series[series].values[origin : origin + 6]
-        np.testing.assert_allclose(np.exp(windows.targets[row] + windows.unit[row]), truth, rtol=1e-5)
+        scale = windows.scale[row]
+        np.testing.assert_allclose(np.exp(scale * windows.targets[row] + windows.unit[row]), truth, rtol=1e-5)
         read = panel.series[series].values[origin - 24 : origin]
-        logs = windows.inputs[row, :24, 0] + windows.inputs[row, :24, 5]  # the season is a column of its own
-        unit = windows.unit[row, 0] - windows.inputs[row, 24, 5]
+        season = scale * windows.inputs[row, :, 4]  # a column of its own
+        unit = windows.unit[row, 0] - season[24]
+        logs = scale * windows.inputs[row, :24, 0] + season[:24]
         np.testing.assert_allclose(np.exp(logs + unit), read, rtol=1e-5)
+        steps = np.abs(np.diff(np.log(read) - season[:24]))
+        assert scale == pytest.approx(steps.mean(), rel=1e-5)
 
 
 def test_before_its_beginning_a_series_is_not_there(panel):
@@ -161,13 +165,13 @@ def test_a_peak_is_scored_by_its_day_and_by_its_height():
 def test_holiday_weeks_count_five_times():
     setting = SETTINGS["walmart"]._replace(horizon=4)
     dates = np.datetime64("2010-02-05") + 7 * np.arange(143)
-    panel = make_panel(setting, [Series("a", dates, np.full(143, 10.0))], 56)
+    panel = make_panel(setting, [Series("a", dates, np.where(np.arange(143) == 5, 11.0, 10.0))], 56)
     quantiles = np.full((14, 4, len(QUANTILES)), 10.0)
     quantiles[np.arange(14) == 1, 1] = 13  # a week without a holiday
     weeks = dates[-56:].reshape(14, 4)
     place = np.argwhere(weeks == np.datetime64("2011-11-25"))[0]
     quantiles[tuple(place)] = 12
-    assert evaluation.score(panel, "walmart", quantiles)["wmae"] == pytest.approx((3 + 5 * 2) / (56 + 4 * 5))
+    assert evaluation.score(panel, "walmart", quantiles)["wmae"] == pytest.approx((3 + 5 * 2) / (52 + 4 * 5))
 
 
 def test_naive_forecasts_are_of_the_year_before():
@@ -204,7 +208,8 @@ def test_networks_are_forecast_as_each_alone(panel):
     for number in range(2):
         one = jax.tree.map(lambda leaf, number=number: leaf[number], params)
         windows = cut(panel, series, origin)
-        logs = np.sort(np.asarray(model.bind(one)(windows)), axis=-1) + windows.unit[..., None]
+        logs = np.sort(np.asarray(model.bind(one)(windows)), axis=-1)
+        logs = logs * windows.scale[:, None, None] + windows.unit[..., None]
         np.testing.assert_allclose(both[number], np.exp(logs), rtol=1e-4)
 
 

@@ -124,6 +124,6 @@ def test_a_festival_needs_its_country(tmp_path, capsys):
     arguments = ["--csv", str(written(tmp_path, days(800))), "--date", "day", "--value", "sold"]
     assert program.main(["seasonal_sales", "forecast", *arguments, "--festival", "Holi"]) == 1
     assert "--holidays" in capsys.readouterr().err
-    wrong = ["--holidays", "IN", "--festival", "Holy"]
+    wrong = ["--holidays", "IN", "--festival", "Diwalli"]
     assert program.main(["seasonal_sales", "forecast", *arguments, *wrong]) == 1
-    assert "Did you mean 'Holi'" in capsys.readouterr().err
+    assert "Did you mean 'Diwali'" in capsys.readouterr().err
