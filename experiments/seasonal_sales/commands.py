@@ -96,6 +96,7 @@ def user_panel(
         context=frequency.season,
         shortest=frequency.season // 2,
         level=frequency.season,
+        steady=1.0,
         orders=3,
         held=_held(country, festival),
         moves=festival is not None,

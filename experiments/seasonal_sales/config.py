@@ -20,13 +20,13 @@ class Config(CommonConfig):
     held_out: Literal["test", "valid"] = "test"
     """The part that is forecast, by networks that are trained on all that comes before it. Recipes are
     chosen on the validation part."""
-    hidden: int = 32
+    hidden: int = 24
     """Size of the hidden state."""
     layers: int = 1
     """Number of recurrent layers."""
     models: int = 5
     """Random seeds: so many networks learn side by side, each with its own parameters and windows."""
-    batch_size: int = 16
+    batch_size: int = 8
     """Windows in a batch, of each network."""
     with_theta: bool = False
     """Also score the mean of the networks' median forecast and Theta's, as ``with_theta``."""
@@ -38,17 +38,17 @@ class Config(CommonConfig):
 
 
 TRAIN = training.TrainConfig(
-    steps=600, learning_rate=5e-3, schedule="cosine", averaging=0.98, log_every=50, checkpoint_every=100
+    steps=500, learning_rate=1e-2, schedule="cosine", averaging=0.99, log_every=50, checkpoint_every=100
 )
 
 RECIPES = (
-    Recipe({"dataset": "m3"}, {"models": 20, "batch_size": 128}),
-    Recipe({"dataset": "walmart"}, {"batch_size": 128}),
-    Recipe({"model": "rnn"}, {"hidden": 80}, {"learning_rate": 1e-3}),
+    Recipe({"dataset": "m3"}, {"models": 20, "batch_size": 64}, {"steps": 1000}),
+    Recipe({"dataset": "walmart"}, {"batch_size": 64}),
+    Recipe({"model": "rnn"}, {"hidden": 56}, {"learning_rate": 3e-3}),
     Recipe(
         {"quick": True},
         {"hidden": 8, "models": 2, "batch_size": 4, "limit": 12},
-        {"steps": 20, "log_every": 10},
+        {"steps": 20, "log_every": 10, "averaging": 0.5},
     ),
 )
 

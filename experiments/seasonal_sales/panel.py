@@ -15,9 +15,6 @@ from experiments.seasonal_sales.seasonality import seasonal_part
 FLOOR = 0.01
 """Values below this share of the mean of the past count as so much, since they are read as logarithms."""
 
-STEADY = 0.01
-"""The least scale of a window."""
-
 Held = Callable[[Series, Sequence[int]], Mapping[str, Dates]]
 
 
@@ -37,10 +34,14 @@ class Setting(NamedTuple):
     """Fewest steps of the past that a window for training may have."""
     level: int
     """Steps at the end of the past whose mean is the unit of the window."""
+    steady: float
+    """The least scale of a window, by which logarithms are divided; else their mean change in a step."""
     orders: int
     """Orders of the Fourier terms of the year."""
     held: Held
     """The festivals that a series has to do with, with their dates in given years."""
+    lag: bool = True
+    """Whether the value a year ago is read beside each step."""
     moves: bool = False
     """Whether a year ago means the same distance from the festival, instead of the same date."""
     adjust: int = 0
@@ -85,9 +86,11 @@ def _of_page(series: Series, years: Sequence[int]) -> dict[str, Dates]:
 
 
 SETTINGS = {
-    "m3": Setting("M3, monthly", 30, 12, 18, 48, 12, 1, 3, _none, adjust=120),
-    "walmart": Setting("Weekly sales of Walmart", 7, 52, 13, 52, 26, 13, 3, _of_walmart),
-    "festivals": Setting("Views of pages of festivals", 1, 365, 365, 365, 180, 365, 3, _of_page, moves=True),
+    "m3": Setting("M3, monthly", 30, 12, 18, 36, 12, 1, 0.01, 3, _none, lag=False, adjust=120),
+    "walmart": Setting("Weekly sales of Walmart", 7, 52, 13, 52, 26, 13, 0.01, 3, _of_walmart),
+    "festivals": Setting(
+        "Views of pages of festivals", 1, 365, 365, 365, 180, 365, 1.0, 3, _of_page, moves=True
+    ),
 }
 """The table of data sets."""
 
@@ -170,7 +173,7 @@ class Windows(NamedTuple):
     unit: np.ndarray
     """float64 ``[..., horizon]``: the logarithm of the unit, and of the season if that is taken out."""
     scale: np.ndarray
-    """float64 ``[...]``: the mean absolute change from step to step; logarithms are divided by it."""
+    """float64 ``[...]``: what logarithms are divided by."""
 
 
 def ago(year_ago: np.ndarray, index: np.ndarray, origin: np.ndarray) -> np.ndarray:
@@ -199,6 +202,7 @@ def cut(panel: Panel, series: np.ndarray, origin: np.ndarray) -> Windows:
     past, future = values[:, : setting.context], values[:, setting.context :]
     described = series % len(panel.covariates)
     lagged = _at(panel.values[series], ago(panel.year_ago[described], index, origin))
+    lagged = lagged if setting.lag else np.full_like(lagged, np.nan)
     floor = FLOOR * _mean(np.abs(past)) + 1e-9
     season = np.zeros(index.shape)
     if setting.adjust:
@@ -207,7 +211,7 @@ def cut(panel: Panel, series: np.ndarray, origin: np.ndarray) -> Windows:
         season = part[:, np.arange(-setting.context, setting.horizon) % setting.season]
     adjusted = np.log(np.maximum(past, floor)) - season[:, : setting.context]
     unit = np.log(_level(np.exp(adjusted), setting.level)) + season
-    scale = np.maximum(_mean(np.abs(np.diff(adjusted, axis=1))), STEADY)
+    scale = np.maximum(_mean(np.abs(np.diff(adjusted, axis=1))), setting.steady)
     read = np.concatenate([past, np.full_like(future, np.nan)], axis=1)
     logs, before, targets = (
         (np.log(np.maximum(each, floor)) - unit[:, -each.shape[1] :]) / scale

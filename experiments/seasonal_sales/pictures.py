@@ -55,7 +55,7 @@ def draw_one(axes: Axes, panel: Panel, row: int, quantiles: np.ndarray) -> None:
 def forget_gates(cell: lstmjax.Cell, params: Params, panel: Panel, series: int, origin: int) -> np.ndarray:
     """The forget gates of a window, past and forecast: ``[context + horizon, hidden]``."""
     windows = cut(panel, np.array([series]), np.array([origin]))
-    trace = diagnostics.trace(cell, params, jnp.asarray(windows.inputs[0]), mask=jnp.asarray(windows.mask[0]))
+    trace = diagnostics.trace(cell, params, jnp.asarray(windows.inputs[0]))
     return np.asarray(trace.forget_gate)
 
 

@@ -17,7 +17,7 @@ from experiments.seasonal_sales.seasonality import is_seasonal, seasonal_part
 from experiments.seasonal_sales.task import draw, forecast, make_task
 from lstmjax.training.record import Run
 
-SMALL = Setting("months", 30, 12, 6, 24, 12, 3, 2, lambda series, years: {}, adjust=48)
+SMALL = Setting("months", 30, 12, 6, 24, 12, 3, 0.01, 2, lambda series, years: {}, adjust=48)
 
 
 def monthly(length, seed=0, begin="2001-04"):

@@ -92,7 +92,7 @@ def test_the_peak_of_holi_is_forecast_where_the_calendar_has_it(tmp_path):
         until = until[until >= 0].min()
         return round(20 + 400 * np.exp(-until / 3), 2) if until < 30 else 20
 
-    count = int(np.datetime64("2023-12-31") - np.datetime64("2019-01-01")) + 1
+    count = int(np.datetime64("2024-01-01").astype(int) - np.datetime64("2019-01-01").astype(int))
     path = written(tmp_path, days(count, "2019-01-01", sold))
     out = tmp_path / "forecast"
     arguments = [
