@@ -97,7 +97,6 @@ def user_panel(
         shortest=frequency.season // 2,
         level=frequency.season,
         steady=1.0,
-        orders=3,
         held=_held(country, festival),
         moves=festival is not None,
     )

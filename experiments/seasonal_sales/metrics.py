@@ -13,11 +13,12 @@ def smape(actual: np.ndarray, forecast: np.ndarray) -> np.ndarray:
 
 
 def naive_error(past: np.ndarray, season: int) -> float:
-    """The mean absolute error of the seasonal naive forecast in the past, the unit of MASE.
+    """The mean absolute error of the seasonal naive forecast in the past, the unit of MASE; else NaN.
 
     Source: Hyndman and Koehler 2006 (International Journal of Forecasting 22).
     """
-    return float(np.nanmean(np.abs(past[season:] - past[:-season])))
+    changes = np.abs(past[season:] - past[:-season])
+    return float(np.nanmean(changes)) if np.isfinite(changes).any() else float("nan")
 
 
 def covered(actual: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

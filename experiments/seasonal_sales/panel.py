@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from experiments import datasets
-from experiments.datasets.festivals import NAMES
 from experiments.datasets.series import Series, join
 from experiments.seasonal_sales import calendars
 from experiments.seasonal_sales.calendars import Dates
@@ -36,10 +35,10 @@ class Setting(NamedTuple):
     """Steps at the end of the past whose mean is the unit of the window."""
     steady: float
     """The least scale of a window, by which logarithms are divided; else their mean change in a step."""
-    orders: int
-    """Orders of the Fourier terms of the year."""
     held: Held
     """The festivals that a series has to do with, with their dates in given years."""
+    orders: int = 3
+    """Orders of the Fourier terms of the year."""
     lag: bool = True
     """Whether the value a year ago is read beside each step."""
     moves: bool = False
@@ -58,26 +57,25 @@ def _none(series: Series, years: Sequence[int]) -> dict[str, Dates]:
     return {}
 
 
+SUPER_BOWLS = np.array(
+    ["2009-02-01", "2010-02-07", "2011-02-06", "2012-02-05", "2013-02-03"], "datetime64[D]"
+)
+"""Which the package holidays does not have."""
+
+
 def _of_walmart(series: Series, years: Sequence[int]) -> dict[str, Dates]:
-    bowls = np.array(["2009-02-01", "2010-02-07", "2011-02-06", "2012-02-05", "2013-02-03"], "datetime64[D]")
     american = calendars.festivals_of("US", years)
     names = ("Thanksgiving Day", "Christmas Day", "Labor Day")
     easter = {"Easter Sunday": calendars.festival("PL", "Easter Sunday", years)}
-    return {"Super Bowl": bowls, **{name: american[name] for name in names}, **easter}
+    return {"Super Bowl": SUPER_BOWLS, **{name: american[name] for name in names}, **easter}
 
 
-WIKIPEDIA = dict(
-    zip(
-        NAMES,
-        (
-            ("PL", "Easter Sunday"),
-            ("US", "Christmas Day"),
-            ("CN", "Chinese New Year (Spring Festival)"),
-            ("US", "Thanksgiving Day"),
-        ),
-        strict=True,
-    )
-)
+WIKIPEDIA = {
+    "easter": ("PL", "Easter Sunday"),
+    "christmas": ("US", "Christmas Day"),
+    "chinese_new_year": ("CN", "Chinese New Year (Spring Festival)"),
+    "thanksgiving": ("US", "Thanksgiving Day"),
+}
 """Where the package holidays has the dates of the festivals: a country and a name."""
 
 
@@ -86,10 +84,41 @@ def _of_page(series: Series, years: Sequence[int]) -> dict[str, Dates]:
 
 
 SETTINGS = {
-    "m3": Setting("M3, monthly", 30, 12, 18, 36, 12, 1, 0.01, 3, _none, lag=False, adjust=120),
-    "walmart": Setting("Weekly sales of Walmart", 7, 52, 13, 52, 26, 13, 0.01, 3, _of_walmart),
+    "m3": Setting(
+        title="M3, monthly",
+        days=30,
+        season=12,
+        horizon=18,
+        context=36,
+        shortest=12,
+        level=1,
+        steady=0.01,
+        held=_none,
+        lag=False,
+        adjust=120,
+    ),
+    "walmart": Setting(
+        title="Weekly sales of Walmart",
+        days=7,
+        season=52,
+        horizon=13,
+        context=52,
+        shortest=26,
+        level=13,
+        steady=0.01,
+        held=_of_walmart,
+    ),
     "festivals": Setting(
-        "Views of pages of festivals", 1, 365, 365, 365, 180, 365, 1.0, 3, _of_page, moves=True
+        title="Views of pages of festivals",
+        days=1,
+        season=365,
+        horizon=365,
+        context=365,
+        shortest=180,
+        level=365,
+        steady=1.0,
+        held=_of_page,
+        moves=True,
     ),
 }
 """The table of data sets."""

@@ -17,7 +17,18 @@ from experiments.seasonal_sales.seasonality import is_seasonal, seasonal_part
 from experiments.seasonal_sales.task import draw, forecast, make_task
 from lstmjax.training.record import Run
 
-SMALL = Setting("months", 30, 12, 6, 24, 12, 3, 0.01, 2, lambda series, years: {}, adjust=48)
+SMALL = Setting(
+    title="months",
+    days=30,
+    season=12,
+    horizon=6,
+    context=24,
+    shortest=12,
+    level=3,
+    steady=0.01,
+    held=lambda series, years: {},
+    adjust=48,
+)
 
 
 def monthly(length, seed=0, begin="2001-04"):
