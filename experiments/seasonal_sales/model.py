@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,11 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 MEDIAN = QUANTILES.index(0.5)
 
-CELLS = {"lstm": lstmjax.lstm, "gru": lstmjax.gru, "rnn": lstmjax.elman}
+CELLS: dict[str, Callable[[int, int], lstmjax.Cell]] = {
+    "lstm": lstmjax.lstm,
+    "gru": lstmjax.gru,
+    "rnn": lstmjax.elman,
+}
 
 
 class Forecaster(nnx.Module):

@@ -158,10 +158,9 @@ def make_panel(setting: Setting, series: Sequence[Series], held_out: int) -> Pan
         values[row, : len(each.values)] = each.values
     alike = all(np.array_equal(each.dates, series[0].dates) for each in series) and not setting.moves
     described = [_describe(setting, each, longest) for each in (series[:1] if alike else series)]
+    covariates, year_ago = (np.stack(part) for part in zip(*described, strict=True))
     ends = np.array([len(each.values) - held_out for each in series])
-    return Panel(
-        setting, tuple(series), values, *(np.stack(part) for part in zip(*described, strict=True)), ends
-    )
+    return Panel(setting, tuple(series), values, covariates, year_ago, ends)
 
 
 def _describe(setting: Setting, series: Series, longest: int) -> tuple[np.ndarray, np.ndarray]:

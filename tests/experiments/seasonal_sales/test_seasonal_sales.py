@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from experiments import __main__ as program
+from experiments import datasets
+from experiments.datasets import DataError
 from experiments.datasets.festivals import NAMES
 from experiments.datasets.series import Series
-from experiments.seasonal_sales import baselines, evaluation, metrics
+from experiments.seasonal_sales import baselines, evaluation, metrics, page
 from experiments.seasonal_sales.model import QUANTILES, make_model, quantile_loss
 from experiments.seasonal_sales.panel import SETTINGS, Setting, ago, cut, make_panel
 from experiments.seasonal_sales.seasonality import is_seasonal, seasonal_part
 from experiments.seasonal_sales.task import draw, forecast, make_task
-from lstmjax.training.record import Run
+from lstmjax.training.record import Record, Run
 
 SMALL = Setting(
     title="months",
@@ -224,12 +226,42 @@ def test_networks_are_forecast_as_each_alone(panel):
         np.testing.assert_allclose(both[number], np.exp(logs), rtol=1e-4)
 
 
+def record(label, model, metrics):
+    config = {"dataset": "m3", "model": model, "models": 20}
+    return Record("seasonal_sales", label, "python -m ...", config, 1, metrics, "cpu", 60.0, "0" * 40, {})
+
+
+def test_the_page_has_networks_with_their_range_and_baselines_beside_papers():
+    quantiles = np.stack([np.full((1428, 18, len(QUANTILES)), level) for level in (90.0, 100.0, 120.0)])
+    series = [
+        Series(str(n), np.datetime64("1990-01") + np.arange(48), 80.0 + np.arange(48)) for n in range(1428)
+    ]
+    panel = make_panel(SETTINGS["m3"], series, 18)
+    networks = evaluation.figures(panel, "m3", "test", quantiles) | {"parameters": 3456.0}
+    alone = evaluation.figures(panel, "m3", "test", quantiles[:1])
+    records = [record("m3-lstm", "lstm", networks), record("m3-theta", "theta", alone)]
+    text = page.page(records)
+    truth = 110.0 + np.arange(18)
+    each = [np.mean(200 * np.abs(truth - said) / (truth + said)) for said in (90, 100, 120)]
+    assert f"| {np.mean(each):.2f} ({min(each):.2f} to {max(each):.2f}) |" in text
+    assert f"| median of their forecasts | {each[1]:.2f} |" in text
+    assert f"| **m3-theta**: {page.MODELS['theta']} | {each[0]:.2f} |" in text
+    assert "| Theta, Makridakis and Hibon 2000" in text
+    assert "Walmart" not in text, "there is no record of it"
+    (row,) = page.results(records)
+    assert row.ours == f"{each[1]:.2f}"
+    assert "13.85" in row.paper
+
+
 @pytest.fixture(scope="module", name="quick_run")
 def _quick_run(tmp_path_factory):
+    try:
+        datasets.load("festivals")
+    except DataError as error:
+        pytest.skip(str(error))
     runs = tmp_path_factory.mktemp("runs")
     arguments = ["seasonal_sales", "--quick", "--runs", str(runs), "--train.checkpoint-every", "10"]
-    if program.main(arguments) != 0:
-        pytest.skip("the data are not there")
+    assert program.main(arguments) == 0
     (path,) = (runs / "seasonal_sales").iterdir()
     return Run.open(path)
 

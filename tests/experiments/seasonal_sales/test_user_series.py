@@ -120,6 +120,19 @@ def test_the_peak_of_holi_is_forecast_where_the_calendar_has_it(tmp_path):
     assert (out / "forecast.png").stat().st_size > 1000
 
 
+def test_months_out_of_order_and_with_gaps_are_forecast(tmp_path):
+    months = np.datetime64("2018-03") + np.arange(60)
+    lines = [f"{month}-15,{100 + 10 * (n % 12)}" for n, month in enumerate(months) if n not in (20, 21)]
+    path = written(tmp_path, lines[::-1])
+    arguments = ["--csv", str(path), "--date", "day", "--value", "sold", "--holidays", "US"]
+    small = ["--horizon", "6", "--networks", "2", "--hidden", "4", "--steps", "30", "--out", str(tmp_path)]
+    assert program.main(["seasonal_sales", "forecast", *arguments, *small]) == 0
+    with (tmp_path / "forecast.csv").open() as stream:
+        rows = [*csv.DictReader(stream)]
+    assert [row["date"] for row in rows] == [f"2023-0{month}" for month in range(3, 9)]
+    assert all(50 < float(row["quantile_0.50"]) < 400 for row in rows)
+
+
 def test_a_festival_needs_its_country(tmp_path, capsys):
     arguments = ["--csv", str(written(tmp_path, days(800))), "--date", "day", "--value", "sold"]
     assert program.main(["seasonal_sales", "forecast", *arguments, "--festival", "Holi"]) == 1
