@@ -82,7 +82,7 @@ PAPERS = (Paper("Theta", 13.85, "Makridakis and Hibon 2000, as autobox.com quote
 
 PICTURES = {
     "forecasts.png": "Median and intervals of 50 and 90 per cent of the first year, after the year that was "
-    "read. The scale of each panel is that of its peak.",
+    "read. The scale is logarithmic.",
     "forget_gates.png": "The forget gates of one network in the days around the festival: thin lines are "
     "units, the thick one is their mean. A gate of 1 keeps the cell state, one of 0 forgets it.",
 }

@@ -17,6 +17,9 @@ from lstmjax.types import Params
 SHOWN = 4
 """Series in a picture."""
 
+STEEP = 30
+"""The ratio of the largest to the smallest value from which the scale is logarithmic."""
+
 
 def draw_forecasts(panel: Panel, quantiles: np.ndarray, path: Path) -> None:
     """Plot the first forecasts of some series, with intervals of 50 and 90 per cent, and what came to be.
@@ -47,6 +50,8 @@ def draw_one(axes: Axes, panel: Panel, row: int, quantiles: np.ndarray) -> None:
             ahead, quantiles[:, low], quantiles[:, high], color="C0", alpha=0.25, linewidth=0, label=label
         )
     axes.plot(ahead, quantiles[:, MEDIAN], color="C0", linewidth=1, label="median forecast")
+    if 0 < np.nanmin(values) < np.nanmax(values) / STEEP:
+        axes.set_yscale("log")
     axes.axvline(ahead[0], color="grey", linewidth=0.6)
     axes.set_title(series.name.replace("_", " "), fontsize=9)
     axes.grid(alpha=0.3)
