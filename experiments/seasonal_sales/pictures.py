@@ -34,7 +34,7 @@ def draw_forecasts(panel: Panel, quantiles: np.ndarray, path: Path) -> None:
     for axes, row in zip(figure.subplots(len(chosen), squeeze=False)[:, 0], chosen, strict=True):
         draw_one(axes, panel, row, quantiles[row])
     axes.legend(fontsize=7, ncols=4)
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=70)
 
 
 def draw_one(axes: Axes, panel: Panel, row: int, quantiles: np.ndarray) -> None:
@@ -83,4 +83,4 @@ def draw_gates(names: Sequence[str], found: Sequence[np.ndarray], path: Path) ->
         axes.set(xlabel="days from the festival", ylim=(0, 1))
         axes.grid(alpha=0.3)
     figure.axes[0].set(ylabel="forget gate (1 keeps)")
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=70)
