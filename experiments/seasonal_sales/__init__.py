@@ -15,8 +15,8 @@ Model. One network for all series of a data set reads a window of the past of an
 goes on through the steps of the future. Of each step it gets the value, if it is in the past; the value a
 year before, at the same distance from the festival if that moves; and what the calendar says in advance:
 season, weekday, the distance to the festivals. A linear layer gives five quantiles of each step of the
-future. Values are logarithms, in units of the mean at the end of the past, so that nothing of the future is
-in the scale.
+future. Values are logarithms, in units of the geometric mean of the end of the past, so that nothing of
+the future is in the scale.
 
 Loss. The quantile loss (Koenker and Bassett 1978), as Wen et al. 2017 (arXiv:1711.11053) have it.
 ``test_smape`` and ``test_mase`` are the errors of the median, as M3 and Hyndman and Koehler 2006 have them;

@@ -42,6 +42,7 @@ TRAIN = training.TrainConfig(
 )
 
 RECIPES = (
+    Recipe({"dataset": "festivals"}, train={"steps": 400}),
     Recipe({"dataset": "m3"}, {"models": 20, "batch_size": 64}, {"steps": 1000}),
     Recipe({"dataset": "walmart"}, {"batch_size": 64}),
     Recipe({"model": "rnn"}, {"hidden": 56}, {"learning_rate": 3e-3}),

@@ -32,7 +32,7 @@ class Setting(NamedTuple):
     shortest: int
     """Fewest steps of the past that a window for training may have."""
     level: int
-    """Steps at the end of the past whose mean is the unit of the window."""
+    """Steps at the end of the past whose geometric mean is the unit of the window."""
     steady: float
     """The least scale of a window, by which logarithms are divided; else their mean change in a step."""
     held: Held
@@ -238,7 +238,7 @@ def cut(panel: Panel, series: np.ndarray, origin: np.ndarray) -> Windows:
         part = seasonal_part(np.log(np.maximum(before, floor)), setting.season)
         season = part[:, np.arange(-setting.context, setting.horizon) % setting.season]
     adjusted = np.log(np.maximum(past, floor)) - season[:, : setting.context]
-    unit = np.log(_level(np.exp(adjusted), setting.level)) + season
+    unit = _level(adjusted, setting.level) + season
     scale = np.maximum(_mean(np.abs(np.diff(adjusted, axis=1))), setting.steady)
     read = np.concatenate([past, np.full_like(future, np.nan)], axis=1)
     logs, before, targets = (
