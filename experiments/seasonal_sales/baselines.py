@@ -1,6 +1,7 @@
 """Forecasts without a network, each from the past of one series alone."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -45,9 +46,9 @@ def ets(panel: Panel, series: int, origin: int) -> np.ndarray:
     return _by_statsforecast(AutoETS(season_length=panel.setting.season), panel, series, origin)
 
 
-def _by_statsforecast(model: object, panel: Panel, series: int, origin: int) -> np.ndarray:
+def _by_statsforecast(model: Any, panel: Panel, series: int, origin: int) -> np.ndarray:
     past = panel.values[series, :origin]
-    found = model.forecast(y=past, h=panel.setting.horizon, level=[50, 90])  # type: ignore[attr-defined]
+    found = model.forecast(y=past, h=panel.setting.horizon, level=[50, 90])
     return np.stack([found[name] for name in ("lo-90", "lo-50", "mean", "hi-50", "hi-90")], axis=-1)
 
 

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -185,12 +185,12 @@ def draw(arguments: Sequence[str]) -> None:
     tyro.cli(write, prog=f"{PROGRAM} pictures", args=arguments)
 
 
-def _around(panel: Panel, recurrent: object, row: int, reach: int) -> np.ndarray:
+def _around(panel: Panel, recurrent: Any, row: int, reach: int) -> np.ndarray:
     """The forget gates around the festival of a series, the mean over all windows that are held out."""
     series, origin = evaluation.held_out(panel)
     found = []
     for begin in origin[series == row]:
-        seen = pictures.forget_gates(recurrent.cell, recurrent.values, panel, row, int(begin))  # type: ignore[attr-defined]
+        seen = pictures.forget_gates(recurrent.cell, recurrent.values, panel, row, int(begin))
         first = begin - panel.setting.context
         dates = panel.setting.dates(panel.series[row], first + np.arange(len(seen)))
         years = range(dates[0].astype(object).year, dates[-1].astype(object).year + 1)

@@ -1,6 +1,7 @@
 """Series with their calendars as arrays, and windows of them: what a network reads and what it forecasts."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -179,10 +180,10 @@ def _describe(setting: Setting, series: Series, longest: int) -> tuple[np.ndarra
 
 
 def load_panel(
-    dataset: str, held_out: Literal["valid", "test"], data_dir: object = None, limit: int = 0
+    dataset: str, held_out: Literal["valid", "test"], data_dir: Path | None = None, limit: int = 0
 ) -> Panel:
     """The panel of a data set; to forecast its validation part, the series without their test part."""
-    parts = datasets.load(dataset, data_dir).limited(limit)  # type: ignore[arg-type]
+    parts = datasets.load(dataset, data_dir).limited(limit)
     shown = parts if held_out == "test" else parts[:2]
     return make_panel(SETTINGS[dataset], join(shown), len(shown[-1][0].values))
 
