@@ -235,8 +235,8 @@ def cut(panel: Panel, series: np.ndarray, origin: np.ndarray) -> Windows:
     floor = FLOOR * _mean(np.abs(past)) + 1e-9
     season = np.zeros(index.shape)
     if setting.adjust:
-        before = _at(panel.values[series], origin[:, None] + np.arange(-setting.adjust, 0))
-        part = seasonal_part(np.log(np.maximum(before, floor)), setting.season)
+        history = _at(panel.values[series], origin[:, None] + np.arange(-setting.adjust, 0))
+        part = seasonal_part(np.log(np.maximum(history, floor)), setting.season)
         season = part[:, np.arange(-setting.context, setting.horizon) % setting.season]
     adjusted = np.log(np.maximum(past, floor)) - season[:, : setting.context]
     unit = _level(adjusted, setting.level) + season
