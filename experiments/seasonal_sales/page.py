@@ -89,9 +89,9 @@ PICTURES = {
     "forecasts.png": "Median and intervals of 50 and 90 per cent of the first year, after the year that was "
     "read. The scale is logarithmic.",
     "forget_gates.png": "The forget gates of one network in the days around the festival: thin lines are "
-    "units, the thick one is their mean. A gate of 1 keeps the cell state, one of 0 forgets it: on the day "
-    "of the festival most units let go of what led up to it, a few keep all, and after it they keep more "
-    "from day to day.",
+    "units, the thick one is their mean. A gate of 1 keeps the cell state, one of 0 forgets it. Towards the "
+    "festival the units part: some close, and by its day have let go of what led up to it, others open and "
+    "keep all that they have; afterwards they come back.",
 }
 """Pictures of the kept networks, with their explanations: `python -m experiments seasonal_sales pictures`."""
 
