@@ -59,15 +59,17 @@ GROUPS = {
         "come once in what may be learnt from, so that little is known about them but the height of the "
         "one year before; the validation part, the 13 weeks before the test part, has Labor Day alone. "
         "`weighted error` is that of the contest, in dollars a week, where weeks of holidays count five "
-        "times; its test weeks were others, so no figure of it stands here. Theta takes no season where "
-        "it has less than two years. As for the festivals, the networks were run twice.",
+        "times; its test weeks were others, so no figure of it stands here. What networks gain, they gain "
+        "in per cent: in dollars, where large departments count most, they are no better than last year's "
+        "sales, or hardly. As for the festivals, the networks were run twice.",
         _ERRORS | {"wmae": ("weighted error", 0, 1.0)},
     ),
     "m3": Group(
         "The monthly series of M3",
         "The 18 months of the competition, 1,428 series. Networks read 36 months, from which the season "
         "is taken out where a test finds one, as Theta does: so short and noisy are most of these series "
-        "that what is left for a network is how far to follow the last values. The published figure is of "
+        "that what is left for a network is how far to follow the last values. Alone they are below Theta "
+        "in sMAPE and above it in MASE; together they are below it in both. The published figure is of "
         "the same months.",
         _ERRORS,
     ),
@@ -147,8 +149,9 @@ def page(records: Sequence[Record]) -> str:
         "seasonal naive forecast in the past. Recipes (size, rate, steps, length of the past, unit of the "
         "window) were chosen on the validation part, for the LSTM, in a few trials of some minutes; the "
         "plain RNN has about as many parameters, a lower rate, and no trials of its own. Networks are "
-        "trained on all that comes before the test part, the validation part included, and the test part "
-        "is forecast once. Minutes are of two cores that much other work shared.",
+        "trained on all that comes before the test part, the validation part included, for as many steps "
+        "as the trials, and a run forecasts the test part once. Minutes are of two cores that much other "
+        "work shared.",
     ]
     for name, group in GROUPS.items():
         own = [record for record in records if _dataset(record) == name]
@@ -175,14 +178,15 @@ def _pictures() -> list[str]:
 
 
 def results(records: Sequence[Record]) -> list[Row]:
-    """Rows of the README's table of results: networks, by the median of their forecasts."""
+    """Rows of the README's table of results: networks, by the median of their forecasts, and the best baseline."""
     rows = []
     for label, chosen in by_label(records).items():
         record, name = chosen[0], _dataset(chosen[0])
         if record.config["model"] == "lstm":
-            beside = [each for each in records if _dataset(each) == name and each.config["model"] == "theta"]
+            alone = [each for each in records if _dataset(each) == name and "parameters" not in each.metrics]
+            best = sorted(alone, key=lambda each: each.metrics["test_smape"])[:1]
             papers = [f"{each.model} {each.smape:.2f} ({each.source})" for each in PAPERS if name == "m3"]
-            papers += [f"{each.label}, ours: {_number(each, 'smape', 2, 1.0)}" for each in beside]
+            papers += [f"{each.label}, ours: {_number(each, 'smape', 2, 1.0)}" for each in best]
             ours = _number(record, "ensemble_smape", 2, 1.0)
             rows.append(
                 Row(GROUPS[name].title, label, "sMAPE of the median, %", "; ".join(papers), ours, chosen)
