@@ -178,7 +178,7 @@ def _pictures() -> list[str]:
 
 
 def results(records: Sequence[Record]) -> list[Row]:
-    """Rows of the README's table of results: networks, by the median of their forecasts, and the best baseline."""
+    """Rows of the README's table of results: the median of the LSTMs, beside the best baseline."""
     rows = []
     for label, chosen in by_label(records).items():
         record, name = chosen[0], _dataset(chosen[0])
