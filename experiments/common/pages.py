@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.common.experiment import Experiment
 from experiments.common.models import RESULTS
-from experiments.common.tables import minutes, table
+from experiments.common.tables import minutes, seeds, table
 from lstmjax.cells.catalogue import CELLS
 from lstmjax.training.record import Record, RecordError, load_records
 
@@ -98,6 +98,6 @@ def _results(experiments: Mapping[str, Experiment], records: Mapping[str, list[R
         link = f"[{name}](experiments/results/{name}/README.md)"
         for row in experiment.page.rows(records[name]):
             what = f"{row.label}, {row.unit}"
-            figures = [row.paper, row.ours, str(len(row.records)), minutes(row.records)]
+            figures = [row.paper, row.ours, str(seeds(row.records)), minutes(row.records)]
             rows.append([link, row.data, what, *figures])
     return table(rows)
