@@ -30,9 +30,12 @@ def optimizer(one: optax.GradientTransformation) -> optax.GradientTransformation
 def over_devices(tree: Any, models: int) -> Any:
     """Divide arrays with an axis of so many models over the devices, as many as divide it evenly.
 
-    For use under ``jax.jit``: XLA then divides alike what is computed from them.
+    For use under ``jax.jit``: XLA then divides alike what is computed from them. With one device, nothing is
+    done.
     """
     devices = np.array(jax.devices()[: math.gcd(models, jax.device_count())])
+    if len(devices) == 1:  # the mesh would be part of the types of results, and so compile callers twice
+        return tree
     sharding = NamedSharding(Mesh(devices, ("models",)), PartitionSpec("models"))
     return jax.lax.with_sharding_constraint(tree, sharding)
 

@@ -1,6 +1,6 @@
-"""Statistics of the searches: variants against the whole LSTM, and what each hyperparameter explains."""
+"""Statistics: the variants against the whole LSTM."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,11 +8,8 @@ from scipy import stats
 
 from experiments.common import models
 from experiments.gate_ablation import search
-from experiments.gate_ablation.search import Settings, Trials
-from lstmjax.training.record import Record
-
-BINS = 6
-"""Parts of equally many trials, by the value of a hyperparameter."""
+from experiments.gate_ablation.search import Trials
+from lstmjax.training.record import Record, RecordError
 
 
 class Sample(NamedTuple):
@@ -25,16 +22,8 @@ class Sample(NamedTuple):
 
 def retrained(record: Record) -> Sample:
     """The test figures of the networks with the best settings."""
-    return _sample(record, "test_nll", record.config["seeds"])
-
-
-def top(record: Record) -> Sample:
-    """The test figures of the best quarter of the trials."""
-    return _sample(record, "top_test_nll", record.metrics["top_trials"])
-
-
-def _sample(record: Record, metric: str, size: float) -> Sample:
-    return Sample(record.metrics[metric], record.metrics[f"{metric}_std"], size)
+    metrics = record.metrics
+    return Sample(metrics["test_nll"], metrics["test_nll_std"], record.config["seeds"])
 
 
 def welch(one: Sample, other: Sample) -> float:
@@ -51,25 +40,27 @@ def load_searches(records: Sequence[Record]) -> dict[str, Trials]:
     }
 
 
-def explained(searches: Mapping[str, Trials]) -> dict[str, float]:
-    """The share of the variance of the validation figure that each hyperparameter explains by itself.
+class Paired(NamedTuple):
+    """The trials of a variant against those of the whole LSTM with the same settings."""
 
-    The figures of each variant are taken relative to its mean, the trials of all variants together. Omega
-    squared of a one-way analysis of variance over `BINS` parts: it does not count what chance explains.
+    median: float
+    """Of the differences of their test figures; above 0 the variant is worse."""
+    worse: int
+    """In how many of the pairs the variant is worse."""
+    pairs: int
+    p: float
+    """Of Wilcoxon's signed-rank test, two-sided."""
+
+
+def paired(one: Trials, other: Trials) -> Paired:
+    """Compare the trials of two searches, pair by pair.
+
+    Raises:
+      RecordError: the settings are not the same.
     """
-    figures = np.concatenate([trials.valid_nll - np.mean(trials.valid_nll) for trials in searches.values()])
-    found = {}
-    for name in Settings._fields:
-        values = np.concatenate([getattr(trials.settings, name) for trials in searches.values()])
-        parts = np.array_split(figures[np.argsort(values)], BINS)
-        found[name] = omega_squared(parts)
-    return found
-
-
-def omega_squared(parts: Sequence[np.ndarray]) -> float:
-    """The share of variance between parts, without what is expected by chance; 0 if it is less than that."""
-    every = np.concatenate(parts)
-    within = sum(np.square(part - part.mean()).sum() for part in parts)
-    total, degrees = np.square(every - every.mean()).sum(), len(parts) - 1
-    noise = within / (len(every) - len(parts))
-    return float(max(total - within - degrees * noise, 0) / (total + noise))
+    same = [np.array_equal(first, second) for first, second in zip(one.settings, other.settings, strict=True)]
+    if not all(same):
+        raise RecordError("the searches are not of the same settings: run all variants with one seed.")
+    differences = np.asarray(one.test_nll, np.float64) - np.asarray(other.test_nll, np.float64)
+    p = float(stats.wilcoxon(differences).pvalue)
+    return Paired(float(np.median(differences)), int((differences > 0).sum()), len(differences), p)
