@@ -1,6 +1,6 @@
 """Statistics: the variants against the whole LSTM."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,7 @@ from scipy import stats
 
 from experiments.common import models
 from experiments.gate_ablation import search
+from experiments.gate_ablation.model import VARIANTS
 from experiments.gate_ablation.search import Trials
 from lstmjax.training.record import Record, RecordError
 
@@ -31,11 +32,17 @@ def welch(one: Sample, other: Sample) -> float:
     return float(stats.ttest_ind_from_stats(*one, *other, equal_var=False).pvalue)
 
 
-def load_searches(records: Sequence[Record]) -> dict[str, Trials]:
-    """The trials that are kept with the records, by variant."""
+def by_variant(records: Sequence[Record]) -> dict[str, Record]:
+    """The records by variant, in the order of the paper."""
+    found = {record.config["variant"]: record for record in records}
+    return {variant: found[variant] for variant in VARIANTS if variant in found}
+
+
+def load_searches(records: Mapping[str, Record]) -> dict[str, Trials]:
+    """The trials that are kept with records, by variant."""
     return {
-        record.config["variant"]: search.load(models.kept("gate_ablation", record.label))
-        for record in records
+        variant: search.load(models.kept("gate_ablation", record.label))
+        for variant, record in records.items()
         if record.model
     }
 
@@ -52,6 +59,13 @@ class Paired(NamedTuple):
     """Of Wilcoxon's signed-rank test, two-sided."""
 
 
+class Correlation(NamedTuple):
+    """Spearman's rank correlation, and its two-sided p-value."""
+
+    rho: float
+    p: float
+
+
 def paired(one: Trials, other: Trials) -> Paired:
     """Compare the trials of two searches, pair by pair.
 
@@ -64,3 +78,14 @@ def paired(one: Trials, other: Trials) -> Paired:
     differences = np.asarray(one.test_nll, np.float64) - np.asarray(other.test_nll, np.float64)
     p = float(stats.wilcoxon(differences).pvalue)
     return Paired(float(np.median(differences)), int((differences > 0).sum()), len(differences), p)
+
+
+def rank_correlations(searches: Iterable[Trials]) -> dict[str, Correlation]:
+    """Of each hyperparameter with the validation figure, the mean over searches of the same settings."""
+    searches = list(searches)
+    figures = np.mean([trials.valid_nll for trials in searches], axis=0)
+    found = {}
+    for name, values in searches[0].settings._asdict().items():
+        result = stats.spearmanr(values, figures)
+        found[name] = Correlation(float(result.statistic), float(result.pvalue))
+    return found

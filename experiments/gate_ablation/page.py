@@ -5,7 +5,15 @@ from typing import NamedTuple
 
 from experiments.common.experiment import Page
 from experiments.common.tables import Row, commands, minutes, spread_of, table
-from experiments.gate_ablation.comparison import Paired, load_searches, paired, retrained, welch
+from experiments.gate_ablation.comparison import (
+    Paired,
+    by_variant,
+    load_searches,
+    paired,
+    rank_correlations,
+    retrained,
+    welch,
+)
 from experiments.gate_ablation.model import VARIANTS
 from experiments.gate_ablation.search import Trials
 from lstmjax.training.record import Record
@@ -43,10 +51,14 @@ parts matter, not the figures."""
 
 TESTS = """\
 Two tests compare each variant with V. `retrained` has the difference of the means and the p-value of Welch's
-t-test, the test of the paper, which took the best tenth of its trials. `pairs` has the trials of both with
-the same settings, good and bad ones: the median of the differences, how many trials of the variant are worse,
-and the p-value of Wilcoxon's signed-rank test. What is below 0.05 by both counts as significant; with eight
-variants, one may be so by chance."""
+t-test: of each variant at its best. `pairs` has the trials of both with the same settings, good and bad ones:
+the median of the differences, how many trials of the variant are worse, and the p-value of Wilcoxon's
+signed-rank test. With eight variants, one p-value below 0.05 may well be chance."""
+
+HYPERPARAMETERS = """\
+Spearman's rank correlation of each hyperparameter with the validation figure of the trials, the mean over the
+variants: above 0, more is worse. It sees what rises or falls, not what is best in the middle. (The paper used
+functional ANOVA, and found the hyperparameters virtually independent.)"""
 
 
 class Compared(NamedTuple):
@@ -58,25 +70,19 @@ class Compared(NamedTuple):
     pairs: Paired | None
     """None if a search is not kept."""
 
-    @property
-    def significant(self) -> bool:
-        """Whether both tests say so, with differences in one direction."""
-        agrees = self.pairs is not None and self.pairs.p < SIGNIFICANT
-        return agrees and self.p < SIGNIFICANT and self.difference * self.pairs.median > 0
-
 
 def page(records: Sequence[Record]) -> str:
     """The page of all records."""
-    own = {record.config["variant"]: record for record in records}
-    own = {variant: own[variant] for variant in VARIANTS if variant in own}
-    searches = load_searches(list(own.values()))
+    own = by_variant(records)
+    searches = load_searches(own)
     parts = ["# Gate ablation", INTRODUCTION]
     if own:
         parts += ["## The variants", METHOD, _figures(own), commands(list(own.values()))]
-    if searches:
-        parts.append("![The best quarter of the trials of each variant](pictures/variants.png)")
+        parts.append("![The variants side by side](pictures/variants.png)")
     if "v" in own and len(own) > 1:
-        parts += ["## What matters", _findings(compare(own, searches))]
+        parts += ["## What matters", TESTS, *_findings(compare(own, searches))]
+    if searches:
+        parts += ["## The hyperparameters", HYPERPARAMETERS, _correlations(searches)]
     parts.append("Built by `make pages` from the records in this folder.")
     return "\n\n".join(parts) + "\n"
 
@@ -108,28 +114,42 @@ def compare(own: Mapping[str, Record], searches: Mapping[str, Trials]) -> dict[s
     return dict(sorted(found.items(), key=lambda item: -item[1].difference))
 
 
-def _findings(found: Mapping[str, Compared]) -> str:
+def _findings(found: Mapping[str, Compared]) -> list[str]:
     rows = [["variant", "the paper", "retrained", "p", "pairs, median", "worse in", "p"]]
     for variant, each in found.items():
         pairs = ["", "", ""]
         if each.pairs is not None:
             worse = f"{each.pairs.worse} of {each.pairs.pairs}"
             pairs = [f"{each.pairs.median:+.2f}", worse, _p(each.pairs.p)]
-        rows.append([variant.upper(), PAPER.get(variant, ""), f"{each.difference:+.2f}", _p(each.p), *pairs])
-    worse = [name for name, each in found.items() if each.significant and each.difference > 0]
-    better = [name for name, each in found.items() if each.significant and each.difference < 0]
-    said = (
-        "The paper's abstract says, of three tasks together, that no variant improves on the LSTM "
-        "significantly, and that forget gate and output activation function are its most critical parts; "
-        "its conclusions add that coupling the gates or leaving out the peepholes does not hurt "
-        f"significantly. Here, on one of these tasks, significantly worse than V are: {_names(worse)}; "
-        f"significantly better: {_names(better)}. From the worst to the best, differences in nats per frame:"
+        paper = PAPER.get(variant, "")
+        rows.append([variant.upper(), paper, f"{each.difference:+.2f}", _p(each.p), *pairs])
+    of_retrained = {name: (each.difference, each.p) for name, each in found.items()}
+    of_pairs = {name: (each.pairs.median, each.pairs.p) for name, each in found.items() if each.pairs}
+    there = (
+        "The paper says, of three tasks together, that no variant improves on the LSTM significantly; that "
+        "forget gate and output activation function are its most critical parts; and that coupled gates or "
+        "no peepholes do not hurt it significantly."
     )
-    return f"{TESTS}\n\n{said}\n\n{table(rows)}"
+    here = (
+        f"Here, on one of these tasks, p is below {SIGNIFICANT} for: {_significant(of_retrained)} among "
+        f"the retrained networks; {_significant(of_pairs)} among the pairs. From the worst to the best, "
+        "differences in nats per frame:"
+    )
+    return [there, here, table(rows)]
 
 
-def _names(variants: Sequence[str]) -> str:
-    return ", ".join(map(str.upper, variants)) or "none"
+def _significant(found: Mapping[str, tuple[float, float]]) -> str:
+    """Which variants differ significantly, and how, from their differences and p-values."""
+    chosen = {name: difference for name, (difference, p) in found.items() if p < SIGNIFICANT}
+    said = [f"{name.upper()} ({'worse' if chosen[name] > 0 else 'better'})" for name in chosen]
+    return ", ".join(said) or "no variant"
+
+
+def _correlations(searches: Mapping[str, Trials]) -> str:
+    rows = [["hyperparameter", "rank correlation", "p"]]
+    for name, each in rank_correlations(searches.values()).items():
+        rows.append([name.replace("_", " "), f"{each.rho:+.2f}", _p(each.p)])
+    return table(rows)
 
 
 def _p(value: float) -> str:
