@@ -18,7 +18,7 @@ class Sample(NamedTuple):
 
     mean: float
     deviation: float
-    size: float
+    size: int
 
 
 def retrained(record: Record) -> Sample:
@@ -29,7 +29,10 @@ def retrained(record: Record) -> Sample:
 
 def welch(one: Sample, other: Sample) -> float:
     """The two-sided p-value of Welch's t-test, of samples whose variances may differ."""
-    return float(stats.ttest_ind_from_stats(*one, *other, equal_var=False).pvalue)
+    result = stats.ttest_ind_from_stats(
+        one.mean, one.deviation, one.size, other.mean, other.deviation, other.size, equal_var=False
+    )
+    return float(result.pvalue)
 
 
 def by_variant(records: Sequence[Record]) -> dict[str, Record]:

@@ -38,10 +38,11 @@ METHOD = """\
 All trials of a variant's random search train side by side, as one program. Each draws the learning rate of
 Adam log-uniformly from 0.003 to 0.1, 1 - momentum log-uniformly from 0.01 to 1, and the standard deviation of
 the Gaussian noise on its inputs uniformly from 0 to 1, and keeps the parameters that are best on the
-validation set. All variants try the same settings. `retrained` are new networks with the settings of the
+validation set. All variants try the same settings. `retrained` are five new networks with the settings of the
 trial that is best on the validation set; they differ in their initial parameters, and see the same batches
 and noise. `best quarter` is of the trials that are best there. Figures are nats per frame on the test set,
-frames 2 to T: mean (least to most).
+frames 2 to T: mean (least to most). Minutes are of a tenth to a fifth of one core, which much other work
+shared.
 
 The paper searched much longer, with 200 trials a variant, and trained by stochastic gradient descent. Here
 all networks have 24 units and train for 8 epochs, on pieces of at most 65 frames; number of epochs and range
