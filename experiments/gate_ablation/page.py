@@ -54,7 +54,7 @@ TESTS = """\
 Two tests compare each variant with V. `retrained` has the difference of the means and the p-value of Welch's
 t-test: of each variant at its best. `pairs` has the trials of both with the same settings, good and bad ones:
 the median of the differences, how many trials of the variant are worse, and the p-value of Wilcoxon's
-signed-rank test. With eight variants, one p-value below 0.05 may well be chance."""
+signed-rank test. With eight variants and two tests, a p-value just below 0.05 may well be chance."""
 
 HYPERPARAMETERS = """\
 Spearman's rank correlation of each hyperparameter with the validation figure of the trials, the mean over the
@@ -80,6 +80,9 @@ def page(records: Sequence[Record]) -> str:
     if own:
         parts += ["## The variants", METHOD, _figures(own), commands(list(own.values()))]
         parts.append("![The variants side by side](pictures/variants.png)")
+    missing = [f"{variant.upper()}, {VARIANTS[variant].title}" for variant in VARIANTS if variant not in own]
+    if own and missing:
+        parts.append(f"Not recorded yet: {'; '.join(missing)}.")
     if "v" in own and len(own) > 1:
         parts += ["## What matters", TESTS, *_findings(compare(own, searches))]
     if searches:

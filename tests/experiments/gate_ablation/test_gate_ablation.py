@@ -298,6 +298,7 @@ def test_the_page_says_which_variants_differ(monkeypatch):
     assert text.index("**V**") < text.index("**NFG**") < text.index("**CIFG**"), "the order of the paper"
     assert text.index("| NFG |") < text.index("| NP |") < text.index("| CIFG |"), "from the worst to the best"
     assert "| learning rate | +" in text
+    assert "Not recorded yet: NIG, no input gate; NOG, no output gate;" in text
     assert page.page([]).startswith("# Gate ablation")
     assert [row.label for row in page.results(records)] == ["jsb-v", "jsb-nfg", "jsb-cifg", "jsb-np"]
 
