@@ -97,6 +97,7 @@ draw(seen, "A memory of one number: write, keep, read")
 # What is each gate for? Take it away and see. `trace` needs only other biases: a large bias holds a gate open, whatever
 # the input says.
 
+
 # %%
 def held(gate, bias, without):
     """Parameters whose gate no longer looks at a signal, and has this bias instead."""
@@ -154,6 +155,7 @@ plt.show()
 #
 # All of it is six lines of NumPy. `cell.step` computes the same, and `unroll` runs it over a sequence.
 
+
 # %%
 def sigmoid(x):
     """The logistic function."""
@@ -184,8 +186,8 @@ print("largest difference:", max(np.abs(hidden - state.hidden).max(), np.abs(mem
 # it are kept in the repository, so nothing has to be trained here.
 
 # %%
-from experiments.common import models  # noqa: E402
-from experiments.long_term_memory import model, task  # noqa: E402
+from experiments.common import models
+from experiments.long_term_memory import model, task
 
 saved = task.load_model(models.kept("long_term_memory", "adding-100-lstm"))
 problem = model.make_problem(saved.config)
@@ -243,7 +245,9 @@ left.plot(targets, before_the_end[:, unit], "o")
 left.set(xlabel="target", ylabel=f"cell state of unit {unit}", title="what it remembers")
 right.plot([0, 1], [0, 1], color="silver")
 right.plot(targets, answers, "o", color="tab:orange")
-right.set(xlabel="target", ylabel="answer", title=f"what it says: largest error {abs(answers - targets).max():.3f}")
+right.set(
+    xlabel="target", ylabel="answer", title=f"what it says: largest error {abs(answers - targets).max():.3f}"
+)
 plt.show()
 
 # %% [markdown]

@@ -60,7 +60,9 @@ scaled = {
     "times 3, clipped in each step": reach(lstmjax.clip_gradient(rnn, 0.1), gain=3.0),
 }
 figure, panels = plt.subplots(1, 2, figsize=(9.5, 3.6), sharey=True)
-for axes, curves, title in zip(panels, (carried, scaled), ("several cells", "a plain RNN, scaled"), strict=True):
+for axes, curves, title in zip(
+    panels, (carried, scaled), ("several cells", "a plain RNN, scaled"), strict=True
+):
     for name, norms in curves.items():
         axes.plot(norms, label=name, linestyle="--" if "clipped" in name else "-")
     axes.set(xlabel="steps back", yscale="log", ylim=(1e-20, 1e20), title=title)
@@ -123,9 +125,7 @@ blank = jnp.zeros((50, 1))
 
 def loss(weights):
     """The squared distance to 0.7 after 50 steps, for the weights ``[w, b]``."""
-    params = unit.init(jax.random.key(0))._replace(
-        recurrent_kernel=weights[:1, None], bias=weights[1:]
-    )
+    params = unit.init(jax.random.key(0))._replace(recurrent_kernel=weights[:1, None], bias=weights[1:])
     _, outputs = lstmjax.unroll(unit, params, blank, state=jnp.array([0.5]), backend="scan")
     return jnp.square(outputs[-1, 0] - 0.7)
 
@@ -176,8 +176,8 @@ plt.show()
 # seeds each, trained by the same program with clipped gradients.
 
 # %%
-from experiments.common import models  # noqa: E402
-from lstmjax.training.record import load_records  # noqa: E402
+from experiments.common import models
+from lstmjax.training.record import load_records
 
 for record in load_records(models.RESULTS, "long_term_memory"):
     found = record.metrics
@@ -194,7 +194,7 @@ for record in load_records(models.RESULTS, "long_term_memory"):
 # the end reaches the marks at the beginning:
 
 # %%
-from experiments.long_term_memory import model, task  # noqa: E402
+from experiments.long_term_memory import model, task
 
 saved = task.load_model(models.kept("long_term_memory", "adding-100-lstm"))
 problem = model.make_problem(saved.config)
@@ -211,9 +211,9 @@ def answer(outputs):
 
 
 flow = diagnostics.gradient_flow(trained, network.recurrent.values, read, answer)
-to_inputs = jax.grad(
-    lambda inputs: answer(lstmjax.unroll(trained, network.recurrent.values, inputs)[1])
-)(read)
+to_inputs = jax.grad(lambda inputs: answer(lstmjax.unroll(trained, network.recurrent.values, inputs)[1]))(
+    read
+)
 figure, panels = plt.subplots(2, 1, figsize=(8, 3.6), sharex=True)
 panels[0].plot(flow.cell, label="cell state")
 panels[0].plot(flow.hidden, label="hidden state")

@@ -79,7 +79,9 @@ print(f"  flipped:      {jnp.abs(naive[2, :10] - alone).max():.1e}")
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(8, 2.2), sharey=True)
-for axes, outputs, title in zip(panels, (right, naive), ("with lengths", "flipped with its padding"), strict=True):
+for axes, outputs, title in zip(
+    panels, (right, naive), ("with lengths", "flipped with its padding"), strict=True
+):
     axes.plot(alone[:, :3], color="silver", linewidth=4)
     axes.plot(outputs[2, :, :3], linewidth=1)
     axes.axvspan(10, STEPS - 1, color="silver", alpha=0.3)
@@ -98,7 +100,7 @@ plt.show()
 # outputs are trained side by side for a few seconds. The one that sees only the past can do half of the task.
 
 # %%
-import optax  # noqa: E402
+import optax
 
 layers = {
     "forward only": lstmjax.lstm(1, 32),
@@ -145,16 +147,12 @@ plt.show()
 # but the letters. The chain below, 2B7K chain A, is one of its test set, so the network has not seen it.
 
 # %%
-from experiments.common import models  # noqa: E402
-from experiments.protein_structure import residues  # noqa: E402
-from experiments.protein_structure.task import STATES, load_model  # noqa: E402
+from experiments.common import models
+from experiments.protein_structure import residues
+from experiments.protein_structure.task import STATES, load_model
 
-sequence = (
-    "GKPSLGGPFHLEDMYGNEFTEKNLLGKFSIIYFGFSNCPDICPDELDKLGLWLNTLSSKYGITLQPLFITCDPARDSPAVLKEYLSDFHPSILGLTGTFDEVKNACKKYRV"
-)
-measured = (
-    "CCCCCCCCCEEEETTSCEEEGGGGTTSCEEEEEECTTCCSHHHHHHHHHHHHHHHHHHHHCCCCEEEEEESCTTTCCHHHHHHHHTTSCTTCEEEECCHHHHHHHHHHTTC"
-)
+sequence = "GKPSLGGPFHLEDMYGNEFTEKNLLGKFSIIYFGFSNCPDICPDELDKLGLWLNTLSSKYGITLQPLFITCDPARDSPAVLKEYLSDFHPSILGLTGTFDEVKNACKKYRV"
+measured = "CCCCCCCCCEEEETTSCEEEGGGGTTSCEEEEEECTTCCSHHHHHHHHHHHHHHHHHHHHCCCCEEEEEESCTTTCCHHHHHHHHTTSCTTCEEEECCHHHHHHHHHHTTC"
 saved = load_model(models.kept("protein_structure", "nr25-sequence"))
 states = STATES[saved.config.dataset]
 features = residues.features(sequence, None)
@@ -172,6 +170,7 @@ print(f"{agreement:.0%} of the residues are right")
 # strands after it are found. The first strand is taken for a helix.
 #
 # Which residues does the network look at? The derivative of a residue's log probability by the letters around it says so:
+
 
 # %%
 @jax.jit
@@ -196,11 +195,13 @@ plt.show()
 # profiles of related proteins as further inputs (one seed each):
 
 # %%
-from lstmjax.training.record import load_records  # noqa: E402
+from lstmjax.training.record import load_records
 
 for record in load_records(models.RESULTS, "protein_structure"):
     if record.label in ("nr25-blstm", "nr25-lstm", "nr25-window"):
-        print(f"{record.label:12} {100 * record.metrics['test_q8']:.1f} % of the residues right, of eight states")
+        print(
+            f"{record.label:12} {100 * record.metrics['test_q8']:.1f} % of the residues right, of eight states"
+        )
 
 # %% [markdown]
 # The bidirectional LSTM is the best, the LSTM in one direction (which sees three residues ahead, by its window) is below

@@ -20,7 +20,8 @@ def main(prefixes: Sequence[str]) -> int:
     for script in chosen:
         start = time.perf_counter()
         path = pairing.write(pairing.execute(pairing.read_script(script)), script)
-        print(f"{path.name}: {time.perf_counter() - start:.0f} s, {path.stat().st_size / 1000:.0f} kB", flush=True)
+        seconds, size = time.perf_counter() - start, path.stat().st_size / 1000
+        print(f"{path.name}: {seconds:.0f} s, {size:.0f} kB", flush=True)
     if not chosen:
         names = ", ".join(script.stem for script in pairing.SCRIPTS)
         print(f"no notebook begins with {' or '.join(prefixes)}; there are {names}.", file=sys.stderr)

@@ -15,7 +15,7 @@ Notebook = Any
 
 
 def read_script(script: Path) -> Notebook:
-    """The notebook of a script, without outputs; numbered cells and no metadata, so that it is always the same."""
+    """The notebook of a script, without outputs; always the same, since cells are numbered."""
     notebook = jupytext.read(script)
     notebook.metadata = nbformat.from_dict(
         {

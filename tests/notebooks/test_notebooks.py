@@ -1,6 +1,6 @@
 """Notebooks are in step with their scripts, small, without errors, and run within a minute."""
 
-import time
+import os
 
 import pytest
 
@@ -13,8 +13,8 @@ from notebooks import pairing
 LARGEST = 400_000
 """Bytes of a notebook with its outputs."""
 
-LONGEST = 60
-"""Seconds that a notebook may take, on two cores."""
+LONGEST = 120
+"""Seconds of a processor that a notebook may take: a minute on two cores."""
 
 QUICK = "01_the_cell"
 """The notebook that `make test` executes."""
@@ -31,10 +31,12 @@ def read_notebook(name):
 
 
 def execute(name):
-    start = time.perf_counter()
-    executed = pairing.execute(pairing.read_script(script_of(name)))
-    assert time.perf_counter() - start < LONGEST
-    return executed
+    """Execute a notebook; what counts is the time of its process, whatever else the machine does."""
+    before = os.times()
+    pairing.execute(pairing.read_script(script_of(name)))
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    assert 0 < spent < LONGEST
 
 
 def test_there_are_scripts_and_no_other_notebooks():
@@ -54,7 +56,7 @@ def test_a_notebook_has_its_outputs_and_is_small(name):
     cells = [cell for cell in read_notebook(name).cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), "all in one go"
     outputs = [output for cell in cells for output in cell.outputs]
-    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+    assert not [each for each in outputs if each.output_type == "error" or each.get("name") == "stderr"]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert pairing.path_of(script_of(name)).stat().st_size < LARGEST
 
