@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import optax
 
 from experiments.common import models, plots
@@ -18,7 +19,7 @@ class Learned(NamedTuple):
     params: Params
     """The best parameters."""
     figures: dict[str, float]
-    """The number of parameters, the best step, and the number of steps."""
+    """The number of parameters of a model, the best step (the mean over models), and the number of steps."""
     fit: training.Fit
 
 
@@ -50,8 +51,8 @@ def learn(
         name = f"learning_curves_{metric}.png" if number else "learning_curves.png"
         plots.learning_curves(run, metric, run.path / name, ylabel=ylabel)
     run.mark_tested()
-    count, best, last = optax.tree.size(fit.best.params), fit.best.step, fit.state.step
-    figures = {"parameters": float(count), "best_step": float(best), "steps": float(last)}
+    count, best = optax.tree.size(fit.best.params) / (task.models or 1), np.mean(fit.best.step)
+    figures = {"parameters": count, "best_step": float(best), "steps": float(fit.state.step)}
     return Learned(fit.best.params, figures, fit)
 
 

@@ -1,9 +1,10 @@
 """Several models of one architecture as one task: what is mapped over a leading axis of models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from lstmjax.nnx import Functional
@@ -22,3 +23,16 @@ def optimizer(one: optax.GradientTransformation) -> optax.GradientTransformation
         return jax.vmap(one.update)(gradients, state, params)
 
     return optax.GradientTransformation(jax.vmap(one.init), update)
+
+
+def spread(figures: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Metrics of a record from those of each model, ``[models]``.
+
+    The mean under the metric's own name; with ``_std``, ``_min`` and ``_max`` after it, the sample standard
+    deviation, which one model does not have, and the range.
+    """
+    found: dict[str, float] = {}
+    for name, values in figures.items():
+        deviation = {f"{name}_std": values.std(ddof=1)} if len(values) > 1 else {}
+        found |= {name: values.mean(), **deviation, f"{name}_min": values.min(), f"{name}_max": values.max()}
+    return {name: float(value) for name, value in found.items()}

@@ -54,6 +54,18 @@ def mean_of(records: Sequence[Record], metric: str, digits: int = 3, scale: floa
     return f"{scale * statistic.mean:.{digits}f}{spread}"
 
 
+def spread_of(record: Record, metric: str, digits: int = 3, scale: float = 1.0) -> str:
+    """Mean and range of a metric over the models of one run, times ``scale``, see `mapped.spread`.
+
+    Empty if the record does not have the metric.
+    """
+    if metric not in record.metrics:
+        return ""
+    names = (metric, f"{metric}_min", f"{metric}_max")
+    mean, least, most = (f"{scale * record.metrics[name]:.{digits}f}" for name in names)
+    return f"{mean} ({least} to {most})"
+
+
 def minutes(records: Sequence[Record]) -> str:
     """The median duration of the runs in minutes."""
     return f"{statistics.median(record.seconds for record in records) / 60:.1f}"

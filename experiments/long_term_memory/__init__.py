@@ -26,8 +26,6 @@ Recipe. Adam on batches of 20 sequences, gradients clipped by their norm; the pa
 descent after every sequence. Cost and figures: `experiments/results/long_term_memory`.
 """
 
-import optax
-
 from experiments.common import mapped
 from experiments.common.experiment import Experiment
 from experiments.common.learning import finish, learn
@@ -50,8 +48,7 @@ def run(config: Config, run: Run) -> None:
     learned = learn(make_task(config, problem, model), config.train, run, optimizer, curves=curves)
     wrong = share_wrong(problem, model, learned.params, test_batches(config, problem))
     pictures.draw_run(config, learned.params, learned.fit.state.carry, run.path)
-    own = {"parameters": optax.tree.size(learned.params) / config.models}
-    finish(run, learned.figures | own | figures(learned.fit.state.carry, wrong))
+    finish(run, learned.figures | figures(learned.fit.state.carry, wrong))
 
 
 EXPERIMENT = Experiment(__doc__, Config, run, PAGE, preset, COMMANDS)

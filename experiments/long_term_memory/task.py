@@ -73,6 +73,7 @@ def make_task(config: Config, problem: Problem, model: Functional) -> training.T
         valid=lambda: (),
         initial_carry=initial_carry,
         done=lambda carry: bool(carry.solved.all()),
+        models=config.models,
     )
 
 

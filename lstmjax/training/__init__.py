@@ -1,7 +1,7 @@
 """The training loop and its parts: tasks, batches, evaluation, checkpoints, run records, host settings."""
 
 from lstmjax.training.config import ConfigError, TrainConfig, adam, optimizer
-from lstmjax.training.evaluation import evaluate
+from lstmjax.training.evaluation import evaluate, evaluate_each
 from lstmjax.training.loop import (
     Best,
     Fit,
@@ -25,6 +25,7 @@ __all__ = [
     "TrainingError",
     "adam",
     "evaluate",
+    "evaluate_each",
     "evaluated",
     "fit",
     "init_state",

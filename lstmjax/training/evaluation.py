@@ -1,7 +1,7 @@
 """Metrics over the batches of a data set."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,8 +17,15 @@ def evaluate(
 ) -> dict[str, float]:
     """Metrics over batches in order; sums are accumulated in float64 and divided once. Empty without batches.
 
-    The first batch begins with ``carry``, by default the task's initial one.
+    The first batch begins with ``carry``, by default the task's initial one. Of several models, the mean.
     """
+    return _means(evaluate_each(task, params, batches, carry))
+
+
+def evaluate_each(
+    task: Task, params: Params, batches: Iterable[Batch], carry: Carry | None = None
+) -> dict[str, np.ndarray]:
+    """As `evaluate`, of each model: float64 ``[models]``, or ``[]`` where the metric has no such axis."""
 
     def each() -> Iterator[Metrics]:
         following = task.initial_evaluation_carry() if carry is None else carry
@@ -26,7 +33,7 @@ def evaluate(
             following, metrics = _evaluate(task.evaluate, params, following, batch)
             yield metrics
 
-    return compute(each())
+    return compute_each(each())
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -35,10 +42,19 @@ def _evaluate(function: Callable[..., Any], params: Params, carry: Carry, batch:
 
 
 def compute(metrics: Iterable[Metrics]) -> dict[str, float]:
-    """Merge the metrics of batches, and compute each."""
+    """Merge the metrics of batches, and compute each; of several models, the mean."""
+    return _means(compute_each(metrics))
+
+
+def compute_each(metrics: Iterable[Metrics]) -> dict[str, np.ndarray]:
+    """As `compute`, of each model: float64 ``[models]``, or ``[]`` where the metric has no such axis."""
     totals: dict[str, Mean] = {}
     for each in metrics:
         for name, metric in jax.tree.map(np.float64, jax.device_get(dict(each))).items():
             totals[name] = totals[name].merge(metric) if name in totals else metric
     with jax.enable_x64(True):  # in float32, 950 of 1000 is less than 0.95
-        return {name: float(metric.compute()) for name, metric in totals.items()}
+        return {name: np.asarray(metric.compute()) for name, metric in totals.items()}
+
+
+def _means(figures: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(values.mean()) for name, values in figures.items()}

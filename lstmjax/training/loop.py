@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from lstmjax.metrics import Mean
@@ -21,7 +22,7 @@ from lstmjax.training import config as configs
 from lstmjax.training.averaging import Averaging
 from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.config import TrainConfig
-from lstmjax.training.evaluation import compute, evaluate
+from lstmjax.training.evaluation import compute, evaluate_each
 from lstmjax.training.progress import ProgressReport, format_figures
 from lstmjax.training.record import Run
 from lstmjax.training.task import Batch, Carry, Metrics, Task
@@ -42,14 +43,16 @@ class TrainState(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The best parameters so far; an evaluation updates it."""
+    """The best parameters so far, of each model if there are several; an evaluation updates it."""
 
     params: Params
-    value: float
-    """Their value of the monitored metric, negated if it is maximised; inf before the first evaluation."""
-    step: int
+    value: float | np.ndarray
+    """Their value of the monitored metric, negated if it is maximised; inf before the first evaluation. Of
+    several models (`Task.models`), float64 ``[models]``."""
+    step: int | np.ndarray
+    """The step that they are from; of several models, int64 ``[models]``."""
     stale: int
-    """Number of evaluations since then."""
+    """Number of evaluations since any model improved."""
 
 
 class Fit(NamedTuple):
@@ -125,7 +128,7 @@ def fit(
     """
     optimizer, average = optimizer or configs.adam(config), config.average
     state = init_state(task, config, optimizer, params)
-    checkpoints, (state, best) = _resume(run, Fit(state, Best(_candidate(average, state), math.inf, 0, 0)))
+    checkpoints, (state, best) = _resume(run, Fit(state, _unknown(task, _candidate(average, state), 0)))
     train_step, step, recent = make_step(task, config, optimizer), int(state.step), list[Metrics]()
     with ProgressReport(config.steps, step) as report:
         report.line(_headline(state))
@@ -210,29 +213,57 @@ def _validate(
 ) -> Fit:
     """Evaluate on the validation set, and update the best parameters and the averaging policy."""
     (state, best), params = progress, average.params(progress.state.average, progress.state.params)
-    step, figures = int(state.step), evaluate(task, params, task.valid())
-    if not figures:
-        return Fit(state, Best(_candidate(average, state), math.inf, step, 0))
-    figures |= task.examine(params) if task.examine is not None else {}
+    step, each = int(state.step), evaluate_each(task, params, task.valid())
+    if not each:
+        return Fit(state, _unknown(task, _candidate(average, state), step))
+    if task.examine is not None:
+        each |= {name: np.asarray(value) for name, value in task.examine(params).items()}
     name = task.monitor.removeprefix("-")
-    if name not in figures:
-        raise TrainingError(f"the task monitors {task.monitor!r}, but evaluates only {sorted(figures)}.")
-    value = figures[name] if name == task.monitor else -figures[name]
-    if not math.isfinite(value):
-        raise TrainingError(f"{name} on the validation set is {figures[name]} at step {step}.")
-    is_best = value < best.value
-    report.line(f"step {step}  valid {format_figures(figures)}{'  (best)' if is_best else ''}")
+    if name not in each:
+        raise TrainingError(f"the task monitors {task.monitor!r}, but evaluates only {sorted(each)}.")
+    value = np.asarray(each[name] if name == task.monitor else -each[name])
+    if value.shape != np.shape(best.value):
+        raise TrainingError(f"{name} has shape {value.shape}, but the task has models={task.models}.")
+    if not np.isfinite(value).any():
+        raise TrainingError(f"{name} on the validation set is {each[name]} at step {step}.")
+    is_best = np.asarray(value < best.value)
+    figures = {name: _mean(values) for name, values in each.items()}
+    report.line(f"step {step}  valid {format_figures(figures)}{'  (best)' if is_best.any() else ''}")
     if run is not None:
         run.log(step, figures, kind="valid")
-    best = (
-        Best(_candidate(average, state), value, step, 0) if is_best else best._replace(stale=best.stale + 1)
-    )
+    best = _better(best, Best(params, value, step, 0), is_best)
     if observe:
-        changed, remark = average.observe(state.average, value)
+        changed, remark = average.observe(state.average, _mean(value))
         state = state._replace(average=changed)
         if remark:
             report.line(f"step {step}  {remark}")
     return Fit(state, best)
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean over models, without those that have diverged."""
+    finite = np.isfinite(values)
+    return float(values[finite].mean() if finite.any() else values.mean())
+
+
+def _unknown(task: Task, params: Params, step: int) -> Best:
+    """Parameters whose value is not known."""
+    if task.models is None:
+        return Best(params, math.inf, step, 0)
+    return Best(params, np.full(task.models, math.inf), np.full(task.models, step), 0)
+
+
+def _better(best: Best, new: Best, is_new: np.ndarray) -> Best:
+    """The better of two for each model; what is new is copied, since it is donated to the next step."""
+    if not is_new.any():
+        return best._replace(stale=best.stale + 1)
+    params = jax.tree.map(functools.partial(_choose, is_new), new.params, best.params)
+    value, step = np.where(is_new, new.value, best.value), np.where(is_new, new.step, best.step)
+    return Best(params, value, step, 0) if is_new.ndim else Best(params, value.item(), step.item(), 0)
+
+
+def _choose(is_new: np.ndarray, new: jax.Array, old: jax.Array) -> jax.Array:
+    return jnp.where(is_new.reshape(is_new.shape + (1,) * (new.ndim - is_new.ndim)), new, old)
 
 
 def _headline(state: TrainState) -> str:

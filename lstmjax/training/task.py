@@ -48,6 +48,10 @@ class Task:
     """The factor of the learning rate for a batch; None for 1."""
     done: Callable[[Carry], bool] | None = None
     """Whether the carry says that training is over, asked at each evaluation; None for never."""
+    models: int | None = None
+    """Of several models that train side by side, such as random seeds under ``jax.vmap``, their number: all
+    parameters have a leading axis of so many, and the monitored metric is a `Mean` of arrays ``[models]``.
+    The best parameters are then chosen for each model separately. None for one model without such an axis."""
 
     @classmethod
     def plain(
@@ -60,6 +64,7 @@ class Task:
         valid: Callable[[], Iterable[Batch]],
         monitor: str = "nll",
         examine: Callable[[Params], Mapping[str, float]] | None = None,
+        models: int | None = None,
     ) -> "Task":
         """A task with independent batches: no function has a carry."""
 
@@ -68,7 +73,14 @@ class Task:
             return value, (carry, metrics)
 
         return cls(
-            init, loss_with_carry, batch, WithoutCarry(evaluate), valid, tuple, tuple, monitor, examine
+            init,
+            loss_with_carry,
+            batch,
+            WithoutCarry(evaluate),
+            valid,
+            monitor=monitor,
+            examine=examine,
+            models=models,
         )
 
 
