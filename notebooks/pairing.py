@@ -43,6 +43,7 @@ def execute(notebook: Notebook, seconds: int = 600) -> Notebook:
     client = nbclient.NotebookClient(
         notebook,
         timeout=seconds,
+        startup_timeout=seconds,
         kernel_name="python3",
         record_timing=False,
         resources={"metadata": {"path": str(FOLDER)}},
