@@ -18,7 +18,7 @@ from experiments.common import models
 from lstmjax import decoding, losses
 
 
-def draw(title, inputs, outputs, arrows=True, feeds=False):
+def draw(title, inputs, outputs, feeds=False):
     """Draw a network over time: where there are inputs (green) and outputs (orange), by step."""
     _, axes = plt.subplots(figsize=(6, 1.7))
     steps = max([*inputs, *outputs]) + 1
@@ -192,7 +192,7 @@ look_params = look.init(jax.random.key(5))
 prepared = look.prepare(look_params, memory, lengths)
 glimpse, _ = look.attend(look_params, prepared, cell.initial_state((4,)).hidden, ())
 print("what a step of the decoder gets:", glimpse.context.shape, "with weights", glimpse.weights.shape)
-print("weights of a row of length 3:", glimpse.weights[2].round(2))
+print("weights of a row of length 3:", " ".join(f"{weight:.2f}" for weight in glimpse.weights[2]))
 
 # %% [markdown]
 # **The experiment:** [machine_translation](../experiments/results/machine_translation/README.md).

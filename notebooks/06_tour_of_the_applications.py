@@ -134,7 +134,7 @@ from experiments.protein_structure.task import STATES
 from experiments.protein_structure.task import load_model as load_structure_model
 
 sequence = "QQLLLEPMLKFHYMLKKLQLHEEEYVLMQAISLFSPDRPGVLQHRVVDQLQEQFAITLKSYIECNRPQPAHRFLFLKIMAMLTELRSINAQHTQRLLRIQDIHPFATPLMQELFGITGS"
-measured = "CCSTTSHHHHHHHHHHHTCCCHHHHHHHHHHHHTCTTSTTCSCHHHHHHHHHHHHHHHHHHHHHCCSGGGTTHHHHHHHHHHHHHHHHHHHHHHHHHHHHHSCCCCHHHHHHHTCCCC"
+measured = "CCSTTSHHHHHHHHHHHTCCCHHHHHHHHHHHHTCTTSTTCSCHHHHHHHHHHHHHHHHHHHHHHCCSGGGTTHHHHHHHHHHHHHHHHHHHHHHHHHHHHHSCCCCHHHHHHHTCCCC"
 structure = load_structure_model(models.kept("protein_structure", "nr25-sequence"))
 probabilities = residues.probabilities(structure.model, structure.params, residues.features(sequence, None))
 draw_chain("4X1F chain A", sequence, probabilities, STATES["nr25"], folder / "chain.png", true=measured)

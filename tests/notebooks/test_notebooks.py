@@ -82,3 +82,8 @@ def test_a_quick_notebook_runs():
 @pytest.mark.parametrize("name", [name for name in NAMES if name != QUICK])
 def test_a_notebook_runs(name):
     execute(name)
+
+
+def test_the_table_of_notebooks_has_all():
+    table = (pairing.FOLDER / "README.md").read_text("utf-8")
+    assert [name for name in NAMES if f"[{name}]({name}.ipynb)" not in table] == []
