@@ -34,7 +34,7 @@ from lstmjax import diagnostics
 # ## A memory of one number, wired by hand
 #
 # The inputs of a step are a value, a signal *write* and a signal *read*. The cell shall store the value when told to
-# write, keep it, and show it when told to read. No training is needed: five weights say it.
+# write, keep it, and show it when told to read. No training is needed: four weights and the biases say it.
 #
 # - The input gate opens on *write*: bias -8, weight 16.
 # - The forget gate is open, and shuts on *write*, so that the new value replaces the old one: bias 8, weight -16.
@@ -89,7 +89,7 @@ def draw(seen, title):
 draw(seen, "A memory of one number: write, keep, read")
 
 # %% [markdown]
-# The cell state is flat between the two writes: forty-eight values go by, and it does not move. The hidden state is 0
+# The cell state is flat between the two writes: two dozen values go by, and it does not move. The hidden state is 0
 # but for the four steps at which *read* opens the output gate. So a cell may know something long before it says it.
 #
 # ## One gate after the other

@@ -292,7 +292,7 @@ class Scanned(NamedTuple):
 
 
 # %% [markdown]
-# PPO itself, in some sixty lines. It knows nothing of either memory but `init`, `start` and `run`.
+# PPO itself, in less than a hundred lines. It knows nothing of either memory but `init`, `start` and `run`.
 
 
 # %%

@@ -118,9 +118,12 @@ plt.show()
     "Mary went to the kitchen.\nMary picked up the milk.\nJohn moved to the garden.\n"
     "Mary travelled to the office.\nWhere is John?\nWhere is the milk?\n"
 )
-main(["question_answering", "ask", "--file", str(folder / "story.txt")])
+_ = main(["question_answering", "ask", "--file", str(folder / "story.txt")])
 
 # %% [markdown]
+# Both answers are right. For the first one, the later hops look at a sentence that has nothing to do with John: where
+# attention looks is no explanation of an answer.
+#
 # ## Proteins
 #
 # The secondary structure of a protein from its sequence alone ([protein_structure](../experiments/results/protein_structure/README.md)).
