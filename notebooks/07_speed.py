@@ -3,8 +3,8 @@
 #
 # The time of an LSTM is easily measured wrong, by a factor of ten and more. This notebook shows three mistakes, then
 # what `explain` says before anything is run, then the backends against each other, and last the recorded comparison with
-# other libraries. The figures are of the machine that executed the notebook, with whatever else it was doing; those
-# that count are the records.
+# other libraries. The milliseconds here are of a machine that was busy with much else, which is a lesson of its own;
+# those that count are in the records.
 
 # %%
 import functools
@@ -170,7 +170,7 @@ plt.show()
 
 # %% [markdown]
 # Below 1 ours is faster. Most of the gain over the libraries of JAX comes with the gradient, where their loop has small
-# products in every step. PyTorch's LSTM has a loop in C++ too and is about level. [All figures](../experiments/results/speed/README.md),
+# products in every step. PyTorch's LSTM has a loop in C++ too, and comes closest. [All figures](../experiments/results/speed/README.md),
 # and [what was tried](../docs/speed.md).
 #
 # ## What to try next
