@@ -1,6 +1,7 @@
 """Notebooks are in step with their scripts, small, without errors, and run within a minute."""
 
 import os
+import re
 
 import pytest
 
@@ -87,3 +88,10 @@ def test_a_notebook_runs(name):
 def test_the_table_of_notebooks_has_all():
     table = (pairing.FOLDER / "README.md").read_text("utf-8")
     assert [name for name in NAMES if f"[{name}]({name}.ipynb)" not in table] == []
+
+
+@pytest.mark.parametrize("name", [*NAMES, "README"])
+def test_links_lead_somewhere(name):
+    path = pairing.FOLDER / "README.md" if name == "README" else script_of(name)
+    links = re.findall(r"\]\(([^)#]+)\)", path.read_text("utf-8"))
+    assert [link for link in links if "://" not in link and not (pairing.FOLDER / link).exists()] == []
