@@ -3,6 +3,7 @@
 python -m experiments                                   list the experiments
 python -m experiments NAME --help                       list the flags of one
 python -m experiments NAME [--quick] [flags]            run it
+python -m experiments NAME [flags] --show-config        print all flags of such a run
 python -m experiments record RUN --label LABEL          keep a run's metrics in experiments/results
 python -m experiments models                            list the models that are kept with the records
 python -m experiments pages [--check]                   build the tables of README and result pages
@@ -73,6 +74,8 @@ def _do(name: str, arguments: Sequence[str]) -> int:
             experiment = load(name)
             if arguments and arguments[0] in experiment.commands:
                 experiment.commands[arguments[0]](arguments[1:])
+            elif command_line.SHOW_CONFIG in arguments:
+                command_line.show_config(name, experiment, arguments)
             else:
                 command_line.main(name, experiment, arguments)
     except KeyboardInterrupt:
