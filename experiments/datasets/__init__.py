@@ -84,6 +84,12 @@ def _cb6133(data_dir: str | Path | None) -> Splits[Any]:
     return cb6133.load(data_dir)
 
 
+def _spoken_digits(data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import spoken_digits  # noqa: PLC0415
+
+    return spoken_digits.load(data_dir)
+
+
 _ROLLS = "http://www-ens.iro.umontreal.ca/~boulanni/icml2012"
 _RESEARCH = "research use, as published with the paper"
 _ENCODINGS = "music in the public domain; encodings by permission, see music21's corpus/license.txt"
@@ -96,6 +102,7 @@ _NC, _BY = "CC BY-NC-SA 4.0", "CC BY 2.0 FR"
 _PROMOD3 = "https://git.scicore.unibas.ch/schwede/ProMod3"
 _FLIP = "https://github.com/J-SNACKKB/FLIP"
 _ICML2014 = "https://www.princeton.edu/~jzthree/datasets/ICML2014"
+_FSDD = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 _BABI = "https://research.facebook.com/downloads/babi"
 
 DATASETS: dict[str, Dataset] = {
@@ -116,6 +123,7 @@ DATASETS: dict[str, Dataset] = {
     "protein-nr25": Dataset("Chains of promod3", "Apache-2.0", _PROMOD3, partial(_proteins, "nr25")),
     "protein-flip": Dataset("NetSurfP-2.0, CB513", "AFL-3.0, CC0", _FLIP, partial(_proteins, "flip")),
     "protein-cb6133": Dataset("CullPDB, CB513", "not stated", _ICML2014, _cb6133),
+    "spoken-digits": Dataset("Free Spoken Digit Dataset", "CC BY-SA 4.0", _FSDD, _spoken_digits),
 }
 
 
