@@ -25,6 +25,7 @@ EXPERIMENTS = {
     "language_modeling": "the next word of an article, the next letter of a play",
     "machine_translation": "descriptions of photographs into German, with attention and beam search",
     "long_term_memory": "an LSTM against a plain RNN on the problems of 1997: adding, order, grammars",
+    "bidirectional_context": "what a label needs of what comes after: LSTMs in one direction and in both",
     "question_answering": "what follows from a story: the twenty tasks of bAbI",
     "protein_structure": "the secondary structure of proteins, residue by residue",
     "polyphonic_music": "the next frame of four-part chorales, folk tunes and piano music",
