@@ -15,8 +15,8 @@ digit is spoken. ``protein``: chains of ProMod3's structure database with profil
 helix, strand or coil. `data.py` has what a frame is; `experiments/datasets` has the splits.
 
 Model. One recurrent layer and a softmax; `model.py` has the equations. All networks have equally many
-parameters, to within 1 per cent: hidden sizes follow from that. Five networks with initial parameters of their
-own learn side by side, as one program, from the same batches.
+parameters, to within 1 per cent: hidden sizes follow from that. Five networks with initial parameters of
+their own learn side by side, as one program, from the same batches.
 
 Loss. The cross entropy of the label of each frame. ``test_accuracy`` is the share of right frames (Q3 for
 proteins), the mean over the networks; ``test_most`` the share of sequences of which most frames are right;
@@ -26,6 +26,7 @@ Recipe. Adam with a cosine schedule; of each network the parameters with the hig
 validation set are tested once. Cost and figures: `experiments/results/bidirectional_context`.
 """
 
+from experiments.bidirectional_context.commands import COMMANDS
 from experiments.bidirectional_context.config import Config, preset
 from experiments.bidirectional_context.data import load
 from experiments.bidirectional_context.model import make_architecture, make_model
@@ -61,4 +62,4 @@ def run(config: Config, run: Run) -> None:
     finish(run, figures | {f"test_{name}": float(values.mean()) for name, values in tested.items()})
 
 
-EXPERIMENT = Experiment(__doc__, Config, run, PAGE, preset)
+EXPERIMENT = Experiment(__doc__, Config, run, PAGE, preset, COMMANDS)

@@ -1,5 +1,126 @@
-"""The results page."""
+"""The results page: networks that know the past, the future, both, and the past with a delay."""
 
+from collections.abc import Sequence
+
+from experiments.bidirectional_context.data import SOURCES
+from experiments.bidirectional_context.task import PLACES
 from experiments.common.experiment import Page
+from experiments.common.tables import Row, commands, minutes, spread_of, table
+from lstmjax.training.record import Record
 
-PAGE = Page(lambda records: "# Bidirectional context\n")
+MAIN = tuple(
+    f"{dataset}-{direction}" for dataset in SOURCES for direction in ("past", "delayed", "both", "future")
+)
+"""Labels of the networks that are compared; those of other delays have the delay after them."""
+
+TITLES = {
+    "digits": "Spoken digits",
+    "protein": "Secondary structure of proteins",
+}
+
+INTRODUCTION = ""
+
+REMARKS = {"digits": "", "protein": ""}
+
+
+def delay_of(record: Record) -> int:
+    """The delay of a network that reads forward, 0 without."""
+    delay: int = record.config["delay"]
+    return delay
+
+
+def of_dataset(records: Sequence[Record], dataset: str) -> list[Record]:
+    """The records of a data set: past, delayed by the delay, both, future."""
+    order = ("past", "delayed", "both", "future")
+    own = [record for record in records if record.config["dataset"] == dataset]
+    return sorted(own, key=lambda record: (order.index(record.config["direction"]), delay_of(record)))
+
+
+def place_titles() -> list[str]:
+    """What the groups of frames in `PLACES` are called: 1, 2, 3-4, and so on."""
+    after = [*PLACES[1:], None]
+    return [_range(first, end) for first, end in zip(PLACES, after, strict=True)]
+
+
+def _range(first: int, after: int | None) -> str:
+    if after is None:
+        return f"{first} on"
+    return f"{first}" if after == first + 1 else f"{first}-{after - 1}"
+
+
+def _knows(record: Record) -> str:
+    direction, delay = record.config["direction"], delay_of(record)
+    frame = SOURCES[record.config["dataset"]].frame
+    return {
+        "past": "what came before",
+        "delayed": f"what came before, and the next {delay} {frame}s",
+        "both": "everything",
+        "future": "what comes after",
+    }[direction]
+
+
+HEADER = [
+    "networks",
+    "know",
+    "test, %",
+    "validation, %",
+    "most frames right, %",
+    "units",
+    "parameters",
+    "minutes",
+]
+
+
+def _row(record: Record) -> list[str]:
+    sides = "2 of " if record.config["direction"] == "both" else ""
+    return [
+        f"**{record.label}**",
+        _knows(record),
+        spread_of(record, "test_accuracy", 1, 100),
+        spread_of(record, "valid_accuracy", 1, 100),
+        spread_of(record, "test_most", 1, 100),
+        f"{sides}{record.metrics['hidden']:.0f}",
+        f"{record.metrics['parameters']:,.0f}",
+        minutes([record]),
+    ]
+
+
+def _comparison(records: Sequence[Record]) -> str:
+    return table([HEADER, *map(_row, records)])
+
+
+def _places(records: Sequence[Record], end: str) -> str:
+    rows = [[f"from the {end}", *place_titles()]]
+    for record in records:
+        shares = [f"{100 * record.metrics[f'test_{end}_{place}']:.1f}" for place in PLACES]
+        rows.append([f"**{record.label}**", *shares])
+    return table(rows)
+
+
+def page(records: Sequence[Record]) -> str:
+    """The page of all records."""
+    parts = ["# Bidirectional context", INTRODUCTION]
+    for dataset, title in TITLES.items():
+        own = of_dataset(records, dataset)
+        if own:
+            main = [record for record in own if record.label in MAIN]
+            parts += [f"## {title}", REMARKS[dataset], _comparison(own)]
+            parts += [_places(main, "start"), _places(main, "end"), commands(own)]
+    parts.append("Built by `make pages` from the records in this folder.")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def results(records: Sequence[Record]) -> list[Row]:
+    """Rows of the README's table of results."""
+    rows = []
+    for label in MAIN:
+        chosen = [record for record in records if record.label == label]
+        if chosen:
+            data = TITLES[chosen[0].config["dataset"]].lower()
+            unit = f"% of {SOURCES[chosen[0].config['dataset']].frame}s right"
+            ours = f"{spread_of(chosen[0], 'test_accuracy', 1, 100)}, five networks"
+            rows.append(Row(data, label, unit, "", ours, chosen))
+    return rows
+
+
+PAGE = Page(page, results)
