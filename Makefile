@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CUDA   ?= cuda12
 
-.PHONY: run quick test test-full test-slow test-gpu speed lint pages clean
+.PHONY: run quick test test-full test-slow test-gpu speed lint pages docs report clean
 
 run: $(READY)            ## train the polyphonic music model on the Bach chorales that come with music21
 	$(BIN)/python -m experiments polyphonic_music $(ARGS)
@@ -39,6 +39,13 @@ lint: $(READY)           ## style and types
 
 pages: $(READY)          ## build README tables and result pages from experiments/results
 	$(BIN)/python -m experiments pages
+
+docs: $(READY)           ## build the documentation as a site, docs/_build/html; warnings are errors
+	$(BIN)/python -m pip install --quiet --editable ".[experiments,docs]" -c constraints.txt
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+report: $(READY)         ## build one page of all results, report/index.html
+	$(BIN)/python -m experiments report
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -6,16 +6,16 @@ python -m experiments NAME [--quick] [flags]            run it
 python -m experiments record RUN --label LABEL          keep a run's metrics in experiments/results
 python -m experiments models                            list the models that are kept with the records
 python -m experiments pages [--check]                   build the tables of README and result pages
+python -m experiments report [--open]                   one page of all results, with pictures and sounds
+python -m experiments show RUN                          print what a run has: figures, curves, samples
+python -m experiments compare RUN RUN                   print the curves of several runs together
 """
 
 import difflib
 import importlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import tyro
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from experiments.common.experiment import Experiment
@@ -31,6 +31,9 @@ EXPERIMENTS = {
     "polyphonic_music": "the next frame of four-part chorales, folk tunes and piano music",
 }
 """A one-line summary of each experiment; the package of the same name has the details."""
+
+COMMANDS = ("record", "models", "pages", "report", "show", "compare")
+"""The commands on runs and records, see `experiments.commands`."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,7 +65,9 @@ def _do(name: str, arguments: Sequence[str]) -> int:
 
     try:
         if name in COMMANDS:
-            COMMANDS[name](arguments)
+            from experiments import commands  # noqa: PLC0415
+
+            commands.main(name, arguments)
         else:
             experiment = load(name)
             if arguments and arguments[0] in experiment.commands:
@@ -76,70 +81,6 @@ def _do(name: str, arguments: Sequence[str]) -> int:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _record(arguments: Sequence[str]) -> None:
-    from experiments.common import models, pages  # noqa: PLC0415
-    from lstmjax.training import record  # noqa: PLC0415
-
-    def keep(
-        run: Annotated[Path, tyro.conf.Positional],
-        label: str,
-        replace: bool = False,
-        keep_model: bool = False,
-    ) -> None:
-        """Keep a finished run's metrics as experiments/results/<experiment>/<label>-seed<N>.json.
-
-        Args:
-            run: the run's folder.
-            label: name of the row in tables: lower case letters, digits and hyphens.
-            replace: overwrite the record of another run with the same label and seed.
-            keep_model: also keep its model, in experiments/results/<experiment>/models/<label>.
-        """
-        config = record.Run.open(run).config
-        if config.get("quick") or config.get("limit"):
-            raise record.RecordError(f"{run} was quick or limited: its figures are of no use.")
-        pages.check_commits([record.record_of(run, label)])
-        path = record.keep(run, label, models.RESULTS, replace=replace)
-        print(path)
-        if keep_model:
-            about = models.keep(run, record.read_record(path)).model
-            print(f"its model: {about['bytes']:,} bytes, {about['dtype']}")
-
-    tyro.cli(keep, prog="python -m experiments record", args=arguments)
-
-
-def _models(arguments: Sequence[str]) -> None:
-    from experiments.common import models  # noqa: PLC0415
-    from lstmjax.training import record  # noqa: PLC0415
-
-    def show() -> None:
-        """List the models that are kept with the records."""
-        for each in record.load_records(models.RESULTS):
-            if each.model:
-                about = f"{each.model['dtype']}, {each.model['bytes']:,} bytes"
-                print(f"{each.experiment:<20} {each.label:<20} seed {each.seed}, {about}")
-
-    tyro.cli(show, prog="python -m experiments models", args=arguments)
-
-
-def _pages(arguments: Sequence[str]) -> None:
-    from experiments.common import pages  # noqa: PLC0415
-
-    def build(check: bool = False) -> None:
-        """Build the tables of the README and the result pages from experiments/results.
-
-        Args:
-            check: write nothing; fail if a file is out of date.
-        """
-        stale = pages.build({name: load(name) for name in EXPERIMENTS}, check=check)
-        if check and stale:
-            sys.exit(f"not up to date: {', '.join(map(str, stale))}. Run `make pages`.")
-
-    tyro.cli(build, prog="python -m experiments pages", args=arguments)
-
-
-COMMANDS = {"record": _record, "models": _models, "pages": _pages}
 
 
 if __name__ == "__main__":

@@ -28,8 +28,19 @@ def test_the_code_runs(name):
     assert shapes[0] == (32, 100, 128)
     if name == "docs/guide.md":
         usual = (32, 100, 128)
-        assert shapes[1:] == [usual, usual, (32, 100, 256), usual, usual, usual]
+        assert shapes[1:] == [usual, (32, 100, 256), usual, usual, usual]
         assert names["hypotheses"].tokens.shape == (32, 5, 50)
+
+
+@pytest.mark.parametrize("name", ["first-hour.md", "backends.md", "sharding.md"])
+def test_the_code_of_the_pages_runs(name):
+    names: dict = {}
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text("utf-8"), re.DOTALL)
+    for code in blocks:
+        exec(compile(code, name, "exec"), names)
+    assert names["outputs"].shape[-1] == names["cell"].output_size
+    if name == "first-hour.md":
+        assert names["error"] < 0.2, "it has learnt to add"
 
 
 @pytest.mark.parametrize(("path", "link"), LINKS)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.common.experiment import Experiment
 from experiments.common.models import RESULTS
-from experiments.common.tables import minutes, table
+from experiments.common.tables import by_label, minutes, seeds, table
 from lstmjax.cells.catalogue import CELLS
 from lstmjax.training.record import Record, RecordError, load_records
 
@@ -28,7 +28,7 @@ def build(experiments: Mapping[str, Experiment], check: bool = False) -> list[Pa
     """
     records = {name: load_records(RESULTS, name) for name in experiments}
     check_commits(record for own in records.values() for record in own)
-    tables = {"results": _results(experiments, records), "cells": _cells()}
+    tables = {"results": _results(experiments, records), "cells": _cells(), "costs": _costs(records)}
     pages = {}
     for name, experiment in experiments.items():
         pages[RESULTS / name / "README.md"] = experiment.page.text(records[name])
@@ -92,12 +92,26 @@ def _cells() -> str:
     return table(rows)
 
 
+def _costs(records: Mapping[str, list[Record]]) -> str:
+    rows = [["experiment", "row", "command", "minutes (median)", "device", "last run"]]
+    for name, own in records.items():
+        for label, chosen in by_label(own).items():
+            last = max(chosen, key=_last_run)
+            ran = f"{_last_run(last)[:10]} `{last.commit[:10]}`".strip()
+            rows.append([name, label, f"`{last.command}`", minutes(chosen), last.device, ran])
+    return table(rows)
+
+
+def _last_run(record: Record) -> str:
+    return max((session.started for session in record.sessions), default="")
+
+
 def _results(experiments: Mapping[str, Experiment], records: Mapping[str, list[Record]]) -> str:
     rows = [["experiment", "data", "row", "paper", "ours", "seeds", "minutes (median)"]]
     for name, experiment in experiments.items():
         link = f"[{name}](experiments/results/{name}/README.md)"
         for row in experiment.page.rows(records[name]):
             what = f"{row.label}, {row.unit}"
-            figures = [row.paper, row.ours, str(len(row.records)), minutes(row.records)]
+            figures = [row.paper, row.ours, str(seeds(row.records)), minutes(row.records)]
             rows.append([link, row.data, what, *figures])
     return table(rows)

@@ -66,6 +66,11 @@ def spread_of(record: Record, metric: str, digits: int = 3, scale: float = 1.0) 
     return f"{mean} ({least} to {most})"
 
 
+def seeds(records: Sequence[Record]) -> int:
+    """How many random seeds the records stand for: a run may train several models side by side."""
+    return sum(record.config.get("models", 1) for record in records)
+
+
 def minutes(records: Sequence[Record]) -> str:
     """The median duration of the runs in minutes."""
     return f"{statistics.median(record.seconds for record in records) / 60:.1f}"

@@ -1,20 +1,25 @@
 """Backends: how cells run over time. All backends give the same results; the sequence contract tests this.
 
-``"scan"``    scans ``cell.step`` and lets JAX differentiate it. Works for every cell.
-``"fused"``   runs stacks and pointwise wrappers layer by layer, and LSTMs with the derivative of
-              `lstmjax.backends.fused`; other cells as scan.
-``"native"``  as fused, with the recurrence of float32 and float64 LSTMs in C++ on a CPU.
-``"pallas"``  as fused, with the recurrence as Pallas kernels on a GPU, for LSTMs whose recurrent kernel fits
-              on chip (`lstmjax.backends.pallas`); without a GPU in interpret mode, which is slow and meant
-              for tests.
-``"cudnn"``   runs float32 LSTMs without resets with cuDNN, on a GPU (`lstmjax.backends.cudnn`).
-``"associative"``  as scan, but a `LinearCell` over all steps in parallel (`lstmjax.backends.associative`).
-``"auto"``    selects the backend measured to be fastest on a CPU: native; without native code, fused for
-              LSTMs of at least `FUSED_FROM` hidden units and scan below, since the intermediate sums of
-              smaller LSTMs stay in the processor's cache within a scan. On a GPU, where nothing has been
-              measured yet, cudnn where it applies, else pallas where it applies, else fused: cudnn and
-              pallas launch one kernel per sequence instead of several per step. A `LinearCell` runs with
-              associative on every platform.
+``"scan"``
+  scans ``cell.step`` and lets JAX differentiate it. Works for every cell.
+``"fused"``
+  runs stacks and pointwise wrappers layer by layer, and LSTMs with the derivative of
+  `lstmjax.backends.fused`; other cells as scan.
+``"native"``
+  as fused, with the recurrence of float32 and float64 LSTMs in C++ on a CPU.
+``"pallas"``
+  as fused, with the recurrence as Pallas kernels on a GPU, for LSTMs whose recurrent kernel fits on chip
+  (`lstmjax.backends.pallas`); without a GPU in interpret mode, which is slow and meant for tests.
+``"cudnn"``
+  runs float32 LSTMs without resets with cuDNN, on a GPU (`lstmjax.backends.cudnn`).
+``"associative"``
+  as scan, but a `LinearCell` over all steps in parallel (`lstmjax.backends.associative`).
+``"auto"``
+  selects the backend measured to be fastest on a CPU: native; without native code, fused for LSTMs of at
+  least `FUSED_FROM` hidden units and scan below, since the intermediate sums of smaller LSTMs stay in
+  the processor's cache within a scan. On a GPU, where nothing has been measured yet, cudnn where it
+  applies, else pallas where it applies, else fused: cudnn and pallas launch one kernel per sequence
+  instead of several per step. A `LinearCell` runs with associative on every platform.
 """
 
 import contextlib

@@ -337,7 +337,7 @@ def keep(run_path: PathLike, label: str, results_root: PathLike, *, replace: boo
     record = record_of(run_path, label)
     file = Path(results_root) / record.file
     if file.exists():
-        if _same_run(read_record(file), record):
+        if same_run(read_record(file), record):
             return file
         if not replace:
             raise RecordError(f"{file} is the record of another run: choose a label, or replace it")
@@ -359,7 +359,7 @@ def record_of(run_path: PathLike, label: str) -> Record:
     return _build(Record, fields, path)
 
 
-def _same_run(one: Record, other: Record) -> bool:
+def same_run(one: Record, other: Record) -> bool:
     """Whether two records are of one run, ignoring the fields on models and earlier test-set reads."""
     plain = (dataclasses.replace(each, tested_before=False, model={}) for each in (one, other))
     first, second = (_json(dataclasses.asdict(each)) for each in plain)
