@@ -118,7 +118,7 @@ def results(records: Sequence[Record]) -> list[Row]:
         if chosen:
             data = TITLES[chosen[0].config["dataset"]].lower()
             unit = f"% of {SOURCES[chosen[0].config['dataset']].frame}s right"
-            ours = f"{spread_of(chosen[0], 'test_accuracy', 1, 100)}, five networks"
+            ours = spread_of(chosen[0], "test_accuracy", 1, 100)
             rows.append(Row(data, label, unit, "", ours, chosen))
     return rows
 
