@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 from jaxtyping import Float, Int
 
@@ -75,9 +74,11 @@ def make_architecture(config: Config) -> Architecture:
     return usual._replace(hidden=min(max(above - 1, 1), above, key=lambda hidden: abs(excess(hidden))))
 
 
+@functools.cache
 def count(architecture: Architecture) -> int:
     """The number of parameters of a network."""
-    return optax.tree.size(jax.eval_shape(make_model(architecture).init, jax.random.key(0)))
+    shapes = jax.eval_shape(make_model(architecture).init, jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
 @functools.cache

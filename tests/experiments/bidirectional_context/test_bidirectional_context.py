@@ -72,23 +72,22 @@ def test_a_delayed_network_answers_late():
     np.testing.assert_allclose(logits(model, params, drawn(6)[None], np.array([6]))[0], wanted, rtol=1e-6)
 
 
+def size(units, features, classes, sides=1):
+    """The parameters of LSTMs with one bias, and of the linear layer above them."""
+    return sides * 4 * units * (features + units + 1) + classes * (sides * units + 1)
+
+
 @pytest.mark.parametrize("dataset", SOURCES)
 def test_all_networks_of_a_data_set_have_equally_many_parameters(dataset):
-    counts = {}
+    counts, known = {}, (SOURCES[dataset].features, len(SOURCES[dataset].classes))
     for direction in DIRECTIONS:
         made = make_architecture(preset(Config(dataset=dataset, direction=direction)))
-        sides, units = 2 if direction == "both" else 1, made.hidden
-        gates = sides * 4 * units * (made.features + units + 1)
-        assert count(made) == gates + made.classes * (sides * units + 1)
         counts[direction] = count(made)
+        assert count(made) == size(made.hidden, *known, sides=2 if direction == "both" else 1)
     assert max(counts.values()) < 1.01 * min(counts.values())
-    config = Config(dataset=dataset, direction="past", parameters=1)
-    assert make_architecture(config).hidden == 1
-    for wanted in (1500, 3333):
-        config = Config(dataset=dataset, direction="past", parameters=wanted)
-        made = make_architecture(config)
-        errors = {units: abs(count(made._replace(hidden=units)) - wanted) for units in range(1, 40)}
-        assert made.hidden == min(errors, key=errors.get)
+    for wanted in (1, 1500, 3333):
+        made = make_architecture(Config(dataset=dataset, direction="past", parameters=wanted))
+        assert made.hidden == min(range(1, 40), key=lambda units: abs(size(units, *known) - wanted))
 
 
 def test_a_delay_is_for_delayed_networks():
