@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import jax
 import tyro
 
+from experiments.common import tensorboard
 from experiments.common.experiment import Experiment
 from lstmjax.backends import native
 from lstmjax.training import TrainingError, parallel
@@ -40,6 +41,8 @@ class RunConfig:
     """Parent folder of the run's folder."""
     keep_memory: bool = True
     """Keep freed memory in the C library: faster steps on CPU, a larger process."""
+    tensorboard: bool = False
+    """Also write the metrics as TensorBoard events into the run's folder (the extra `tensorboard`)."""
     resume: Path | None = None
     """Folder of a run to resume, with its own config, from its latest checkpoint."""
 
@@ -79,6 +82,8 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
     else:
         command = shlex.join(["python", "-m", "experiments", name, *arguments])
         run = Run.create(config.runs, name, dataclasses.asdict(config), config.seed, command)
+    if config.tensorboard:
+        run.add_sink(tensorboard.sink(run.path))
     print(f"run folder: {run.path}", flush=True)
     experiment.run(config, run)
     return run
@@ -95,7 +100,9 @@ def _host(memory_kept: bool) -> str:
 def _check_resume(experiment: Experiment, config: Any, run: Run) -> None:
     """Refuse to resume a run with another config: its folder and its record have the original config."""
     before, now = (
-        dataclasses.replace(each, resume=None, data_dir=None, runs=Path(), keep_memory=True)
+        dataclasses.replace(
+            each, resume=None, data_dir=None, runs=Path(), keep_memory=True, tensorboard=False
+        )
         for each in (from_mapping(experiment.config, run.config), config)
     )
     if before != now:

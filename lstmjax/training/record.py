@@ -20,6 +20,7 @@ import math
 import re
 import time
 import typing
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
@@ -138,6 +139,7 @@ class Run:
         self.experiment, self.command, self.config, self.seed, self._started = header
         self._clock_zero = time.monotonic()
         self._session_started, self._commit, self._session = _now(), commit(), -1
+        self._sinks: list[Callable[[Entry], None]] = []
 
     @classmethod
     def create(
@@ -248,6 +250,16 @@ class Run:
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
             file.write(_json(entry._asdict()))
+        for sink in tuple(self._sinks):
+            try:
+                sink(entry)
+            except Exception as error:  # a run does not end because something beside it does not work
+                self._sinks.remove(sink)
+                warnings.warn(f"metrics are no longer sent to {sink!r}: {error!r}", stacklevel=2)
+
+    def add_sink(self, sink: Callable[[Entry], None]) -> None:
+        """Also pass every entry that `log` writes to a function; should it fail, a warning says so."""
+        self._sinks.append(sink)
 
     def metrics(self, kind: str | None = None) -> list[Entry]:
         """Read the logged metrics, of one kind or all; an incomplete last line of a killed run is ignored.

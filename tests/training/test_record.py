@@ -418,3 +418,19 @@ def test_commit_is_dirty_when_code_differs_from_it(tmp_path):
 
 def test_device_names_kind_and_model():
     assert re.fullmatch(r"cpu \((1 core|\d+ cores), .+\)|(gpu|tpu) \(.+\)", environment.device())
+
+
+def test_a_sink_gets_every_entry_and_cannot_end_a_run(tmp_path):
+    run = Run.create(tmp_path, "adding", {}, seed=1, command="test")
+    seen = []
+
+    def failing(entry):
+        raise OSError("the disk is full")
+
+    run.add_sink(failing)
+    run.add_sink(seen.append)
+    with pytest.warns(UserWarning, match="the disk is full"):
+        run.log(1, {"loss": 2.0})
+    run.log(2, {"loss": 1.0}, kind="valid")
+    assert seen == run.metrics()
+    assert [entry.step for entry in seen] == [1, 2]

@@ -95,3 +95,23 @@ def test_a_config_of_another_version_is_refused_by_name():
     del recorded["warmup"]
     with pytest.raises(ValueError, match=r"missing \['warmup'\], unknown \['momentum'\]"):
         command_line.from_mapping(TrainConfig, recorded)
+
+
+def test_tensorboard_gets_the_metrics_of_the_run(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboardX")
+    from tensorboardX.event_file_writer import EventFileWriter  # noqa: PLC0415
+
+    written = []
+    monkeypatch.setattr(
+        EventFileWriter, "add_event", lambda self, event, *rest, **more: written.append(event)
+    )
+
+    def run(config, run):
+        run.log(3, {"nll": 0.5}, kind="valid")
+
+    experiment = dataclasses.replace(EXPERIMENT, run=run)
+    command_line.main("polyphonic_music", experiment, ["--tensorboard", "--runs", str(tmp_path)])
+    values = [
+        (value.tag, value.simple_value, event.step) for event in written for value in event.summary.value
+    ]
+    assert ("valid/nll", 0.5, 3) in values
