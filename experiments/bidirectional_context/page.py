@@ -15,23 +15,23 @@ MAIN = tuple(
 
 TITLES = {"digits": "Spoken digits", "protein": "Secondary structure of proteins"}
 
-INTRODUCTION = """\
-Every frame of a sequence has a label. How well can it be told from what came before, from what comes after, from
-both, and from what came before with answers that are a few frames late?
-
-Each row is of five networks with initial parameters of their own, which learn side by side from the same batches:
-the mean, and the range. All have one layer of LSTMs and a softmax, and equally many parameters to within 1 per cent,
-so a network in both directions has two smaller LSTMs. A delayed network reads some frames beyond the one that it
-labels, and zeros after the end. The recipe (Adam, 0.005 with a cosine schedule, 15 passes over the digits, 3 over the
-proteins) and the delay of 8 were set before the first run, and nothing was tuned; of each network the parameters
-with the highest accuracy on the validation set are tested. Minutes are of cores that much other work shared.
-
-Graves and Schmidhuber 2005 labelled the phonemes of TIMIT, which is not free. They found that networks in both
-directions are more accurate than those in one; their figures are of other data, and are not repeated here.
-
-![Accuracy against the delay](pictures/delays.png)
-
-![Accuracy by place](pictures/places.png)"""
+INTRODUCTION = (
+    "Every frame of a sequence has a label. How well can it be told from what came before, from what "
+    "comes after, from both, and from what came before with answers that are a few frames late?",
+    "Each row is of five networks with initial parameters of their own, which learn side by side from"
+    " the same batches: the mean, and the range. All have one layer of LSTMs and a softmax, and "
+    "equally many parameters to within 1 %, so a network in both directions has two smaller LSTMs. A "
+    "delayed network reads some frames beyond the one that it labels, and zeros after the end.",
+    "The recipe (Adam, 0.005 with a cosine schedule, 15 passes over the digits, 3 over the proteins) "
+    "and the delay of 8 were set before the first run, and nothing was tuned; of each network the "
+    "parameters with the highest accuracy on the validation set are tested. Minutes are of two cores "
+    "that much other work shared.",
+    "Graves and Schmidhuber 2005 labelled the phonemes of TIMIT, which is not free. They found "
+    "networks in both directions to be more accurate than those in one; their figures are of other "
+    "data, and are not repeated here.",
+    "![Accuracy against the delay](pictures/delays.png)",
+    "![Accuracy by place](pictures/places.png)",
+)
 
 REMARKS = {"digits": "", "protein": ""}
 
@@ -112,7 +112,7 @@ def _places(records: Sequence[Record], end: str) -> str:
 
 def page(records: Sequence[Record]) -> str:
     """The page of all records."""
-    parts = ["# Bidirectional context", INTRODUCTION]
+    parts = ["# Bidirectional context", *INTRODUCTION]
     for dataset, title in TITLES.items():
         own = of_dataset(records, dataset)
         if own:
