@@ -28,6 +28,7 @@ EXPERIMENTS = {
     "bidirectional_context": "what a label needs of what comes after: LSTMs in one direction and in both",
     "question_answering": "what follows from a story: the twenty tasks of bAbI",
     "protein_structure": "the secondary structure of proteins, residue by residue",
+    "seasonal_sales": "forecasts of sales and views, with peaks on dates that move",
     "polyphonic_music": "the next frame of four-part chorales, folk tunes and piano music",
 }
 """A one-line summary of each experiment; the package of the same name has the details."""

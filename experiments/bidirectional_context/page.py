@@ -33,7 +33,30 @@ INTRODUCTION = (
     "![Accuracy by place](pictures/places.png)",
 )
 
-REMARKS = {"digits": "", "protein": ""}
+REMARKS = {
+    "digits": (
+        "Every frame, 10 ms of log mel energies, is to say which digit is spoken. The speakers of "
+        "the test are those of the training, by the official split.",
+        "What one sees: a network that knows the past has to guess at the start and is right at the"
+        " end; one that knows the future is its mirror image, and worse, since ends of digits are "
+        "more alike than their beginnings. Both together know enough at every frame. A delay buys "
+        "the start of the digit, as much of it as it is long, and costs as much time. The share of "
+        "recordings of which most frames are right differs less: a majority forgives a bad start.",
+        "![The probability of the right digit at every frame](pictures/digit.png)",
+        "Below a recording of the validation set, what the first of each five networks gives the "
+        "right digit. The answers of the delayed one are shown at the frames that they are for.",
+    ),
+    "protein": (
+        "Every residue, an amino acid with its profile, is to say helix, strand or coil (Q3). The "
+        "chains are those of `protein_structure`, in a split of our own, and some chains of the "
+        "test have a relative in the other splits.",
+        "What one sees: the structure of a residue depends on its neighbours on both sides. Here "
+        "context is near: a delay of 8 residues, two turns of a helix, has most of what both "
+        "directions have, and no residue is far from what it needs but at the ends of a chain. "
+        "There a network in one direction can be the better one, with all its units on the side "
+        "where it begins: it knows the first residue, nearly always coil, by its own initial state.",
+    ),
+}
 
 
 def delay_of(record: Record) -> int:
@@ -117,7 +140,7 @@ def page(records: Sequence[Record]) -> str:
         own = of_dataset(records, dataset)
         if own:
             main = [record for record in own if record.label in MAIN]
-            parts += [f"## {title}", REMARKS[dataset], _comparison(own)]
+            parts += [f"## {title}", *REMARKS[dataset], _comparison(own)]
             parts += [_places(main, "start"), _places(main, "end"), commands(own)]
     parts.append("Built by `make pages` from the records in this folder.")
     return "\n\n".join(part for part in parts if part) + "\n"

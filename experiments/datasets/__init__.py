@@ -90,6 +90,24 @@ def _spoken_digits(data_dir: str | Path | None) -> Splits[Any]:
     return spoken_digits.load(data_dir)
 
 
+def _m3(data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import m3  # noqa: PLC0415
+
+    return m3.load(data_dir)
+
+
+def _walmart(data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import walmart  # noqa: PLC0415
+
+    return walmart.load(data_dir)
+
+
+def _festivals(data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import festivals  # noqa: PLC0415
+
+    return festivals.load(data_dir)
+
+
 _ROLLS = "http://www-ens.iro.umontreal.ca/~boulanni/icml2012"
 _RESEARCH = "research use, as published with the paper"
 _ENCODINGS = "music in the public domain; encodings by permission, see music21's corpus/license.txt"
@@ -103,6 +121,9 @@ _PROMOD3 = "https://git.scicore.unibas.ch/schwede/ProMod3"
 _FLIP = "https://github.com/J-SNACKKB/FLIP"
 _ICML2014 = "https://www.princeton.edu/~jzthree/datasets/ICML2014"
 _FSDD = "https://github.com/Jakobovski/free-spoken-digit-dataset"
+_M3 = "https://forecasters.org/resources/time-series-data/m3-competition"
+_KAGGLE = "https://www.kaggle.com/competitions/walmart-recruiting-store-sales-forecasting"
+_AUTOTS = "https://github.com/winedarksea/AutoTS"
 _BABI = "https://research.facebook.com/downloads/babi"
 
 DATASETS: dict[str, Dataset] = {
@@ -124,6 +145,9 @@ DATASETS: dict[str, Dataset] = {
     "protein-flip": Dataset("NetSurfP-2.0, CB513", "AFL-3.0, CC0", _FLIP, partial(_proteins, "flip")),
     "protein-cb6133": Dataset("CullPDB, CB513", "not stated", _ICML2014, _cb6133),
     "spoken-digits": Dataset("Free Spoken Digit Dataset", "CC BY-SA 4.0", _FSDD, _spoken_digits),
+    "m3": Dataset("M3, monthly", "for research", _M3, _m3),
+    "walmart": Dataset("Weekly sales of Walmart stores", "rules of the competition", _KAGGLE, _walmart),
+    "festivals": Dataset("Views of pages of festivals", "MIT, CC0", _AUTOTS, _festivals),
 }
 
 
