@@ -14,8 +14,11 @@ from lstmjax.types import Key, Params
 
 
 def init(model: Functional, models: int) -> Callable[[Key], Params]:
-    """Initializer of the parameters of all models, each with its own key."""
-    return lambda key: jax.vmap(model.init)(jax.random.split(key, models))
+    """Initializer of the parameters of all models, each with its own key.
+
+    One after the other: two orthogonal matrices under vmap may wait for each other for ever on two cores.
+    """
+    return lambda key: jax.lax.map(model.init, jax.random.split(key, models))
 
 
 def optimizer(one: optax.GradientTransformation) -> optax.GradientTransformation:
