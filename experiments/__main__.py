@@ -3,6 +3,7 @@
 python -m experiments                                   list the experiments
 python -m experiments NAME --help                       list the flags of one
 python -m experiments NAME [--quick] [flags]            run it
+python -m experiments NAME [flags] --show-config        print all flags of such a run
 python -m experiments record RUN --label LABEL          keep a run's metrics in experiments/results
 python -m experiments models                            list the models that are kept with the records
 python -m experiments pages [--check]                   build the tables of README and result pages
@@ -25,6 +26,7 @@ EXPERIMENTS = {
     "language_modeling": "the next word of an article, the next letter of a play",
     "machine_translation": "descriptions of photographs into German, with attention and beam search",
     "long_term_memory": "an LSTM against a plain RNN on the problems of 1997: adding, order, grammars",
+    "gate_ablation": "what an LSTM needs: gates, activations and peepholes left out, one at a time",
     "bidirectional_context": "what a label needs of what comes after: LSTMs in one direction and in both",
     "question_answering": "what follows from a story: the twenty tasks of bAbI",
     "protein_structure": "the secondary structure of proteins, residue by residue",
@@ -73,6 +75,8 @@ def _do(name: str, arguments: Sequence[str]) -> int:
             experiment = load(name)
             if arguments and arguments[0] in experiment.commands:
                 experiment.commands[arguments[0]](arguments[1:])
+            elif command_line.SHOW_CONFIG in arguments:
+                command_line.show_config(name, experiment, arguments)
             else:
                 command_line.main(name, experiment, arguments)
     except KeyboardInterrupt:

@@ -45,7 +45,13 @@ COSTLY = {"quick_run", "flip"}
 CASES = 2
 """How many parameters of a test the short run takes."""
 
-ALL_CASES = {"test_unroll.py", "test_architecture.py", "test_errors.py", "test_readme.py"}
+ALL_CASES = {
+    "test_unroll.py",
+    "test_architecture.py",
+    "test_errors.py",
+    "test_notebooks.py",
+    "test_readme.py",
+}
 """Files whose tests it takes with all."""
 
 SMOKE = "test_a_run_writes_what_it_promises"

@@ -9,7 +9,7 @@ import dataclasses
 import shlex
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,6 +87,33 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
     print(f"run folder: {run.path}", flush=True)
     experiment.run(config, run)
     return run
+
+
+SHOW_CONFIG = "--show-config"
+"""The flag that prints the config of a run in place of running it."""
+
+
+def show_config(name: str, experiment: Experiment, arguments: Sequence[str]) -> None:
+    """Print the config that the other arguments give, as flags, one a line."""
+    others = [argument for argument in arguments if argument != SHOW_CONFIG]
+    config = parse(experiment, others, f"python -m experiments {name}")
+    for flag in flags(dataclasses.asdict(config)):
+        print(shlex.join(flag))
+
+
+def flags(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, ...]]:
+    """The flags that give the values of a config, each a tuple of words."""
+    for field, value in values.items():
+        name = within + field.replace("_", "-")
+        if isinstance(value, Mapping):
+            yield from flags(value, f"{name}.")
+        elif isinstance(value, bool):
+            first, dot, last = name.rpartition(".")
+            yield (f"--{name}" if value else f"--{first}{dot}no-{last}",)
+        elif isinstance(value, tuple):
+            yield (f"--{name}", *map(str, value))
+        else:
+            yield f"--{name}", str(value)
 
 
 def _host(memory_kept: bool) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,18 @@ def test_presets_follow_the_choices_and_flags_win():
     assert parse("--quick", "--hidden", "9").hidden == 9
     assert parse("--dataset", "nottingham").chunk_frames > 0
     assert parse("--dataset", "nottingham", "--chunk-frames", "0").chunk_frames == 0
+
+
+@pytest.mark.parametrize("name", program.EXPERIMENTS)
+@pytest.mark.parametrize("choices", [(), ("--quick",)])
+def test_the_config_is_shown_as_flags_that_give_it_again(name, choices, capsys, monkeypatch):
+    monkeypatch.setattr(command_line, "main", None)
+    assert program.main([name, *choices, "--show-config"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = [word for line in lines for word in shlex.split(line)]
+    experiment = program.load(name)
+    assert command_line.parse(experiment, shown, name) == command_line.parse(experiment, choices, name)
+    assert ("--quick" if choices else "--no-quick") in lines
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The notebooks: percent scripts, each beside the notebook that it makes when it is executed."""
