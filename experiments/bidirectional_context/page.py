@@ -56,10 +56,11 @@ REMARKS = {
         "chains are those of `protein_structure`, in a split of our own, and some chains of the "
         "test have a relative in the other splits.",
         "The structure of a residue depends on its neighbours on both sides, and these are near: a "
-        "delay of 8 residues, two turns of a helix, has nearly all that both directions have. The "
-        "very ends of a chain are mostly coil. Networks that read forward have learnt that of the "
-        "first residue, and the delayed ones, which read zeros after the end, also of the last; "
-        "those in both directions have not in three passes, and are less often right there.",
+        "delay of 8 residues, two turns of a helix, has nearly all that both directions have. What "
+        "comes after tells more than what came before. The very ends of a chain are mostly coil: "
+        "networks in one direction have learnt that of the end where they begin, delayed ones, "
+        "which read zeros after the last residue, of both; those in both directions have learnt it "
+        "less well in three passes, and are less often right there.",
     ),
 }
 
