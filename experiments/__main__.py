@@ -26,6 +26,8 @@ EXPERIMENTS = {
     "language_modeling": "the next word of an article, the next letter of a play",
     "machine_translation": "descriptions of photographs into German, with attention and beam search",
     "long_term_memory": "an LSTM against a plain RNN on the problems of 1997: adding, order, grammars",
+    "gate_ablation": "what an LSTM needs: gates, activations and peepholes left out, one at a time",
+    "bidirectional_context": "what a label needs of what comes after: LSTMs in one direction and in both",
     "question_answering": "what follows from a story: the twenty tasks of bAbI",
     "protein_structure": "the secondary structure of proteins, residue by residue",
     "seasonal_sales": "forecasts of sales and views, with peaks on dates that move",

@@ -68,7 +68,7 @@ def spread_of(record: Record, metric: str, digits: int = 3, scale: float = 1.0) 
 
 def seeds(records: Sequence[Record]) -> int:
     """How many random seeds the records stand for: a run may train several models side by side."""
-    return sum(record.config.get("models", 1) for record in records)
+    return sum(record.config.get("models") or record.config.get("seeds", 1) for record in records)
 
 
 def minutes(records: Sequence[Record]) -> str:

@@ -84,6 +84,12 @@ def _cb6133(data_dir: str | Path | None) -> Splits[Any]:
     return cb6133.load(data_dir)
 
 
+def _spoken_digits(data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import spoken_digits  # noqa: PLC0415
+
+    return spoken_digits.load(data_dir)
+
+
 def _m3(data_dir: str | Path | None) -> Splits[Any]:
     from experiments.datasets import m3  # noqa: PLC0415
 
@@ -114,6 +120,7 @@ _NC, _BY = "CC BY-NC-SA 4.0", "CC BY 2.0 FR"
 _PROMOD3 = "https://git.scicore.unibas.ch/schwede/ProMod3"
 _FLIP = "https://github.com/J-SNACKKB/FLIP"
 _ICML2014 = "https://www.princeton.edu/~jzthree/datasets/ICML2014"
+_FSDD = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 _M3 = "https://forecasters.org/resources/time-series-data/m3-competition"
 _KAGGLE = "https://www.kaggle.com/competitions/walmart-recruiting-store-sales-forecasting"
 _AUTOTS = "https://github.com/winedarksea/AutoTS"
@@ -137,6 +144,7 @@ DATASETS: dict[str, Dataset] = {
     "protein-nr25": Dataset("Chains of promod3", "Apache-2.0", _PROMOD3, partial(_proteins, "nr25")),
     "protein-flip": Dataset("NetSurfP-2.0, CB513", "AFL-3.0, CC0", _FLIP, partial(_proteins, "flip")),
     "protein-cb6133": Dataset("CullPDB, CB513", "not stated", _ICML2014, _cb6133),
+    "spoken-digits": Dataset("Free Spoken Digit Dataset", "CC BY-SA 4.0", _FSDD, _spoken_digits),
     "m3": Dataset("M3, monthly", "for research", _M3, _m3),
     "walmart": Dataset("Weekly sales of Walmart stores", "rules of the competition", _KAGGLE, _walmart),
     "festivals": Dataset("Views of pages of festivals", "MIT, CC0", _AUTOTS, _festivals),

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 STATES8 = "HGIEBTSC"
 """4-, 3- and 5-turn helices, strand, bridge, turn, bend, and coil, which other files write as blank or L."""
@@ -33,3 +34,9 @@ class Chain(NamedTuple):
     """bool [residues]: whether the state is known and counts."""
     profile: np.ndarray | None
     """float32 [residues, 20], frequencies of `AMINO_ACIDS` at each residue in related sequences; or None."""
+
+
+def one_hot(sequence: str) -> Float[np.ndarray, "residues 20"]:
+    """The amino acid of each residue in one-hot coding, float32; zeros if it is unknown."""
+    letters, known = (np.frombuffer(text.encode("ascii"), np.uint8) for text in (sequence, AMINO_ACIDS))
+    return (letters[:, None] == known).astype(np.float32)

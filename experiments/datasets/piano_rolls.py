@@ -23,6 +23,7 @@ in all splits: the top voice of 28 of the 77 test chorales (and of 27 of the 76 
 begins with the same twelve intervals as a training chorale's. `chorales` is a split without that overlap.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -94,3 +95,9 @@ def as_piano_roll(roll: npt.ArrayLike, name: str = "the piano roll") -> PianoRol
     if not np.isin(array, (0, 1)).all():
         raise DataError(f"{name} has values other than 0 and 1")
     return np.ascontiguousarray(array, dtype=np.uint8)
+
+
+def key_frequencies(rolls: Sequence[PianoRoll]) -> np.ndarray:
+    """Share of the frames in which each key sounds, float64 [88], bounded away from 0 and 1."""
+    frames = np.concatenate(rolls)
+    return np.asarray((frames.sum(axis=0) + 1) / (len(frames) + 2))

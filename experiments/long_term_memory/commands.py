@@ -1,16 +1,18 @@
-"""The subcommands: gradients, traces."""
+"""The subcommands: gradients, traces, streams."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 import tyro
 
 from experiments.common import models
 from experiments.long_term_memory import pictures
 from experiments.long_term_memory.config import Config
-from experiments.long_term_memory.model import make_problem
-from experiments.long_term_memory.task import draw, load_model
+from experiments.long_term_memory.model import make_model, make_problem
+from experiments.long_term_memory.task import draw, load_model, until_error
 from lstmjax.training import ConfigError
 
 
@@ -58,4 +60,33 @@ def traces(arguments: Sequence[str]) -> None:
     tyro.cli(write, prog="python -m experiments long_term_memory traces", args=arguments)
 
 
-COMMANDS = {"gradients": gradients, "traces": traces}
+def streams(arguments: Sequence[str]) -> None:
+    """``streams``: how long trained networks go on without an error."""
+
+    def write(source: models.Chosen, rows: int = 10, length: int = 100_000, seed: int = 1) -> None:
+        """Run trained networks over long streams of the continual Reber grammar, until the first error.
+
+        The figure is added to the record of a kept model.
+
+        Args:
+            source: the networks; by default the kept LSTMs.
+            rows: the number of streams, the same for all networks.
+            length: their symbols.
+            seed: random seed of the streams.
+        """
+        folder = source.folder("long_term_memory", default="continual-reber-lstm")
+        config, params = load_model(folder)
+        if config.problem != "continual-reber":
+            raise ConfigError(f"streams is for continual-reber, and this is a model of {config.problem}.")
+        problem = make_problem(dataclasses.replace(config, length=length))
+        batch = problem.draw(np.random.default_rng(seed), rows)
+        counts = until_error(problem, make_model(config, problem), params, batch).mean(axis=1)
+        print(f"symbols until the first error, of each network: {', '.join(f'{n:,.0f}' for n in counts)}")
+        if source.run is None:
+            found = {"stream": float(np.median(counts)), "stream_min": float(counts.min())}
+            print(models.add_metrics(folder, "long_term_memory", found, tolerance=0.5))
+
+    tyro.cli(write, prog="python -m experiments long_term_memory streams", args=arguments)
+
+
+COMMANDS = {"gradients": gradients, "traces": traces, "streams": streams}

@@ -19,20 +19,26 @@ class Config(CommonConfig):
         "temporal-order-2",
         "temporal-order-3",
         "two-sequence",
+        "two-sequence-noisy",
         "copy",
         "reber",
         "continual-reber",
         "counting",
+        "timing",
+        "timed-spikes",
     ] = "adding"
     """What is to be learnt, see `problems.py`."""
-    cell: Literal["lstm", "lstm-1997", "gru", "rnn", "min-lstm"] = "lstm"
-    """The recurrent cell; lstm-1997 has no forget gate, rnn is that of Elman 1990."""
+    cell: Literal["lstm", "lstm-1997", "peephole", "gru", "rnn", "min-lstm"] = "lstm"
+    """The recurrent cell; lstm-1997 has no forget gate, peephole is that of 2002, rnn that of Elman 1990."""
     length: int = 100
-    """T of adding, multiplication, two-sequence, copy and continual-reber; others have their own lengths."""
+    """T of all problems but temporal-order, reber and counting, which have lengths of their own."""
     hidden: int = 16
     """Size of the hidden state; by default a cell has about as many parameters as an LSTM of 16."""
     forget_bias: float = 5.0
-    """Initial bias of the forget gates of lstm and min-lstm: nearly open, as in Gers et al. 2000."""
+    """Initial bias of the forget gates of lstm, peephole and min-lstm: 5 is nearly open, Gers et al. 2000."""
+    chrono: int = 0
+    """Draw gate biases of lstm and peephole for memories of up to so many steps (Tallec and Ollivier 2018,
+    arXiv:1804.11188); 0 for forget_bias."""
     models: int = 5
     """Random seeds: so many networks learn side by side, each with its own parameters and sequences."""
     batch_size: int = 20
@@ -44,6 +50,10 @@ class Config(CommonConfig):
         check_numbers(self, positive=("hidden", "models", "batch_size", "test_sequences"))
         if self.length < 10:
             raise training.ConfigError(f"length must be at least 10, got {self.length}.")
+        if self.chrono and (self.chrono < 3 or self.cell not in ("lstm", "peephole")):
+            raise training.ConfigError(
+                f"chrono is for lstm and peephole, and at least 3 steps, got {self.chrono} for {self.cell}."
+            )
 
 
 TRAIN = training.TrainConfig(

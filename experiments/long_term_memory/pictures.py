@@ -37,9 +37,9 @@ def draw_run(config: Config, params: Params, progress: Progress, folder: Path) -
 
 
 def draw_network(config: Config, params: Params, folder: Path) -> None:
-    """Draw a network at work on one test sequence: ``traces.png``, and ``gradient_flow.png``.
+    """Draw a network at work on one test sequence: ``traces.png``, ``gradient_flow.png``, and ``unit.png``.
 
-    Nothing is drawn of cells that `lstmjax.diagnostics` does not know.
+    The last is of LSTMs only. Nothing is drawn of cells that `lstmjax.diagnostics` does not know.
     """
     problem = make_problem(config)
     cell = make_cell(config, problem)
@@ -55,15 +55,38 @@ def draw_network(config: Config, params: Params, folder: Path) -> None:
         return jnp.where(asked, problem.read(network.readout(outputs), one).loss, 0).sum() / asked.sum()
 
     seen = diagnostics.trace(cell, values, inputs)
+    flow = diagnostics.gradient_flow(cell, values, inputs, loss)
+    figures = {"gradient_flow": plots.plot_gradient_flow(flow)}
     if isinstance(seen, LSTMTrace):
         seen = Reading(inputs, *(getattr(seen, name) for name in Reading._fields[1:]))
-    flow = diagnostics.gradient_flow(cell, values, inputs, loss)
-    for name, figure in (
-        ("traces", plots.plot_trace(seen)),
-        ("gradient_flow", plots.plot_gradient_flow(flow)),
-    ):
+        figures["unit"] = plot_unit(seen, most_selective(seen))
+    figures["traces"] = plots.plot_trace(seen)
+    for name, figure in figures.items():
         figure.suptitle(f"{config.cell}: {problem.title}")
         figure.savefig(folder / f"{name}.png", dpi=120)
+
+
+def most_selective(seen: Reading) -> int:
+    """The unit whose input gate opens and closes most."""
+    return int(np.ptp(np.asarray(seen.input_gate), axis=0).argmax())
+
+
+def plot_unit(seen: Reading, unit: int) -> Figure:
+    """Gates and states of one unit over a sequence, below the inputs."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    top, middle, bottom = figure.subplots(3, sharex=True, height_ratios=(1, 1.6, 1.6))
+    top.imshow(
+        np.asarray(seen.inputs).T, aspect="auto", interpolation="nearest", cmap="RdBu", vmin=-1, vmax=1
+    )
+    top.set(ylabel="inputs", yticks=[])
+    for axes, names in ((middle, ("input_gate", "forget_gate", "output_gate")), (bottom, ("cell", "hidden"))):
+        for name in names:
+            axes.plot(np.asarray(getattr(seen, name))[:, unit], label=name.replace("_", " "))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7, loc="center right")
+    middle.set(ylabel=f"gates of unit {unit}", ylim=(-0.05, 1.05))
+    bottom.set(ylabel="its states", xlabel="time step")
+    return figure
 
 
 def with_gain(params: Any, gain: float) -> Any:

@@ -6,6 +6,7 @@ one.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.long_term_memory import grammar
+from experiments.long_term_memory import grammar, spikes
 from lstmjax.types import Array
 
 
@@ -159,18 +160,24 @@ def temporal_order(places: tuple[tuple[int, int], ...]) -> Problem:
     return Problem(title, 8, 2**count, draw, classes(0.3), Criterion(2000, error=0.1))
 
 
-def two_sequence(length: int) -> Problem:
-    """Do the first three elements say 1 or -1? Noise follows, on the same line (experiment 3a of 1997)."""
+def two_sequence(length: int, noisy: bool = False) -> Problem:
+    """Do the first three elements say 1 or -1? Noise follows, on the same line (experiment 3a of 1997).
+
+    Args:
+      length: T.
+      noisy: whether there is noise on these three, too (experiment 3b).
+    """
 
     def draw(rng: np.random.Generator, rows: int) -> Sequences:
         lengths = rng.integers(length, length + length // 10 + 1, rows)
         inputs = rng.normal(0, np.sqrt(0.2), (rows, length + length // 10, 1)).astype(np.float32)
         which = rng.integers(0, 2, rows)
-        inputs[:, :3, 0] = (2 * which - 1)[:, None]
+        inputs[:, :3, 0] = (2 * which - 1)[:, None] + noisy * inputs[:, :3, 0]
         return _at_the_end(inputs, lengths, which[:, None])
 
-    title = f"two sequences, T = {length}"
-    return Problem(title, 1, 1, draw, values(0.2), Criterion(256, error=0.01))
+    title = f"two sequences{', noisy' if noisy else ''}, T = {length}"
+    criterion = Criterion(256, wrong=5, error=0.04) if noisy else Criterion(256, error=0.01)
+    return Problem(title, 1, 1, draw, values(0.2), criterion)
 
 
 def copy_memory(length: int) -> Problem:
@@ -245,6 +252,40 @@ def counting(most: int = 10) -> Problem:
     return Problem(f"counting, n up to {most}", 5, 5, draw, symbols, Criterion(1000))
 
 
+def timing(length: int) -> Problem:
+    """At each spike of a train: came it F or F + 1 steps after the last one? (task MSD of 2002)"""
+
+    def draw(rng: np.random.Generator, rows: int) -> Sequences:
+        trains = spikes.draw(rng, rows, length, length // 10)
+        return _stream(trains.spikes, trains.before, asked=trains.spikes)
+
+    title = f"measuring spike delays, F = {length // 10}"
+    return Problem(title, 1, 1, draw, values(0.49), _thousand_spikes(length))
+
+
+def timed_spikes(length: int) -> Problem:
+    """A train of spikes, of which only the delays I are read: a spike in F + I steps (task GTS of 2002)."""
+
+    def draw(rng: np.random.Generator, rows: int) -> Sequences:
+        trains = spikes.draw(rng, rows, length, length // 10)
+        return _stream(trains.ahead, trains.spikes, asked=np.ones((rows, length), bool))
+
+    title = f"generating timed spikes, F = {length // 10}"
+    return Problem(title, 1, 1, draw, values(0.49), _thousand_spikes(length))
+
+
+def _thousand_spikes(length: int) -> Criterion:
+    """As many streams without an error as have a thousand spikes at least, the paper's test."""
+    return Criterion(-(-1000 // (length // (length // 10 + 1))))
+
+
+def _stream(inputs: np.ndarray, targets: np.ndarray, asked: np.ndarray) -> Sequences:
+    """Sequences of one input and one output, all as long as the arrays ``[rows, time]``."""
+    lengths = np.full(len(inputs), inputs.shape[1], np.int32)
+    read, target = (array[..., None].astype(np.float32) for array in (inputs, targets))
+    return Sequences(read, lengths, target, target > 0, asked)
+
+
 def _one_hot(numbers: np.ndarray, count: int) -> np.ndarray:
     return np.eye(count, dtype=np.float32)[numbers]
 
@@ -264,9 +305,12 @@ PROBLEMS: dict[str, Callable[[int], Problem]] = {
     "temporal-order-2": lambda length: temporal_order(((10, 20), (50, 60))),
     "temporal-order-3": lambda length: temporal_order(((10, 20), (33, 43), (66, 76))),
     "two-sequence": two_sequence,
+    "two-sequence-noisy": functools.partial(two_sequence, noisy=True),
     "copy": copy_memory,
     "reber": lambda length: reber(),
     "continual-reber": continual_reber,
     "counting": lambda length: counting(),
+    "timing": timing,
+    "timed-spikes": timed_spikes,
 }
 """The problems by name; each takes the length T, which some have no use for."""

@@ -99,16 +99,38 @@ def test_batches(config: Config, problem: Problem) -> Iterator[Sequences]:
     return (draw(config, problem, 1, config.seed, step) for step in range(count))
 
 
-def share_wrong(
-    problem: Problem, model: Functional, params: Params, batches: Iterator[Sequences]
-) -> np.ndarray:
-    """The share of sequences that each network gets wrong, float64 ``[models]``."""
+class Tested(NamedTuple):
+    """How each network does on the test sequences, each float64 ``[models]``."""
+
+    wrong: np.ndarray
+    """The share of sequences that it gets wrong."""
+    loss: np.ndarray
+    """The mean loss."""
+
+
+def test(problem: Problem, model: Functional, params: Params, batches: Iterator[Sequences]) -> Tested:
+    """Test networks on batches of sequences of their own."""
 
     @jax.jit
-    def wrong(params: Params, batch: Sequences) -> jax.Array:
-        return ~jax.vmap(functools.partial(_examine, problem, model))(params, batch)[1]
+    def one(params: Params, batch: Sequences) -> tuple[jax.Array, jax.Array]:
+        loss, right, _ = jax.vmap(functools.partial(_examine, problem, model))(params, batch)
+        return (~right).mean(axis=1), loss
 
-    return np.concatenate([wrong(params, batch) for batch in batches], axis=1).mean(axis=1)
+    wrong, loss = zip(*(one(params, batch) for batch in batches), strict=True)
+    return Tested(np.mean(wrong, axis=0, dtype=float), np.mean(loss, axis=0, dtype=float))
+
+
+def until_error(problem: Problem, model: Functional, params: Params, batch: Sequences) -> np.ndarray:
+    """The number of answers before the first wrong one in each sequence, int ``[models, rows]``.
+
+    Args:
+      problem: one with an answer in each step, such as a stream.
+      model: one network.
+      params: of all networks, with a leading axis.
+      batch: sequences ``[rows, time, ...]``, the same for all.
+    """
+    right = jax.vmap(lambda params: problem.read(model.bind(params)(batch), batch).right)(params)
+    return np.where(right.all(axis=-1), right.shape[-1], np.asarray(right).argmin(axis=-1))
 
 
 def resting(one: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -122,29 +144,31 @@ def resting(one: optax.GradientTransformation) -> optax.GradientTransformation:
     return optax.GradientTransformation(one.init, update)
 
 
-def figures(progress: Progress, wrong: np.ndarray) -> dict[str, float]:
+def figures(progress: Progress, tested: Tested) -> dict[str, float]:
     """The metrics of a run.
 
     Args:
       progress: that of all networks at the end.
-      wrong: the share of test sequences that each gets wrong.
+      tested: how each does in the test.
 
     Returns:
       The success rate; the median number of sequences until the solution, where a network without one counts
-      with all that it has seen; mean, least and most of those with one; the share of wrong test sequences.
+      with all that it has seen; mean, least and most of those with one; loss and share of wrong sequences in
+      the test.
     """
     seen, solved = np.asarray(progress.seen, float), np.asarray(progress.solved)
     found = {
         "success_rate": solved.mean(),
         "sequences_to_solve": np.median(seen),
-        "test_wrong": wrong.mean(),
+        "test_wrong": tested.wrong.mean(),
+        "test_loss": tested.loss.mean(),
     }
     if solved.any():
         found |= {
             "sequences_mean": seen[solved].mean(),
             "sequences_min": seen[solved].min(),
             "sequences_max": seen[solved].max(),
-            "test_wrong_solved": wrong[solved].mean(),
+            "test_wrong_solved": tested.wrong[solved].mean(),
         }
     return {name: float(value) for name, value in found.items()}
 

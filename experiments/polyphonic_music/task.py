@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import datasets
+from experiments.datasets.piano_rolls import key_frequencies
 from experiments.polyphonic_music.config import Config
 from experiments.polyphonic_music.model import KEYS, MusicModel, frame_losses
 from lstmjax import training
@@ -76,7 +77,5 @@ def with_start_frame(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
 
 def statistics(splits: datasets.Splits[np.ndarray]) -> tuple[np.ndarray, int]:
     """Frequency of each key in training, bounded away from 0 and 1; and the most active keys in any frame."""
-    frames = np.concatenate(splits.train)
-    frequencies = (frames.sum(axis=0) + 1) / (len(frames) + 2)
     most = max(int(roll.sum(axis=1).max(initial=0)) for part in splits for roll in part)
-    return frequencies, most
+    return key_frequencies(splits.train), most

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from experiments.datasets.chains import AMINO_ACIDS, REDUCTION, STATES3, Chain
+from experiments.datasets.chains import AMINO_ACIDS, REDUCTION, STATES3, Chain, one_hot
 from lstmjax.losses import cross_entropy
 from lstmjax.metrics import Mean
 from lstmjax.nnx import Functional
@@ -30,13 +30,11 @@ def features(
     Raises:
       ValueError: sequence and profile differ in length.
     """
-    letters, known = (np.frombuffer(text.encode("ascii"), np.uint8) for text in (sequence, AMINO_ACIDS))
-    one_hot = (letters[:, None] == known).astype(np.float32)
     if profile is None:
-        return one_hot
+        return one_hot(sequence)
     if len(profile) != len(sequence):
         raise ValueError(f"features: a profile of {len(profile)} rows for {len(sequence)} residues.")
-    return np.concatenate([one_hot, profile, np.sqrt(profile)], axis=1, dtype=np.float32)
+    return np.concatenate([one_hot(sequence), profile, np.sqrt(profile)], axis=1, dtype=np.float32)
 
 
 def width(with_profile: bool) -> int:

@@ -13,7 +13,7 @@ import pytest
 import lstmjax
 from experiments import __main__ as program
 from experiments.common import mapped
-from experiments.long_term_memory import EXPERIMENT, grammar, page, pictures, problems
+from experiments.long_term_memory import EXPERIMENT, about, grammar, page, pictures, problems
 from experiments.long_term_memory import task as tasks
 from experiments.long_term_memory.config import Config
 from experiments.long_term_memory.problems import PROBLEMS, Criterion, Sequences
@@ -82,6 +82,15 @@ def test_the_class_is_the_order_of_the_symbols(name, count):
         assert int(order.replace("X", "0").replace("Y", "1"), 2) == batch.targets[row, length - 1].argmax()
 
 
+def test_noise_on_the_three_elements_leaves_the_class_to_their_mean():
+    clear, noisy = drawn("two-sequence", 30, 400), drawn("two-sequence-noisy", 30, 400)
+    assert set(np.unique(clear.inputs[:, :3])) == {-1, 1}
+    assert np.array_equal(clear.targets, noisy.targets)
+    noise = (noisy.inputs - clear.inputs)[:, :3]
+    assert not (noisy.inputs - clear.inputs)[:, 3:].any()
+    assert noise.var() == pytest.approx(0.2, rel=0.1)
+
+
 def test_the_copy_is_asked_for_after_the_delimiter():
     batch = drawn("copy", 12)
     assert batch.inputs.shape[1] == 32
@@ -128,6 +137,43 @@ def test_the_count_decides_what_may_follow():
         n = text.count("a")
         assert text == "S" + "a" * n + "b" * n + "c" * n + "T"
         assert batch.legal[row, :length].sum(axis=1).tolist() == [1] + [2] * n + [1] * (2 * n)
+
+
+def times(row):
+    """The steps in which there is something, counted from 1."""
+    return [step + 1 for step, value in enumerate(row) if value]
+
+
+def test_spikes_come_ten_or_eleven_steps_after_one_another_and_the_delay_is_asked():
+    batch, met = drawn("timing", 100, 200), set()
+    for read, asked, target in zip(batch.inputs[..., 0], batch.asked, batch.targets[..., 0], strict=True):
+        spikes = times(read)
+        assert times(asked) == spikes
+        last = 0
+        for spike in spikes:
+            delay = spike - last - 10
+            met.add(delay)
+            assert target[spike - 1] == delay
+            last = spike
+        assert last > 100 - 11, "up to the end"
+    assert met == {0, 1}
+
+
+def test_spikes_are_asked_for_after_the_delays_that_are_read():
+    """Read as a player would: what is read in the first step after a spike says when the next is due."""
+    batch = drawn("timed-spikes", 100, 200)
+    assert batch.asked.all()
+    for read, target in zip(batch.inputs[..., 0], batch.targets[..., 0], strict=True):
+        due, played = None, []
+        for step, value in enumerate(read, start=1):
+            if due is None:
+                due = step + 10 + int(value) - 1
+            else:
+                assert value == 0, "nothing is read between two spikes"
+            if step == due:
+                played.append(step)
+                due = None
+        assert times(target) == played
 
 
 def one(values, targets, legal=None):
@@ -179,9 +225,10 @@ def test_the_criterion_looks_at_the_most_recent_sequences(criterion):
 
 def test_the_figures_count_a_network_without_a_solution_with_all_that_it_has_seen():
     progress = tasks.Progress((), (), np.array([40, 100, 60]), np.array([True, False, True]))
-    found = tasks.figures(progress, np.array([0.0, 0.9, 0.1]))
+    found = tasks.figures(progress, tasks.Tested(np.array([0.0, 0.9, 0.1]), np.array([1.0, 2.0, 6.0])))
     assert found["success_rate"] == pytest.approx(2 / 3)
     assert found["sequences_to_solve"] == 60
+    assert found["test_loss"] == 3
     assert (found["sequences_mean"], found["sequences_min"], found["sequences_max"]) == (50, 40, 60)
     assert found["test_wrong_solved"] == pytest.approx(0.05)
 
@@ -194,6 +241,39 @@ def test_an_optimizer_rests_where_there_is_no_gradient():
         updates, state = optimizer.update({"w": gradient}, state, params)
     assert not updates["w"][0].any(), "in spite of its momentum"
     assert updates["w"][1].all()
+
+
+def test_a_stream_counts_until_its_first_error():
+    """What is asked in each step is 0: a network that sums what it reads is right until that is not 0."""
+    problem = dataclasses.replace(PROBLEMS["adding"](20), read=problems.values(0.5))
+    inputs = np.zeros((3, 6, 1), np.float32)
+    inputs[1, 4], inputs[2, 0] = 1, 1
+    batch = Sequences(inputs, np.full(3, 6), np.zeros((3, 6, 1)), inputs > 0, np.ones((3, 6), bool))
+
+    class Summing:
+        def bind(self, params):
+            return lambda batch: params * jnp.cumsum(jnp.asarray(batch.inputs), axis=1)
+
+    counts = tasks.until_error(problem, Summing(), jnp.array([1.0, 0.1]), batch)
+    assert counts.tolist() == [[6, 4, 0], [6, 6, 6]]
+
+
+def test_chrono_is_refused_where_it_has_no_meaning():
+    for options in ({"cell": "rnn", "chrono": 100}, {"chrono": 2}):
+        with pytest.raises(training.ConfigError, match="chrono is for lstm and peephole"):
+            Config(**options)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_the_page_says_what_each_problem_asks(name):
+    config = {"problem": name, "length": 100, "cell": "lstm", "models": 5}
+    metrics = {"success_rate": 1.0, "sequences_to_solve": 3e4, "test_loss": 0.05, "parameters": 93.0}
+    record = Record(
+        "long_term_memory", "label", "python -m ...", config, 1, metrics, "cpu", 60.0, "0" * 40, {}
+    )
+    text = page.page([record])
+    assert about.ABOUT[name] in text
+    assert ("without a memory at least 0.1733" in text) == (name == "copy"), "10 ln 8 / 120"
 
 
 def test_jacobian_products_are_those_of_the_whole_run():
@@ -238,8 +318,8 @@ def test_a_run_writes_what_it_promises(quick_run, tmp_path):
     assert figures["success_rate"] == 0
     assert figures["sequences_to_solve"] == 60 * 20
     assert 0 <= figures["test_wrong"] <= 1
-    for name in ("learning_curves.png", "learning_curves_solved.png", "traces.png", "gradient_flow.png"):
-        assert (quick_run.path / name).stat().st_size > 1000
+    for name in ("learning_curves", "learning_curves_solved", "traces", "gradient_flow", "unit"):
+        assert (quick_run.path / f"{name}.png").stat().st_size > 1000
     arguments = ["long_term_memory", "traces", "--run", str(quick_run.path), "--out", str(tmp_path)]
     assert program.main([*arguments, "--network", "1"]) == 0
     assert (tmp_path / "traces.png").stat().st_size > 1000

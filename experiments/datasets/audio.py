@@ -1,0 +1,56 @@
+"""Sound as a sequence of vectors: energies in bands that lie as those of the ear do."""
+
+import numpy as np
+from jaxtyping import Float
+from scipy import signal
+
+FLOOR = 1e-8
+"""Energies below are taken for it: that of the rounding to 16 bits."""
+
+
+def log_mel(
+    samples: Float[np.ndarray, " time"],
+    rate: int,
+    bands: int = 26,
+    window: float = 0.025,
+    step: float = 0.010,
+) -> Float[np.ndarray, "frames bands"]:
+    """The logarithm of the energy in each band of each frame, float32.
+
+    Args:
+      samples: the sound, in [-1, 1].
+      rate: samples in a second.
+      bands: triangular filters between 0 and rate / 2, equally wide on the mel scale.
+      window: seconds of a frame, under a Hann window.
+      step: seconds from one frame to the next.
+
+    Raises:
+      ValueError: the sound is shorter than a frame.
+
+    Source: Davis and Mermelstein 1980 (IEEE Trans. Acoustics, Speech, and Signal Processing 28(4)).
+    """
+    size = round(window * rate)
+    if len(samples) < size:
+        raise ValueError(f"log_mel: {len(samples)} samples, where a frame has {size}.")
+    points = 1 << (size - 1).bit_length()
+    frames = np.lib.stride_tricks.sliding_window_view(samples, size)[:: round(step * rate)]
+    spectrum = np.fft.rfft(frames * signal.get_window("hann", size), points)
+    energies = np.abs(spectrum) ** 2 @ mel_filters(rate, points, bands).T
+    return np.log(np.maximum(energies, FLOOR)).astype(np.float32)
+
+
+def mel_filters(rate: int, points: int, bands: int) -> Float[np.ndarray, "bands frequencies"]:
+    """The filters' weights of each frequency of a Fourier transform of so many points, 1 at their centres."""
+    edges = _hertz(np.linspace(0, _mel(rate / 2), bands + 2))
+    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    frequencies = np.fft.rfftfreq(points, 1 / rate)
+    rising, falling = (frequencies - low) / (centre - low), (high - frequencies) / (high - centre)
+    return np.maximum(0, np.minimum(rising, falling))
+
+
+def _mel(hertz: float) -> float:
+    return float(2595 * np.log10(1 + hertz / 700))
+
+
+def _hertz(mel: np.ndarray) -> np.ndarray:
+    return 700 * (10 ** (mel / 2595) - 1)
