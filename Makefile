@@ -26,7 +26,7 @@ test-slow: $(READY)      ## all the tests that take longer than a minute
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-notebooks: $(READY) ## execute all notebooks, each within a minute
-	$(BIN)/python -m pytest -m notebooks tests/notebooks $(ARGS)
+	$(PYTEST) -m notebooks tests/notebooks $(ARGS)
 
 notebooks: $(READY)      ## execute the scripts of the notebooks, and write these with their outputs
 	$(BIN)/python -m notebooks $(ARGS)

@@ -14,8 +14,8 @@ from notebooks import pairing
 LARGEST = 400_000
 """Bytes of a notebook with its outputs."""
 
-LONGEST = 120
-"""Seconds of a processor that a notebook may take: a minute on two cores."""
+LONGEST = 240
+"""Seconds of a processor that a notebook may take: a minute on two cores, twice that on slower ones."""
 
 QUICK = "01_the_cell"
 """The notebook that `make test` executes."""
