@@ -180,10 +180,10 @@ display(Audio(filename=folder / "chorale.mp3"))
 # The problems that the LSTM was invented for ([long_term_memory](../experiments/results/long_term_memory/README.md)). The kept
 # network answers after each symbol which may come next; a notebook of its own looks inside: [01_the_cell](01_the_cell.ipynb).
 #
-# ## All records
+# ## The records
 #
-# A record is a run that anyone can repeat: its command, its commit, its figures. These are all of them, one row a label; the
-# tables beside the papers' figures are in the [README](../README.md).
+# A record is a run that anyone can repeat: its command, its commit, its figures. These are those of the experiments above, one row a
+# label; the tables beside the papers' figures are in the [README](../README.md).
 
 # %%
 HEADLINES = {

@@ -35,7 +35,7 @@ def draw_delays(records: Sequence[Record], path: Path) -> None:
             markersize=4,
             capsize=3,
             color=COLOURS["delayed"],
-            label="past, and so many more",
+            label="past, delayed",
         )
         for direction in ("both", "future"):
             for record in own:

@@ -100,7 +100,7 @@ def _more(records: Sequence[Record]) -> str:
 
 
 def results(records: Sequence[Record]) -> list[Row]:
-    """Rows of the README's table of results."""
+    """Rows of the README's table of results: those that a paper has a figure for."""
     rows = []
     for label, chosen in by_label(records).items():
         record, unit = chosen[0], "sequences until solved"
@@ -108,7 +108,8 @@ def results(records: Sequence[Record]) -> list[Row]:
             f"{record.metrics['success_rate'] * record.config['models']:.0f} of {record.config['models']}"
         )
         papers = "; ".join(str(each) for each in _papers(record) if each.cell == record.config["cell"])
-        rows.append(Row(_group(record), label, unit, papers, f"{median(record)} ({networks})", chosen))
+        if papers:
+            rows.append(Row(_group(record), label, unit, papers, f"{median(record)} ({networks})", chosen))
     return rows
 
 

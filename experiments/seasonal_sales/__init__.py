@@ -20,8 +20,8 @@ the future is in the scale.
 
 Loss. The quantile loss (Koenker and Bassett 1978), as Wen et al. 2017 (arXiv:1711.11053) have it.
 ``test_smape`` and ``test_mase`` are the errors of the median, as M3 and Hyndman and Koehler 2006 have them;
-``test_coverage_90`` is the share of values within the interval of 90 per cent. Of festivals, the timing and
-the amplitude of the peak are scored apart: ``test_peak_error_days`` and ``test_peak_height_error``. Several
+``coverage_90`` is the share of values within the interval of 90 per cent. Of festivals, the timing and
+the amplitude of the peak are scored apart: ``peak_error_days`` and ``test_peak_height_error``. Several
 networks with seeds of their own learn side by side; names with ``ensemble`` are of the median of their
 forecasts.
 

@@ -29,6 +29,11 @@ def actual(panel: Panel, series: np.ndarray, origin: np.ndarray) -> np.ndarray:
     return np.take_along_axis(panel.values[series], steps, axis=1)
 
 
+def name_of(part: str, metric: str) -> str:
+    """The name of a metric of a part in a run's summary: only errors say that they are of the test part."""
+    return metric if part == "test" and metric in ("coverage_90", "peak_error_days") else f"{part}_{metric}"
+
+
 def figures(panel: Panel, dataset: str, part: str, quantiles: np.ndarray) -> dict[str, float]:
     """The metrics of a run: mean and range over networks, and those of the median of their forecasts.
 
@@ -39,7 +44,7 @@ def figures(panel: Panel, dataset: str, part: str, quantiles: np.ndarray) -> dic
       quantiles: of `held_out`, ``[models, rows, horizon, quantiles]``.
     """
     each = [score(panel, dataset, forecasts) for forecasts in quantiles]
-    found = {f"{part}_{name}": np.array([one[name] for one in each]) for name in each[0]}
+    found = {name_of(part, name): np.array([one[name] for one in each]) for name in each[0]}
     spread = mapped.spread(found)
     if len(quantiles) == 1:
         return spread

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from experiments.common.experiment import Page
 from experiments.common.models import RESULTS
 from experiments.common.tables import Row, by_label, commands, minutes, spread_of, table
+from experiments.seasonal_sales.evaluation import name_of
 from lstmjax.training.record import Record
 
 MODELS = {
@@ -127,12 +128,12 @@ def _rows(records: Sequence[Record], group: Group) -> list[list[str]]:
 def _figure(record: Record, name: str, digits: float, scale: float) -> str:
     """Mean and range over networks, or the one figure of a baseline."""
     if "parameters" in record.metrics:
-        return spread_of(record, f"test_{name}", int(digits), scale)
+        return spread_of(record, name_of("test", name), int(digits), scale)
     return _number(record, name, digits, scale)
 
 
 def _number(record: Record, name: str, digits: float, scale: float) -> str:
-    return f"{scale * record.metrics[f'test_{name}']:.{int(digits)}f}"
+    return f"{scale * record.metrics[name_of('test', name)]:.{int(digits)}f}"
 
 
 def page(records: Sequence[Record]) -> str:

@@ -269,7 +269,8 @@ def _quick_run(tmp_path_factory):
 def test_a_run_writes_what_it_promises(quick_run, tmp_path):
     figures = quick_run.figures()
     for name in ("smape", "mase", "coverage_90", "peak_error_days", "peak_height_error"):
-        assert figures[f"test_{name}_min"] <= figures[f"test_{name}"] <= figures[f"test_{name}_max"]
+        own = evaluation.name_of("test", name)
+        assert figures[f"{own}_min"] <= figures[own] <= figures[f"{own}_max"]
         assert np.isfinite(figures[f"test_ensemble_{name}"])
     quantiles = np.load(quick_run.path / "forecasts.npz")["quantiles"]
     assert quantiles.shape == (2, 2 * len(NAMES), 365, len(QUANTILES))
