@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,14 +13,11 @@ from matplotlib.figure import Figure
 from experiments.common import mapped, models
 from experiments.seasonal_sales import calendars, evaluation, pictures, user_series
 from experiments.seasonal_sales.calendars import Dates
-from experiments.seasonal_sales.config import Config
 from experiments.seasonal_sales.model import QUANTILES, make_model
-from experiments.seasonal_sales.panel import Held, Panel, Setting, load_panel, make_panel
+from experiments.seasonal_sales.panel import Held, Panel, Setting, make_panel
 from experiments.seasonal_sales.task import forecast as forecast_rows
-from experiments.seasonal_sales.task import make_task
+from experiments.seasonal_sales.task import load_model, make_task
 from lstmjax import training
-from lstmjax.nnx import Functional
-from lstmjax.types import Params
 
 PROGRAM = "python -m experiments seasonal_sales"
 
@@ -129,24 +126,6 @@ def write_forecast(panel: Panel, quantiles: np.ndarray, out: Path) -> None:
     pictures.draw_one(axes, panel, 0, quantiles)
     axes.legend(fontsize=8, ncols=4)
     figure.savefig(out / "forecast.png", dpi=110)
-
-
-class Saved(NamedTuple):
-    """Trained networks, and the series that they forecast."""
-
-    config: Config
-    panel: Panel
-    model: Functional
-    params: Params
-    """With a leading axis of networks."""
-
-
-def load_model(folder: Path, data_dir: Path | None) -> Saved:
-    """Load networks, from a folder that `models.Source` gives."""
-    config = models.config_of(folder, Config)
-    panel = load_panel(config.dataset, config.held_out, data_dir, config.limit)
-    model = make_model(config.model, panel.features, config.hidden, config.layers, panel.setting.horizon)
-    return Saved(config, panel, model, models.load_params(folder, mapped.init(model, config.models)))
 
 
 def draw(arguments: Sequence[str]) -> None:

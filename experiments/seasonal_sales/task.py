@@ -1,14 +1,17 @@
 """The training task, networks side by side on windows of their own, and their forecasts."""
 
 import functools
+from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import mapped
-from experiments.seasonal_sales.model import quantile_loss
-from experiments.seasonal_sales.panel import Panel, Windows, cut
+from experiments.common import mapped, models
+from experiments.seasonal_sales.config import Config
+from experiments.seasonal_sales.model import make_model, quantile_loss
+from experiments.seasonal_sales.panel import Panel, Windows, cut, load_panel
 from lstmjax import training
 from lstmjax.metrics import Mean
 from lstmjax.nnx import Functional
@@ -18,7 +21,7 @@ ROWS = 256
 """Windows that are forecast at once."""
 
 
-def make_task(panel: Panel, model: Functional, models: int, batch_size: int) -> training.Task:
+def make_task(panel: Panel, model: Functional, networks: int, batch_size: int) -> training.Task:
     """The task of several networks: the sum of their quantile losses, of logarithms."""
 
     def one(params: Params, windows: Windows) -> jax.Array:
@@ -30,25 +33,25 @@ def make_task(panel: Panel, model: Functional, models: int, batch_size: int) -> 
         return losses.sum(), {"quantile_loss": Mean.of(losses)}
 
     return training.Task.plain(
-        init=mapped.init(model, models),
+        init=mapped.init(model, networks),
         loss=loss,
-        batch=functools.partial(draw, panel, models, batch_size),
+        batch=functools.partial(draw, panel, networks, batch_size),
         evaluate=lambda params, batch: {},
         valid=lambda: (),
     )
 
 
-def draw(panel: Panel, models: int, batch_size: int, seed: int, step: int) -> Windows:
-    """The windows of a step, ``[models, batch_size, ...]``: each of any series, from any origin.
+def draw(panel: Panel, networks: int, batch_size: int, seed: int, step: int) -> Windows:
+    """The windows of a step, ``[networks, batch_size, ...]``: each of any series, from any origin.
 
     Half of the horizon at least is before the part that is held out, of which nothing is read.
     """
     rng, setting = np.random.default_rng((seed, step)), panel.setting
-    series = rng.integers(len(panel.series), size=models * batch_size)
+    series = rng.integers(len(panel.series), size=networks * batch_size)
     last = panel.ends[series] - (setting.horizon + 1) // 2
     first = np.minimum(setting.shortest, np.maximum(last, 1))
     windows = cut(panel.seen, series, rng.integers(first, np.maximum(last, first) + 1))
-    return jax.tree.map(lambda leaf: leaf.reshape(models, batch_size, *leaf.shape[1:]), windows)
+    return jax.tree.map(lambda leaf: leaf.reshape(networks, batch_size, *leaf.shape[1:]), windows)
 
 
 def forecast(
@@ -71,3 +74,21 @@ def forecast(
 def _in_units(logs: np.ndarray, windows: Windows) -> np.ndarray:
     """Standardized quantiles, in ascending order, in the units of the series."""
     return np.exp(np.sort(logs, axis=-1) * windows.scale[:, None, None] + windows.unit[..., None])
+
+
+class Saved(NamedTuple):
+    """Trained networks, and the series that they forecast."""
+
+    config: Config
+    panel: Panel
+    model: Functional
+    params: Params
+    """With a leading axis of networks."""
+
+
+def load_model(folder: Path, data_dir: Path | None = None) -> Saved:
+    """Load networks, from a folder that `models.Source` gives, and the data set that they forecast."""
+    config = models.config_of(folder, Config)
+    panel = load_panel(config.dataset, config.held_out, data_dir, config.limit)
+    model = make_model(config.model, panel.features, config.hidden, config.layers, panel.setting.horizon)
+    return Saved(config, panel, model, models.load_params(folder, mapped.init(model, config.models)))
