@@ -15,17 +15,17 @@ class Config(CommonConfig):
 
     variant: Literal["v", "nig", "nfg", "nog", "niaf", "noaf", "cifg", "np", "fgr"] = "v"
     """What the LSTM lacks or has besides, see `model.py`; v is the whole one, with peepholes."""
-    trials: int = 12
+    trials: int = 16
     """Networks of the random search, each with settings of its own, that train side by side."""
     seeds: int = 5
     """Networks that are trained anew with the settings of the best trial."""
-    hidden: int = 24
+    hidden: int = 32
     """Size of the hidden state, of all networks."""
     batch_size: int = 8
     """Chorales in a batch."""
     chunk_frames: int = 64
     """Frames that are predicted in a sequence in training, into which chorales are cut; 0 for whole ones."""
-    epochs: int = 8
+    epochs: int = 14
     """Passes over the training set, the validation set after each; 0 lets train.steps say."""
     limit: int = 0
     """Maximum number of chorales of each split; 0 for all. With a limit, the results are not meaningful."""
