@@ -17,6 +17,7 @@ from IPython.display import Audio, Image, display
 
 from experiments.__main__ import main
 from experiments.common import models
+from experiments.common.tables import seeds
 from lstmjax.training.record import load_records
 
 folder = Path(tempfile.mkdtemp())
@@ -180,6 +181,28 @@ display(Audio(filename=folder / "chorale.mp3"))
 # The problems that the LSTM was invented for ([long_term_memory](../experiments/results/long_term_memory/README.md)). The kept
 # network answers after each symbol which may come next; a notebook of its own looks inside: [01_the_cell](01_the_cell.ipynb).
 #
+# ## Forecasts
+#
+# A peak that comes every year, on a date that moves ([seasonal_sales](../experiments/results/seasonal_sales/README.md)): views of
+# festivals' pages, a year ahead, with intervals of 50 and 90 per cent. The scale is logarithmic. The network was told how far the
+# festival is, not how high it will be; a seasonal memory needs what to forget and what to keep.
+#
+# ![Forecasts of four festivals](../experiments/results/seasonal_sales/pictures/forecasts.png)
+#
+# ## What comes after
+#
+# The spectrum of a spoken digit, and below it the probability of the right digit at each frame, by networks that know the past,
+# the future, both, or a few frames beyond ([bidirectional_context](../experiments/results/bidirectional_context/README.md)).
+#
+# ![A spoken digit](../experiments/results/bidirectional_context/pictures/digit.png)
+#
+# ## What an LSTM needs
+#
+# Gates and activations left out, one at a time, each variant with a search of its own
+# ([gate_ablation](../experiments/results/gate_ablation/README.md)): nats per frame of chorales, and the number of parameters.
+#
+# ![Variants side by side](../experiments/results/gate_ablation/pictures/variants.png)
+#
 # ## The records
 #
 # A record is a run that anyone can repeat: its command, its commit, its figures. These are those of the experiments above, one row a
@@ -193,14 +216,18 @@ HEADLINES = {
     "question_answering": "mean_accuracy",
     "protein_structure": "test_q8",
     "polyphonic_music": "test_nll",
+    "seasonal_sales": "test_smape",
+    "bidirectional_context": "test_accuracy",
+    "gate_ablation": "test_nll",
 }
 rows = {}
 for record in load_records(models.RESULTS):
-    headline = HEADLINES.get(record.experiment)
-    if headline in record.metrics:
-        rows.setdefault((record.experiment, record.label, headline), []).append(record.metrics[headline])
-for (experiment, label, headline), values in rows.items():
-    print(f"{experiment:20} {label:22} {headline:20} {np.mean(values):12,.3f}, seeds: {len(values)}")
+    if HEADLINES.get(record.experiment) in record.metrics:
+        rows.setdefault((record.experiment, record.label), []).append(record)
+for (experiment, label), own in rows.items():
+    headline = HEADLINES[experiment]
+    mean = np.mean([record.metrics[headline] for record in own])
+    print(f"{experiment:21} {label:22} {headline:20} {mean:12,.3f}, seeds: {seeds(own)}")
 
 # %% [markdown]
 # ## What to try next
