@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lstmjax.training.record import Record, summarize
 
@@ -67,8 +67,13 @@ def spread_of(record: Record, metric: str, digits: int = 3, scale: float = 1.0) 
 
 
 def seeds(records: Sequence[Record]) -> int:
-    """How many random seeds the records stand for: a run may train several models side by side."""
-    return sum(record.config.get("models") or record.config.get("seeds", 1) for record in records)
+    """How many random seeds the records stand for: a run may train several models side by side, or none."""
+    return sum(_models(record.config) if "parameters" in record.metrics else 1 for record in records)
+
+
+def _models(config: Mapping[str, Any]) -> int:
+    count: int = config.get("models") or config.get("seeds", 1)
+    return count
 
 
 def minutes(records: Sequence[Record]) -> str:
