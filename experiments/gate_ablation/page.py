@@ -41,15 +41,14 @@ the Gaussian noise on its inputs uniformly from 0 to 1, and keeps the parameters
 validation set. All variants try the same settings. `retrained` are five new networks with the settings of the
 trial that is best on the validation set; they differ in their initial parameters, and see the same batches
 and noise. `best quarter` is of the trials that are best there. Figures are nats per frame on the test set,
-frames 2 to T: mean (least to most). Minutes are of a tenth to a fifth of one core, which much other work
-shared.
+frames 2 to T: mean (least to most). Minutes are of one core, which other work shared.
 
 The paper searched much longer, with 200 trials a variant, and trained by stochastic gradient descent. Here
 all networks have 32 units and train for 14 epochs, on pieces of at most 65 frames; number of epochs and range
 of the learning rate were set by the validation figures of V in trials. A first search, of 12 trials of 24
-units over 8 epochs, had read the test set before; nothing was chosen by it but to search longer. Longer training of larger
-networks gives better figures (`jsb-lstm` of `polyphonic_music`). So what compares with the paper is which
-parts matter, not the figures."""
+units over 8 epochs, had read the test set before; nothing was chosen by it but to search longer. Larger
+networks, trained longer, give better figures (`jsb-lstm` of `polyphonic_music`). So what compares with the
+paper is which parts matter, not the figures."""
 
 TESTS = """\
 Two tests compare each variant with V. `retrained` has the difference of the means and the p-value of Welch's
