@@ -5,6 +5,7 @@ python -m experiments NAME --help                       list the flags of one
 python -m experiments NAME [--quick] [flags]            run it
 python -m experiments NAME [flags] --show-config        print all flags of such a run
 python -m experiments record RUN --label LABEL          keep a run's metrics in experiments/results
+python -m experiments keep NAME LABEL FOLDER            keep pictures, sounds and texts with a label
 python -m experiments models                            list the models that are kept with the records
 python -m experiments pages [--check]                   build the tables of README and result pages
 python -m experiments report [--open]                   one page of all results, with pictures and sounds
@@ -35,7 +36,7 @@ EXPERIMENTS = {
 }
 """A one-line summary of each experiment; the package of the same name has the details."""
 
-COMMANDS = ("record", "models", "pages", "report", "show", "compare")
+COMMANDS = ("record", "keep", "models", "pages", "report", "show", "compare")
 """The commands on runs and records, see `experiments.commands`."""
 
 

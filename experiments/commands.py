@@ -44,11 +44,32 @@ def record(
     kept = records.read_record(path)
     print(path)
     artifacts.keep_curves(opened, kept, models.RESULTS)
-    for file in artifacts.keep_files(opened, kept, models.RESULTS) if keep_pictures else ():
+    for file in artifacts.keep_files(run, kept, models.RESULTS) if keep_pictures else ():
         print(file)
     if keep_model:
         about = models.keep(run, kept).model
         print(f"its model: {about['bytes']:,} bytes, {about['dtype']}")
+
+
+def keep(
+    experiment: Annotated[str, tyro.conf.Positional],
+    label: Annotated[str, tyro.conf.Positional],
+    folder: Annotated[Path, tyro.conf.Positional],
+) -> None:
+    """Keep pictures, sounds and texts of a folder with a label, such as what its kept model has generated.
+
+    Args:
+        experiment: the experiment.
+        label: the label of its records.
+        folder: the folder; what is kept replaces what was kept before.
+    """
+    own = [each for each in records.load_records(models.RESULTS, experiment) if each.label == label]
+    if not own:
+        raise RecordError(f"{experiment} has no record with the label {label}.")
+    if not artifacts.files_in(folder, deep=False):
+        raise RecordError(f"{folder} has no pictures, sounds or texts.")
+    for file in artifacts.keep_files(folder, own[0], models.RESULTS):
+        print(file)
 
 
 def list_models() -> None:
@@ -117,6 +138,7 @@ def _experiments() -> dict[str, Experiment]:
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "record": record,
+    "keep": keep,
     "models": list_models,
     "pages": build_pages,
     "report": report,

@@ -81,14 +81,14 @@ def _curves_path(record: Record, results: Path) -> Path:
     return results / record.experiment / "curves" / record.file.with_suffix(".csv").name
 
 
-def keep_files(run: Run, record: Record, results: Path) -> list[Path]:
-    """Copy pictures, sounds and texts of a run, unless too large; they replace those of the label.
+def keep_files(source: Path, record: Record, results: Path) -> list[Path]:
+    """Copy pictures, sounds and texts of a folder, unless too large; they replace those of the label.
 
     Uncompressed sounds are kept as Ogg Vorbis.
     """
     folder = results / record.experiment / "pictures" / record.label
     shutil.rmtree(folder, ignore_errors=True)
-    for path in files_in(run.path, deep=False):
+    for path in files_in(source, deep=False):
         folder.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".wav":
             soundfile.write(folder / path.with_suffix(".ogg").name, *soundfile.read(path))

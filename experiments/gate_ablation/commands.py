@@ -13,7 +13,7 @@ from lstmjax.training.record import RecordError, load_records
 def report(arguments: Sequence[str]) -> None:
     """``report``: plot the recorded variants side by side, and print the results page."""
 
-    def write(out: Path = Path("report")) -> None:
+    def write(out: Path = Path("variants")) -> None:
         """Plot the recorded variants side by side, and print the results page.
 
         Args:

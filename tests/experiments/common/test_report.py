@@ -13,6 +13,7 @@ import soundfile
 from PIL import Image
 
 from experiments import __main__ as program
+from experiments import commands
 from experiments.common import artifacts, command_line, models, pages, report
 from experiments.common.experiment import Experiment, Page
 from experiments.common.tables import Row
@@ -81,10 +82,28 @@ def test_pictures_are_kept_where_that_is_asked_for(run, monkeypatch):
         "the rest is large"
     )
     (run.path / "sample-1.txt").unlink()
-    artifacts.keep_files(run, kept, models.RESULTS)
+    artifacts.keep_files(run.path, kept, models.RESULTS)
     assert [path.name for path in folder.iterdir()] == ["sample.ogg"]
     sound, rate = soundfile.read(folder / "sample.ogg")
     assert (len(sound), rate) == (4000, 8000)
+
+
+def test_what_a_model_generates_is_kept_with_its_label(run, tmp_path, capsys):
+    record(run)
+    (tmp_path / "written").mkdir()
+    (tmp_path / "written" / "letter.txt").write_text("dear all")
+    assert program.main(["keep", "adding", "lstm", str(tmp_path / "written")]) == 0
+    assert (models.RESULTS / "adding" / "pictures" / "lstm" / "letter.txt").read_text() == "dear all"
+    assert program.main(["keep", "adding", "gru", str(tmp_path / "written")]) == 1
+    assert "no record with the label gru" in capsys.readouterr().err
+    assert program.main(["keep", "adding", "lstm", str(tmp_path / "missing")]) == 1
+    assert "no pictures" in capsys.readouterr().err
+
+
+def test_the_commands_are_those_that_are_listed():
+    assert tuple(commands.COMMANDS) == program.COMMANDS
+    for name in program.COMMANDS:
+        assert f"python -m experiments {name}" in program.__doc__
 
 
 class Links(HTMLParser):
