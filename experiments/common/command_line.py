@@ -137,9 +137,12 @@ def _check_resume(experiment: Experiment, config: Any, run: Run) -> None:
 
 
 def parse(experiment: Experiment, arguments: Sequence[str], program: str) -> Any:
-    """The config from the flags; exits with a message and a suggestion at an unknown flag."""
+    """The config from the flags; exits with a message and a suggestion at an unknown flag.
 
-    def read(default: Any) -> Any:
+    ``--help`` shows the defaults for the choices that are given beside it.
+    """
+
+    def read(default: Any, arguments: Sequence[str]) -> Any:
         return tyro.cli(
             experiment.config,
             prog=program,
@@ -148,10 +151,10 @@ def parse(experiment: Experiment, arguments: Sequence[str], program: str) -> Any
             description=experiment.description,
         )
 
-    choices = read(experiment.config())
+    choices = read(experiment.config(), [each for each in arguments if each not in ("-h", "--help")])
     if choices.resume is None:
-        return read(experiment.preset(choices))
-    return read(from_mapping(experiment.config, Run.open(choices.resume).config))
+        return read(experiment.preset(choices), arguments)
+    return read(from_mapping(experiment.config, Run.open(choices.resume).config), arguments)
 
 
 def from_mapping(kind: type[Config], values: Mapping[str, Any], allow_missing: bool = False) -> Config:

@@ -35,6 +35,15 @@ def test_every_experiment_is_a_module_that_says_what_it_is(name, capsys):
         assert flag in printed
 
 
+@pytest.mark.parametrize("flags", [[], ["--quick"], ["--dataset", "jsb"]])
+def test_help_shows_the_defaults_of_the_choices(flags, capsys):
+    with pytest.raises(SystemExit):
+        parse(*flags, "--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"(default: {parse(*flags).train.steps})" in shown
+    assert f"(default: {parse(*flags).hidden})" in shown
+
+
 def test_an_unknown_experiment_is_answered_with_the_closest(capsys):
     assert program.main(["polyphonic_musik"]) == 2
     assert "Did you mean polyphonic_music?" in capsys.readouterr().err
