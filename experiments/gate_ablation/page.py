@@ -57,11 +57,13 @@ the median of the differences, how many trials of the variant are worse, and the
 signed-rank test. With eight variants and two tests, a p-value just below 0.05 may well be chance."""
 
 SEEN = """\
-In short: at its best, an LSTM without forget gate is the worst here, too. Over all settings, most of which
-have too much noise, that does not show. Against the paper, the output activation function does not matter
-here: it may be that cell states do not grow enough over pieces of 65 frames to need it, but that is a guess.
-Coupled gates cost a little, and peepholes bring nothing. All of this is small beside what the noise on the
-inputs does; that the learning rate does not show may be due to its narrow range."""
+In short: at its best, an LSTM without forget gate is by far the worst, as in the paper; coupled gates and no
+peepholes cost nothing, as in the paper. Full gate recurrence costs a little, for half as many parameters
+more. Against the paper, the output activation function hardly matters here: it may be that cell states do not
+grow enough over pieces of 65 frames to need it, but that is a guess. Over all settings, most of which have too
+much noise, the forget gate does not show: noise hides what there is to remember. What the noise on the inputs
+does is larger than any difference but that one; that the learning rate does not show may be due to its narrow
+range."""
 
 HYPERPARAMETERS = """\
 Spearman's rank correlation of each hyperparameter with the validation figure of the trials, the mean over the
