@@ -60,10 +60,10 @@ SEEN = """\
 In short: at its best, an LSTM without forget gate is by far the worst, as in the paper; coupled gates and no
 peepholes cost nothing, as in the paper. Full gate recurrence costs a little, for half as many parameters
 more. Against the paper, the output activation function hardly matters here: it may be that cell states do not
-grow enough over pieces of 65 frames to need it, but that is a guess. Over all settings, most of which have too
-much noise, the forget gate does not show: noise hides what there is to remember. What the noise on the inputs
-does is larger than any difference but that one; that the learning rate does not show may be due to its narrow
-range."""
+grow enough over pieces of 65 frames to need it, but that is a guess. Over all settings, most of which have
+too much noise, the forget gate does not show: noise hides what there is to remember. What the noise on the
+inputs does is larger than any difference but that one; that the learning rate does not show may be due to its
+narrow range."""
 
 HYPERPARAMETERS = """\
 Spearman's rank correlation of each hyperparameter with the validation figure of the trials, the mean over the
