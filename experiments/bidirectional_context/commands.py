@@ -8,7 +8,7 @@ import tyro
 from experiments.bidirectional_context import pictures
 from experiments.bidirectional_context.config import Config
 from experiments.bidirectional_context.data import load
-from experiments.bidirectional_context.task import load_first, probabilities
+from experiments.bidirectional_context.task import load_model, probabilities
 from experiments.common import models
 from experiments.datasets.files import DataError
 from lstmjax.training.record import load_records
@@ -33,7 +33,7 @@ def draw(arguments: Sequence[str]) -> None:
             data_dir: folder of the data sets.
         """
         records = load_records(models.RESULTS, "bidirectional_context")
-        saved = {label: load_first(models.kept("bidirectional_context", label)) for label in NETWORKS}
+        saved = {label: load_model(models.kept("bidirectional_context", label)) for label in NETWORKS}
         valid = load(Config(dataset="digits", data_dir=data_dir)).valid
         chosen = [each.inputs for each in valid if each.labels[0] == digit]
         if not chosen:

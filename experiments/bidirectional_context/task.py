@@ -127,7 +127,7 @@ def save_first(params: Params, run: Path) -> None:
     models.save_params(models.folder_in(run), jax.tree.map(lambda leaf: leaf[0], params))
 
 
-def load_first(folder: Path) -> Saved:
+def load_model(folder: Path) -> Saved:
     """Load a network, from a folder that `models.Source` gives."""
     config = models.config_of(folder, Config)
     model = make_model(make_architecture(config))

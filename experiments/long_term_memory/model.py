@@ -33,7 +33,7 @@ def make_problem(config: Config) -> Problem:
 
 def make_cell(config: Config, problem: Problem) -> lstmjax.Cell:
     """The cell of a config, for the inputs of a problem."""
-    bias = lstmjax.initializers.chrono(config.chrono) if config.chrono else config.forget_bias
+    bias = lstmjax.initializers.chrono(float(config.chrono)) if config.chrono else config.forget_bias
     makers: dict[str, Callable[[int, int], lstmjax.Cell]] = {
         "lstm": functools.partial(lstmjax.lstm, forget_bias=bias),
         "lstm-1997": functools.partial(lstmjax.lstm, forget_gate=False),

@@ -233,7 +233,7 @@ def test_a_run_writes_what_it_promises(quick_run):
     assert figures["test_accuracy_std"] >= 0
     assert {"test_most", "test_start_1", "test_end_33", "valid_accuracy", "hidden"} <= figures.keys()
     assert (quick_run.path / "learning_curves.png").stat().st_size > 1000
-    saved = tasks.load_first(models.of_run(quick_run.path, "bidirectional_context"))
+    saved = tasks.load_model(models.of_run(quick_run.path, "bidirectional_context"))
     assert saved.config.delay == 8
     found = tasks.probabilities(saved.model, saved.params, np.zeros((5, 26), np.float32))
     assert found.shape == (5, 10)
