@@ -1,12 +1,14 @@
 """What a resumed run must be: the same, to the bit, as one that was never stopped."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 import optax
 
+from experiments import __main__ as program
 from lstmjax import training
 from lstmjax.training.record import Run
 
@@ -42,3 +44,14 @@ def assert_resumes(
     logged = [[(entry.step, entry.kind, entry.metrics) for entry in run.metrics()] for run in runs]
     assert logged[0] == logged[1]
     return resumed
+
+
+def assert_finished_run_resumes(run: Run, folder: Path, last: int, *flags: str) -> None:
+    """Resume a copy of a run from before the checkpoint of its last step: the figures are the same."""
+    copy = folder / "copy"
+    shutil.copytree(run.path, copy)
+    (copy / "summary.json").unlink()
+    for path in (copy / "checkpoints").glob(f"*{last}*"):
+        path.unlink()
+    assert program.main([run.experiment, "--resume", str(copy), *flags]) == 0
+    assert Run.open(copy).figures() == run.figures()

@@ -101,13 +101,20 @@ def show_config(name: str, experiment: Experiment, arguments: Sequence[str]) -> 
         print(shlex.join(flag))
 
 
-def flags(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, ...]]:
-    """The flags that give the values of a config, each a tuple of words."""
+def flat(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    """The fields of a config by the names of their flags, those of nested configs with a dot."""
     for field, value in values.items():
         name = within + field.replace("_", "-")
         if isinstance(value, Mapping):
-            yield from flags(value, f"{name}.")
-        elif isinstance(value, bool):
+            yield from flat(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def flags(values: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The flags that give the values of a config, each a tuple of words."""
+    for name, value in flat(values):
+        if isinstance(value, bool):
             first, dot, last = name.rpartition(".")
             yield (f"--{name}" if value else f"--{first}{dot}no-{last}",)
         elif isinstance(value, tuple):

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import plotext
 from rich.console import Console
 from rich.table import Table
 
 from experiments.common import artifacts
+from experiments.common.command_line import flat
 from lstmjax.training.record import RecordError, Run
 
 console = Console()
@@ -78,7 +78,7 @@ def _figures(runs: Sequence[Run]) -> None:
 
 
 def _differences(runs: Sequence[Run]) -> None:
-    configs = [_flat(run.config) for run in runs]
+    configs = [dict(flat(run.config)) for run in runs]
     names = dict.fromkeys(name for each in configs for name in each)
     values = {name: [str(each.get(name, "")) for each in configs] for name in names}
     _table("flag", runs, {name: each for name, each in values.items() if len(set(each)) > 1})
@@ -91,12 +91,3 @@ def _table(first: str, runs: Sequence[Run], rows: Mapping[str, Sequence[str]]) -
     for name, values in rows.items():
         table.add_row(name, *values)
     console.print(table, markup=False)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The fields of a config by their flags."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        flag = f"{prefix}{name.replace('_', '-')}"
-        found |= _flat(value, f"{flag}.") if isinstance(value, Mapping) else {flag: value}
-    return found

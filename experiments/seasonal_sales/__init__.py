@@ -74,8 +74,7 @@ def _forecast(config: Config, panel: Panel, run: Run) -> tuple[np.ndarray, dict[
     task = make_task(panel, model, config.models, config.batch_size)
     optimizer = mapped.optimizer(training.adam(config.train))
     learned = learn(task, config.train, run, optimizer, curves={"quantile_loss": "quantile loss"})
-    figures = learned.figures | {"parameters": learned.figures["parameters"] / config.models}
-    return forecast(panel, model, learned.params, *rows), figures
+    return forecast(panel, model, learned.params, *rows), learned.figures
 
 
 EXPERIMENT = Experiment(__doc__, Config, run, PAGE, preset, COMMANDS)

@@ -38,6 +38,7 @@ def make_task(panel: Panel, model: Functional, networks: int, batch_size: int) -
         batch=functools.partial(draw, panel, networks, batch_size),
         evaluate=lambda params, batch: {},
         valid=lambda: (),
+        models=networks,
     )
 
 

@@ -17,10 +17,10 @@ from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from experiments.common import artifacts, tables
+from experiments.common import artifacts
 from experiments.common.artifacts import Curves
 from experiments.common.experiment import Experiment
-from experiments.common.tables import by_label, minutes, seeds
+from experiments.common.tables import Row, by_label, minutes, seeds
 from lstmjax.training.record import Record, RecordError, Run, load_records, record_of, same_run
 
 CURVES = 3
@@ -28,19 +28,6 @@ CURVES = 3
 
 LEGEND = 12
 """The most curves that have a legend."""
-
-
-class Row(NamedTuple):
-    """A result of ours, and the published ones beside it."""
-
-    data: str
-    label: str
-    unit: str
-    paper: str
-    ours: str
-    seeds: int
-    minutes: str
-    device: str
 
 
 class File(NamedTuple):
@@ -95,6 +82,7 @@ def build(experiments: Mapping[str, Experiment], results: Path, runs: Path, out:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
     )
+    environment.filters |= {"seeds": seeds, "minutes": minutes, "devices": _devices}
     page.write_text(environment.get_template("page.html").render(cards=cards), "utf-8")
     return page
 
@@ -113,7 +101,7 @@ def _card(name: str, experiment: Experiment, results: Path, runs: Path, out: Pat
     return Card(
         name,
         experiment.description.splitlines()[0],
-        [_row(row) for row in experiment.page.rows(records)],
+        experiment.page.rows(records),
         _as_html("" if experiment.page.readme is None else experiment.page.readme(records), name),
         draw_curves({title: each for title, each in curves.items() if each}),
         [file for source, target in folders.items() for file in _copy(source, target, out)],
@@ -133,10 +121,8 @@ def _runs_of(records: Iterable[Record], folder: Path) -> dict[Path, Run]:
     }
 
 
-def _row(row: tables.Row) -> Row:
-    device = ", ".join(dict.fromkeys(record.device for record in row.records))
-    about = (seeds(row.records), minutes(row.records), device)
-    return Row(row.data, row.label, row.unit, row.paper, row.ours, *about)
+def _devices(records: Iterable[Record]) -> str:
+    return ", ".join(dict.fromkeys(record.device for record in records))
 
 
 def _copy(source: Path, target: Path, out: Path) -> list[File]:

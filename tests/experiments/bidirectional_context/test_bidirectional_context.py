@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
-import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from resuming import assert_finished_run_resumes
 
 from experiments import __main__ as program
 from experiments.bidirectional_context import page, pictures
@@ -243,10 +243,4 @@ def test_a_run_writes_what_it_promises(quick_run):
 
 
 def test_a_run_is_resumed_to_the_same_figures(quick_run, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(quick_run.path, copy)
-    (copy / "summary.json").unlink()
-    for path in (copy / "checkpoints").glob("*20*"):
-        path.unlink()
-    assert program.main(["bidirectional_context", "--resume", str(copy)]) == 0
-    assert Run.open(copy).figures() == quick_run.figures()
+    assert_finished_run_resumes(quick_run, tmp_path, 20)

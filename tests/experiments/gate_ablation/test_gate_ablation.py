@@ -4,13 +4,13 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from resuming import assert_finished_run_resumes
 from scipy import stats
 from scipy.io import savemat
 
@@ -364,13 +364,7 @@ def test_a_run_writes_what_it_promises(quick_run, tmp_path, monkeypatch, capsys)
 
 
 def test_a_run_is_resumed_to_the_same_figures(quick_run, data, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(quick_run.path, copy)
-    (copy / "summary.json").unlink()
-    for path in (copy / "checkpoints").glob("*20*"):
-        path.unlink()
-    assert program.main(["gate_ablation", "--resume", str(copy), "--data-dir", str(data)]) == 0
-    assert Run.open(copy).figures() == quick_run.figures()
+    assert_finished_run_resumes(quick_run, tmp_path, 20, "--data-dir", str(data))
 
 
 def test_the_default_search_draws_what_the_page_says():

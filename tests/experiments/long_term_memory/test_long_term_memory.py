@@ -2,13 +2,13 @@
 
 import dataclasses
 import re
-import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from resuming import assert_finished_run_resumes
 
 import lstmjax
 from experiments import __main__ as program
@@ -327,13 +327,7 @@ def test_a_run_writes_what_it_promises(quick_run, tmp_path):
 
 
 def test_a_run_is_resumed_to_the_same_figures(quick_run, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(quick_run.path, copy)
-    (copy / "summary.json").unlink()
-    for path in (copy / "checkpoints").glob("*60*"):
-        path.unlink()
-    assert program.main(["long_term_memory", "--resume", str(copy)]) == 0
-    assert Run.open(copy).figures() == quick_run.figures()
+    assert_finished_run_resumes(quick_run, tmp_path, 60)
 
 
 def test_training_ends_when_all_networks_have_solved_the_problem():

@@ -1,11 +1,10 @@
 """Seasonal sales: windows see nothing of the future, figures are what they say, a run keeps its promises."""
 
-import shutil
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from resuming import assert_finished_run_resumes
 
 from experiments import __main__ as program
 from experiments import datasets
@@ -283,13 +282,7 @@ def test_a_run_writes_what_it_promises(quick_run, tmp_path):
 
 
 def test_a_run_is_resumed_to_the_same_figures(quick_run, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(quick_run.path, copy)
-    (copy / "summary.json").unlink()
-    for path in (copy / "checkpoints").glob("*20*"):
-        path.unlink()
-    assert program.main(["seasonal_sales", "--resume", str(copy)]) == 0
-    assert Run.open(copy).figures() == quick_run.figures()
+    assert_finished_run_resumes(quick_run, tmp_path, 20)
 
 
 def test_flags_that_do_not_go_together_are_refused(capsys):
