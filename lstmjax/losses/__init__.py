@@ -2,8 +2,7 @@
 
 Each takes logits, targets and an optional mask of valid positions, and returns one loss per position, zero
 where the mask is false. Logits at masked positions, NaN included, have no influence on any loss or gradient.
-`lstmjax.metrics.Mean` averages over valid positions only. The modules `nade` and `mixture_density` have
-distributions that can also be drawn from.
+`lstmjax.metrics.Mean` averages over valid positions only.
 """
 
 from lstmjax.losses.masked import bernoulli, cross_entropy
