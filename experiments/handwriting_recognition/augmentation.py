@@ -7,7 +7,7 @@ from jaxtyping import Float
 from lstmjax.types import Array, Key
 
 ROTATION, SLANT, SIZE, TREMBLE = 0.06, 0.2, 0.12, 0.02
-"""Standard deviations: angle in radians; shear, x on y; logarithms of width and height; place of each point."""
+"""Standard deviations: angle in radians; shear, x on y; logarithms of width and height; places of points."""
 
 
 def distort(

@@ -31,14 +31,20 @@ class Config(CommonConfig):
     """Number of lengths that training inks are padded to; each is compiled."""
     epochs: int = 8
     """Passes over the training set, the validation set after each; 0 lets train.steps say."""
+    components: int = 20
+    """Synthesis: Gaussians of a step of the pen."""
+    windows: int = 10
+    """Synthesis: Gaussians of the window over the text."""
+    tolerance: float = 0.015
+    """Synthesis: largest distance of strokes from the lines that replace them, in letters of ink."""
     limit: int = 0
     """Use only so many inks of each split; 0 for all. Figures are then of no use."""
 
     def __post_init__(self) -> None:
         check_numbers(
             self,
-            positive=("first", "hidden", "layers", "batch_points", "buckets"),
-            not_negative=("augmentation", "epochs", "limit"),
+            positive=("first", "hidden", "layers", "batch_points", "buckets", "components", "windows"),
+            not_negative=("augmentation", "tolerance", "epochs", "limit"),
             rates=("dropout",),
         )
 
@@ -46,6 +52,11 @@ class Config(CommonConfig):
 TRAIN = training.TrainConfig(steps=0, learning_rate=3e-3, schedule="cosine", warmup=200, averaging=0.998)
 
 RECIPES = (
+    Recipe(
+        {"task": "synthesis"},
+        {"hidden": 200, "batch_points": 6000, "buckets": 6, "epochs": 4},
+        {"learning_rate": 3e-3, "clip_norm": 5.0},
+    ),
     Recipe(
         {"quick": True},
         {"first": 16, "hidden": 16, "buckets": 1, "epochs": 0, "limit": 100},

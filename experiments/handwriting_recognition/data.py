@@ -9,7 +9,7 @@ from experiments import datasets
 from experiments.datasets import Splits
 from experiments.datasets.ink import Ink
 from experiments.handwriting_recognition.config import Config
-from experiments.handwriting_recognition.model import frames
+from experiments.handwriting_recognition.model import frames_of
 from experiments.handwriting_recognition.normalisation import normalise
 from lstmjax.training.batching import PairBatches
 
@@ -65,5 +65,5 @@ def infeasible(batches: PairBatches) -> list[int]:
     return [
         place
         for place, (path, target) in enumerate(zip(batches.sources, batches.targets, strict=True))
-        if frames(len(path)) < len(target) + (target[1:] == target[:-1]).sum()
+        if frames_of(len(path)) < len(target) + (target[1:] == target[:-1]).sum()
     ]

@@ -98,6 +98,11 @@ def frames(lengths: Int[Array, " batch"]) -> Int[Array, " batch"]:
     return (lengths + 3) // 4
 
 
+def frames_of(points: int) -> int:
+    """The number of frames of one path."""
+    return (points + 3) // 4
+
+
 def halve(values: Float[Array, "batch time features"]) -> Float[jax.Array, "batch half double"]:
     """Concatenate each two frames; a single last one is filled up with zeros."""
     batch, time, features = values.shape

@@ -9,7 +9,7 @@ import numpy as np
 from experiments.datasets import Splits
 from experiments.datasets.ink import Ink
 from experiments.handwriting_recognition.data import Source, infeasible
-from experiments.handwriting_recognition.model import frames
+from experiments.handwriting_recognition.model import frames_of
 from experiments.handwriting_recognition.reading import errors
 from lstmjax.training.batching import PairBatches
 
@@ -53,7 +53,7 @@ def write_infeasible(
         found = infeasible(batch)
         counts[f"{name}_infeasible"] = float(len(found))
         lines += [
-            f"{name}\t{inks[place].writer}\t{inks[place].label}\t{frames(len(batch.sources[place]))} frames\n"
+            f"{name}\t{inks[place].writer}\t{inks[place].label}\t{frames_of(len(batch.sources[place]))} frames\n"
             for place in found
         ]
     (folder / "infeasible.txt").write_text("".join(lines), "utf-8")

@@ -51,7 +51,7 @@ def make_task(config: Config, model: Functional, train: PairBatches, valid: Pair
         logits = model.bind(params)(batch.source.values, batch.source.lengths)
         return figures(source.whole, logits, batch)
 
-    labels = [text_of(source, target) for target in valid.targets]
+    labels = [text_of(source, target.tolist()) for target in valid.targets]
 
     def examine(params: Params) -> dict[str, float]:
         return {"cer": errors(labels, read(source, model, params, valid)).cer}
