@@ -36,8 +36,8 @@ def locate(function: Callable[..., Any], *arguments: Any) -> Place | None:
 
     Arguments and constants are searched first. Of operations, one counts that makes NaN from arguments
     without NaN, or, if there is none, one that makes infinity from finite ones; so the minus infinities of
-    masks are not mistaken for the cause. Loops other than `jax.lax.scan`, and primitives of this library, are taken as one
-    operation.
+    masks are not mistaken for the cause. Loops other than `jax.lax.scan`, and primitives of this library, are
+    taken as one operation.
 
     Returns:
       The place; None if all values are finite.
