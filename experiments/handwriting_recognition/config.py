@@ -35,7 +35,7 @@ class Config(CommonConfig):
     """Synthesis: Gaussians of a step of the pen."""
     windows: int = 10
     """Synthesis: Gaussians of the window over the text."""
-    tolerance: float = 0.015
+    tolerance: float = 0.025
     """Synthesis: largest distance of strokes from the lines that replace them, in letters of ink."""
     limit: int = 0
     """Use only so many inks of each split; 0 for all. Figures are then of no use."""
@@ -54,8 +54,8 @@ TRAIN = training.TrainConfig(steps=0, learning_rate=3e-3, schedule="cosine", war
 RECIPES = (
     Recipe(
         {"task": "synthesis"},
-        {"hidden": 200, "batch_points": 6000, "buckets": 6, "epochs": 4},
-        {"learning_rate": 3e-3, "clip_norm": 5.0},
+        {"hidden": 160, "batch_points": 4000, "buckets": 5, "epochs": 4},
+        {"learning_rate": 3e-3, "clip_norm": 10.0},
     ),
     Recipe({"task": "lowercase"}, {"first": 48, "hidden": 96, "buckets": 4, "epochs": 12}),
     *(

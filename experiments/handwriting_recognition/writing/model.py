@@ -23,7 +23,7 @@ from lstmjax.types import Array, State
 CHARACTERS = ' "' + string.ascii_letters
 """The characters of texts; number 0, the space, stands between words."""
 
-POINTS_PER_LETTER = 9
+POINTS_PER_LETTER = 7
 """Roughly; where the window's movement begins."""
 
 
@@ -106,11 +106,13 @@ class Writer(nnx.Module):
 
     def step(
         self, memory: Memory, state: WriterState, point: Float[Array, "batch 4"]
-    ) -> tuple[WriterState, Written]:
-        """Advance by one point."""
-        first, kappa, seen, hidden = self._look(memory, (state.first, state.kappa, state.seen), point)
+    ) -> tuple[WriterState, Written, Float[jax.Array, "batch letters"]]:
+        """Advance by one point; also the weights of the window."""
+        (first, kappa, seen), hidden, weights = self._look(
+            memory, (state.first, state.kappa, state.seen), point
+        )
         second, outputs = self.second.step(state.second, jnp.concatenate([point, hidden, seen], axis=-1))
-        return WriterState(first, second, kappa, seen), self._written(hidden, outputs)
+        return WriterState(first, second, kappa, seen), self._written(hidden, outputs), weights
 
     def __call__(
         self, memory: Memory, path: Float[Array, "batch points 4"], lengths: Int[Array, " batch"]
@@ -118,8 +120,8 @@ class Writer(nnx.Module):
         """What the network says after each point; undefined beyond the lengths."""
 
         def look(carry: _Carry, point: jax.Array) -> tuple[_Carry, tuple[jax.Array, jax.Array]]:
-            first, kappa, seen, hidden = self._look(memory, carry, point)
-            return (first, kappa, seen), (hidden, seen)
+            carry, hidden, _ = self._look(memory, carry, point)
+            return carry, (hidden, carry[-1])
 
         start = self.start(memory)
         _, (hidden, seen) = jax.lax.scan(
@@ -129,14 +131,12 @@ class Writer(nnx.Module):
         _, outputs = self.second(jnp.concatenate([path, hidden, seen], axis=-1), lengths=lengths)
         return self._written(hidden, outputs)
 
-    def _look(
-        self, memory: Memory, carry: _Carry, point: Array
-    ) -> tuple[State, jax.Array, jax.Array, jax.Array]:
-        """The first LSTM and the window: state, where it is, what it sees, and the LSTM's output."""
+    def _look(self, memory: Memory, carry: _Carry, point: Array) -> tuple[_Carry, jax.Array, jax.Array]:
+        """The first LSTM and the window: what is carried, the LSTM's output, and the window's weights."""
         first, kappa, seen = carry
         first, hidden = self.first.step(first, jnp.concatenate([point, seen], axis=-1))
         glimpse, kappa = self.window.cell.attend(self.window.values, memory, hidden, kappa)
-        return first, kappa, glimpse.context, hidden
+        return (first, kappa, glimpse.context), hidden, glimpse.weights
 
     def _written(self, first: jax.Array, second: jax.Array) -> Written:
         outputs = self.readout(jnp.concatenate([first, second], axis=-1))

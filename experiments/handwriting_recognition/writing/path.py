@@ -1,9 +1,9 @@
 """Inks as a network writes them: steps between the corners of their strokes, in units of the word's size.
 
-The unit is the length of a word's ink divided by the number of its letters, a little more than the height of
-a letter with an ascender. Each stroke is simplified to the corners of a polygonal line that is nowhere further
-than a tolerance from it (Ramer 1972; Douglas and Peucker 1973), about nine for each letter in place of about
-forty points of a tablet.
+The unit, a letter of ink, is the length of a word's ink divided by the number of its letters, a little more
+than the height of a letter with an ascender. Each stroke is simplified to the corners of a polygonal line,
+nowhere further than a tolerance from it (Ramer 1972; Douglas and Peucker 1973): about seven for each letter in
+place of about forty points of a tablet.
 
 A tablet's points are integers, and a density of integers has no upper bound: uniform noise of one unit of the
 tablet is added to each, so that the negative log-likelihood bounds that of the integers from above (Theis,
@@ -16,11 +16,15 @@ from typing import NamedTuple
 import numpy as np
 import shapely
 from jaxtyping import Float
+from scipy.interpolate import PchipInterpolator
 
 from experiments.datasets.ink import Ink, of_strokes
 
 FEATURES = 4
 """Of each corner: the step to it in x and in y, whether a stroke ends there, whether a word begins there."""
+
+BETWEEN = 4
+"""Points of a smooth curve for each corner."""
 
 Path = Float[np.ndarray, "points 4"]
 
@@ -97,7 +101,19 @@ def path(strokes: Sequence[np.ndarray]) -> Path:
 
 
 def ink(word: Word) -> Ink:
-    """The ink of a path, in its units, beginning at 0."""
+    """The ink of a path, in its units, beginning at 0; smooth curves go through its corners."""
     points = np.cumsum(word.path[:, :2], axis=0)
     ends = np.flatnonzero(word.path[:, 2] > 0)
-    return of_strokes(np.split(points, ends + 1), word.text, word.writer)
+    strokes = [smooth(stroke) for stroke in np.split(points, ends + 1) if len(stroke)]
+    return of_strokes(strokes, word.text, word.writer)
+
+
+def smooth(stroke: np.ndarray) -> np.ndarray:
+    """A curve through the points of a stroke, monotone where they are (Fritsch and Butland 1984)."""
+    if len(stroke) < 3:
+        return stroke
+    # Centripetal: by the roots of distances, so that short steps beside long ones make no loops.
+    along = np.cumsum(np.sqrt(np.linalg.norm(np.diff(stroke, axis=0), axis=1)) + 1e-6)
+    knots = np.concatenate([[0], along])
+    places = np.unique(np.concatenate([knots, np.linspace(0, along[-1], BETWEEN * len(stroke))]))
+    return PchipInterpolator(knots, stroke)(places)
