@@ -31,6 +31,7 @@ EXPERIMENTS = {
     "bidirectional_context": "what a label needs of what comes after: LSTMs in one direction and in both",
     "question_answering": "what follows from a story: the twenty tasks of bAbI",
     "protein_structure": "the secondary structure of proteins, residue by residue",
+    "speech_recognition": "spoken digits, alone and in strings: CTC and attention",
     "seasonal_sales": "forecasts of sales and views, with peaks on dates that move",
     "handwriting_recognition": "the text that a pen wrote, from its path",
     "polyphonic_music": "the next frame of four-part chorales, folk tunes and piano music",
