@@ -27,7 +27,7 @@ class Config(CommonConfig):
     """Frames of 10 ms that are joined to one input of the first layer."""
     pyramid: bool = True
     """Join pairs of outputs of a layer to one input of the next."""
-    dropout: float = 0.3
+    dropout: float = 0.2
     """Dropout rate on the outputs of layers."""
     ctc_weight: float = 0.3
     """Weight of the CTC loss of the listener beside that of the decoder with attention."""
@@ -39,7 +39,7 @@ class Config(CommonConfig):
     """Different strings of the training set."""
     batch_frames: int = 3000
     """Frames of a batch, padding included."""
-    epochs: int = 30
+    epochs: int = 25
     """Passes over the training set, the validation set after each; 0 lets train.steps say."""
     limit: int = 0
     """Use only so many recordings of each split; 0 for all. Figures are then of no use."""
@@ -65,8 +65,11 @@ TRAIN = training.TrainConfig(
 )
 
 RECIPES = (
+    Recipe({"dataset": "unseen-speaker"}, {"epochs": 20}),
     Recipe(
-        {"dataset": "strings"}, {"epochs": 0, "batch_frames": 6000}, {"steps": 1500, "evaluate_every": 250}
+        {"dataset": "strings"},
+        {"epochs": 0, "batch_frames": 6000, "dropout": 0.3},
+        {"steps": 1500, "evaluate_every": 250},
     ),
     Recipe(
         {"quick": True},
