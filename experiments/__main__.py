@@ -81,6 +81,7 @@ def _do(name: str, arguments: Sequence[str]) -> int:
         return _interrupted(name, error)
     try:
         _dispatch(name, arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt as error:
         return _interrupted(name, error)
     except BrokenPipeError:  # what reads standard output has ended, as `head` does
