@@ -219,15 +219,16 @@ class TestReading:
 
     @pytest.mark.parametrize(
         ("label", "points", "message"),
-        [("", 30, "label ''"), ("né", 30, "label 'né'"), ("moon", 2, "too short for 'moon'")],
+        [("", 30, "label ''"), ("né", 30, "label 'né'"), ("floods", 2, "too short for 'floods'")],
     )
     def test_inks_that_cannot_be_adapted_to_are_refused(self, saved, label, points, message):
         with pytest.raises(DataError, match=message):
             adapt(saved, [scribble(1, strokes=1, label=label, points=points)])
 
     def test_what_is_no_word_is_refused(self, saved):
+        zigzag = np.arange(3000)
         with pytest.raises(DataError, match="ink 1 is too long"):
-            commands.read_inks(saved, [scribble(1, points=20_000)])
+            commands.read_inks(saved, [of_strokes([np.column_stack([zigzag / 99, zigzag % 2])])])
         with pytest.raises(DataError, match=r"does not know: \['é'\]"):
             commands.read_inks(saved, [scribble(1)], ["né"])
 
