@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 
 from experiments.common.experiment import Page
-from experiments.common.tables import commands
+from experiments.handwriting_recognition import reading_page as reading
 from lstmjax.training.record import Record
 
 
 def page(records: Sequence[Record]) -> str:
     """The page of all records."""
-    parts = ["# Handwriting", commands(records), "Built by `make pages` from the records in this folder."]
+    parts = ["# Handwriting", *reading.section(records)]
+    parts.append("Built by `make pages` from the records in this folder.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-PAGE = Page(page)
+PAGE = Page(page, reading.rows)
