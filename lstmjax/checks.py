@@ -194,3 +194,25 @@ def arguments(part: Any) -> list[str]:
         f"{name}={repr(str(value)) if isinstance(value, np.dtype) else repr(value)}"
         for name, value in changed.items()
     ]
+
+
+def check_frames(
+    name: str,
+    logits: Array,
+    blank: int,
+    lengths: Array,
+    labels: Array | None = None,
+    label_lengths: Array | None = None,
+) -> None:
+    """Raise unless lengths and labels fit logits ``[..., time, classes]``, and the blank is a class."""
+    batch, classes = jnp.shape(logits)[:-2], jnp.shape(logits)[-1]
+    shapes = {"lengths": jnp.shape(lengths)}
+    if labels is not None:
+        shapes["labels[..., 0]"] = jnp.shape(labels)[:-1]
+    if label_lengths is not None:
+        shapes["label_lengths"] = jnp.shape(label_lengths)
+    for what, shape in shapes.items():
+        if shape != batch:
+            raise ValueError(f"{name}: {what} must have shape {batch} to fit the logits, got {shape}.")
+    if not 0 <= blank < classes:
+        raise ValueError(f"{name}: blank must be a class in 0..{classes - 1}, got {blank}.")

@@ -114,6 +114,18 @@ def _festivals(data_dir: str | Path | None) -> Splits[Any]:
     return festivals.load(data_dir)
 
 
+def _unipen(name: str, data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import unipen  # noqa: PLC0415
+
+    return unipen.load(name, data_dir)
+
+
+def _pendigits(data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import pendigits  # noqa: PLC0415
+
+    return pendigits.load(data_dir)
+
+
 _ROLLS = "http://www-ens.iro.umontreal.ca/~boulanni/icml2012"
 _RESEARCH = "research use, as published with the paper"
 _ENCODINGS = "music in the public domain; encodings by permission, see music21's corpus/license.txt"
@@ -131,6 +143,8 @@ _ASTERISK = "https://downloads.asterisk.org/pub/telephony/sounds/releases"
 _M3 = "https://forecasters.org/resources/time-series-data/m3-competition"
 _KAGGLE = "https://www.kaggle.com/competitions/walmart-recruiting-store-sales-forecasting"
 _AUTOTS = "https://github.com/winedarksea/AutoTS"
+_UNIPEN = "http://unipen.nici.ru.nl/cdroms/"
+_PENDIGITS = "https://archive.ics.uci.edu/dataset/81"
 _BABI = "https://research.facebook.com/downloads/babi"
 
 DATASETS: dict[str, Dataset] = {
@@ -156,6 +170,10 @@ DATASETS: dict[str, Dataset] = {
     "m3": Dataset("M3, monthly", "for research", _M3, _m3),
     "walmart": Dataset("Weekly sales of Walmart stores", "rules of the competition", _KAGGLE, _walmart),
     "festivals": Dataset("Views of pages of festivals", "MIT, CC0", _AUTOTS, _festivals),
+    "unipen-words": Dataset("UNIPEN, words", "CC BY 4.0", _UNIPEN, partial(_unipen, "words")),
+    "unipen-lowercase": Dataset("UNIPEN, letters", "CC BY 4.0", _UNIPEN, partial(_unipen, "lowercase")),
+    "unipen-digits": Dataset("UNIPEN, digits", "CC BY 4.0", _UNIPEN, partial(_unipen, "digits")),
+    "pendigits": Dataset("PenDigits", "CC BY 4.0", _PENDIGITS, _pendigits),
 }
 
 

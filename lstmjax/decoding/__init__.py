@@ -10,6 +10,9 @@ A sequence ends with the token ``end``, or is cut after ``max_length`` tokens. I
 over its tokens, including ``end`` if present, so that the probabilities of all sequences sum to 1. Tokens
 with logits of minus infinity are never taken if there is another. Rows do not depend on each other.
 
+`ctc_greedy`, `ctc_beam_search` and `ctc_align` take logits per frame instead, those of connectionist temporal
+classification.
+
 The loops are traced with the enclosing function; called outside of `jax.jit`, they are traced at each call.
 """
 
@@ -22,19 +25,27 @@ from lstmjax.decoding.beam_search import (
     power_length_penalty,
 )
 from lstmjax.decoding.core import Start, Step
+from lstmjax.decoding.ctc import ctc_align, ctc_beam_search, ctc_greedy
+from lstmjax.decoding.language import Automaton, character_ngram, lexicon
 from lstmjax.decoding.sampling import Decoded, greedy, keep_nucleus, sample
 
 __all__ = [
+    "Automaton",
     "Decoded",
     "Hypotheses",
     "LengthPenalty",
     "Start",
     "Step",
     "beam_search",
+    "character_ngram",
+    "ctc_align",
+    "ctc_beam_search",
+    "ctc_greedy",
     "gather_beams",
     "gnmt_length_penalty",
     "greedy",
     "keep_nucleus",
+    "lexicon",
     "power_length_penalty",
     "sample",
 ]

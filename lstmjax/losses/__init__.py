@@ -5,7 +5,8 @@ where the mask is false. Logits at masked positions, NaN included, have no influ
 `lstmjax.metrics.Mean` averages over valid positions only.
 """
 
+from lstmjax.losses.ctc import ctc, ctc_feasible
 from lstmjax.losses.masked import bernoulli, cross_entropy
 from lstmjax.losses.vocabulary import vocabulary_cross_entropy
 
-__all__ = ["bernoulli", "cross_entropy", "vocabulary_cross_entropy"]
+__all__ = ["bernoulli", "cross_entropy", "ctc", "ctc_feasible", "vocabulary_cross_entropy"]

@@ -1,0 +1,57 @@
+"""Flags of handwriting_recognition, and the recipes for their choices."""
+
+import dataclasses
+from typing import Literal
+
+from experiments.common import recipes
+from experiments.common.command_line import CommonConfig, check_numbers
+from experiments.common.recipes import Recipe
+from lstmjax import training
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(CommonConfig):
+    """Flags of handwriting_recognition; defaults depend on the task, see `preset`."""
+
+    task: Literal["words", "lowercase", "digits", "pendigits", "synthesis"] = "words"
+    """Words, lower-case letters or digits of UNIPEN; PenDigits; writing in place of reading."""
+    hidden: int = 100
+    """Units of an LSTM; a layer has one for each direction."""
+    layers: int = 2
+    """Bidirectional layers."""
+    dropout: float = 0.2
+    """Dropout rate on the outputs of each layer."""
+    augmentation: float = 1.0
+    """Strength of the distortions of training inks; 0 for none."""
+    batch_points: int = 8000
+    """Points of a batch after resampling, padding included."""
+    buckets: int = 5
+    """Number of lengths that training inks are padded to; each is compiled."""
+    epochs: int = 12
+    """Passes over the training set, the validation set after each; 0 lets train.steps say."""
+    limit: int = 0
+    """Use only so many inks of each split; 0 for all. Figures are then of no use."""
+
+    def __post_init__(self) -> None:
+        check_numbers(
+            self,
+            positive=("hidden", "layers", "batch_points", "buckets"),
+            not_negative=("augmentation", "epochs", "limit"),
+            rates=("dropout",),
+        )
+
+
+TRAIN = training.TrainConfig(steps=0, learning_rate=4e-3, schedule="cosine", warmup=200, averaging=0.998)
+
+RECIPES = (
+    Recipe(
+        {"quick": True},
+        {"hidden": 16, "layers": 1, "buckets": 1, "epochs": 0, "limit": 100},
+        {"steps": 20, "evaluate_every": 10, "log_every": 10},
+    ),
+)
+
+
+def preset(config: Config) -> Config:
+    """The defaults for the choices of task and ``--quick`` in ``config``."""
+    return recipes.take(config, TRAIN, RECIPES)
