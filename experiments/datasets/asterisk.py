@@ -5,14 +5,14 @@ Allison Smith's core sounds, published by Digium as raw samples for Asterisk
 `transcripts.tsv`: name, tab, text. Ten silences, two beeps and a prompt with a tone are left out. Licence:
 CC BY-SA 3.0.
 
-Prompts repeat each other: 54 are duplicates, and many share phrases. So the splits, of which none is published,
-are of families: prompts are related that have the same words, or of whose word trigrams a third or more of the
-shorter one's are the other's, and a family is what is connected so.
+Prompts repeat each other: 54 are duplicates, and many share phrases. So the splits, of which none is
+published, are of families: two prompts are related if a third or more of the word trigrams of the shorter one
+are in the other, and a family is what is connected so.
 
     train              valid             test
-    431 (19.3 min)     41 (1.9 min)      78 (3.0 min)
+    399 (19.3 min)     70 (1.9 min)      81 (2.9 min)
 
-Of the word trigrams of the test split 12 per cent are in the training split, where every tenth prompt would
+Of the word trigrams of the test split 8 per cent are in the training split, where every tenth prompt would
 leave 46.
 """
 

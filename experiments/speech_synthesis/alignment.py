@@ -75,7 +75,8 @@ def write(path: Path, alignment: Iterable[tuple[str, Sequence[Timed]]]) -> None:
     lines = []
     for name, timed in alignment:
         tokens = (
-            f"{phone.mark}{'|' * phone.starts}{phone.symbol}{phone.stress or ''}:{steps}" for phone, steps in timed
+            f"{phone.mark}{'|' * phone.starts}{phone.symbol}{phone.stress or ''}:{steps}"
+            for phone, steps in timed
         )
         lines.append(f"{name}\t{' '.join(tokens)}\n")
     path.write_text("".join(lines), "utf-8")

@@ -19,7 +19,7 @@ class Config(CommonConfig):
     """Bidirectional LSTMs, or dense layers with as many parameters."""
     dynamics: bool = True
     """Predict differences, too, and take the most probable trajectory (MLPG)."""
-    hidden: int = 128
+    hidden: int = 64
     """Units of an acoustic LSTM, in each direction; dense layers get theirs from the number of parameters."""
     layers: int = 2
     """Recurrent layers of the acoustic model."""
@@ -37,13 +37,21 @@ class Config(CommonConfig):
     """Steps of 10 ms in a batch, padding included."""
     buckets: int = 5
     """Number of lengths that training phrases are padded to; each is compiled."""
-    epochs: int = 30
+    epochs: int = 25
     """Passes over the training set; 0 lets train.steps say."""
     limit: int = 0
     """Use only so many prompts of each split; 0 for all. Figures are then of no use."""
 
     def __post_init__(self) -> None:
-        positive = ("hidden", "layers", "duration_hidden", "embedding", "dense", "dense_layers", "batch_steps")
+        positive = (
+            "hidden",
+            "layers",
+            "duration_hidden",
+            "embedding",
+            "dense",
+            "dense_layers",
+            "batch_steps",
+        )
         check_numbers(
             self, positive=(*positive, "buckets"), not_negative=("epochs", "limit"), rates=("dropout",)
         )

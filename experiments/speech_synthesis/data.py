@@ -101,7 +101,9 @@ class Statistics:
     def read(cls, path: Path) -> "Statistics":
         """Read the statistics of a model."""
         values = json.loads(path.read_text("utf-8"))
-        return cls(**{name: tuple(each) if isinstance(each, list) else each for name, each in values.items()})
+        for name in ("mean", "deviation", "spread"):
+            values[name] = tuple(values[name])
+        return cls(**values)
 
     def write(self, path: Path) -> None:
         """Write the statistics beside a model."""

@@ -40,7 +40,14 @@ def describe(phones: Sequence[Phone], end: str) -> Float[np.ndarray, "phones fea
     sizes = np.bincount(word)
     first = np.flatnonzero(starts)
     inside = np.arange(len(phones)) - first[word]
-    places = [inside, sizes[word] - 1 - inside, sizes[word], word, word[-1] - word, np.full(len(phones), word[-1])]
+    places = [
+        inside,
+        sizes[word] - 1 - inside,
+        sizes[word],
+        word,
+        word[-1] - word,
+        np.full(len(phones), word[-1]),
+    ]
     places += [np.arange(len(phones)), np.arange(len(phones))[::-1]]
     ends = np.tile([end == each for each in ENDS], (len(phones), 1))
     columns = [_around(symbols), _around(stress), starts[:, None], np.log1p(np.stack(places, axis=1)), ends]

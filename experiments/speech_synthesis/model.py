@@ -2,6 +2,7 @@
 
 import bisect
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -50,7 +51,7 @@ class Network(nnx.Module):
     def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs) -> None:
         sizes = (architecture.features, *architecture.dense)
         init = nnx.initializers.he_normal()
-        pairs = zip(sizes[:-1], sizes[1:], strict=True)
+        pairs = itertools.pairwise(sizes)
         self.dense = nnx.List([nnx.Linear(*pair, kernel_init=init, rngs=rngs) for pair in pairs])
         inputs = [sizes[-1], *[2 * architecture.hidden] * architecture.layers]
         self.recurrent = nnx.List(
@@ -79,9 +80,7 @@ class Network(nnx.Module):
 
 
 def _both_ways(features: int, architecture: Architecture) -> Any:
-    cell = lstmjax.lstm(features, architecture.hidden)
-    if architecture.dropout:
-        cell = lstmjax.dropout(cell, outputs=architecture.dropout)
+    cell = lstmjax.dropout(lstmjax.lstm(features, architecture.hidden), outputs=architecture.dropout)
     return lstmjax.bidirectional(cell, cell)
 
 
@@ -134,7 +133,9 @@ class Synthesiser(nnx.Module):
         return jnp.concatenate([vectors, phones[..., CONTEXT:]], axis=-1)
 
 
-def places(steps: Int[Array, " phones"], time: int) -> tuple[Int[jax.Array, " {time}"], Float[jax.Array, "{time} 5"]]:
+def places(
+    steps: Int[Array, " phones"], time: int
+) -> tuple[Int[jax.Array, " {time}"], Float[jax.Array, "{time} 5"]]:
     """The phone of each of ``time`` steps, and where in the phone it is.
 
     Returns:
@@ -178,7 +179,7 @@ def _as_dense(architecture: Architecture, layers: int) -> Architecture:
 def count(architecture: Architecture) -> int:
     """The number of parameters of a network."""
     sizes = [architecture.features, *architecture.dense]
-    total = sum((before + 1) * after for before, after in zip(sizes[:-1], sizes[1:], strict=True))
+    total = sum((before + 1) * after for before, after in itertools.pairwise(sizes))
     size = sizes[-1]
     for _ in range(architecture.layers):
         total += 2 * 4 * architecture.hidden * (size + architecture.hidden + 1)

@@ -91,7 +91,7 @@ def figures(
         "aperiodicity": squares[..., COEFFICIENTS + 1 :],
     }
     found |= {name: Mean.of(values.mean(axis=(-2, -1)), there) for name, values in parts.items()}
-    return found | {"voice": Mean.of(bernoulli(outputs[..., -1], wanted[..., -1], there), there)}
+    return found | {"voice": Mean.of(bernoulli(outputs[..., -1:], wanted[..., -1:], there), there)}
 
 
 def weighed(parts: dict[str, Mean]) -> jax.Array:
@@ -126,7 +126,7 @@ def make_task(
 def speak(saved: Saved, phones: np.ndarray, steps: Sequence[int]) -> Speech:
     """The parameters of a phrase, given the features of its phones and their durations in steps."""
     time = sum(steps)
-    rows, padded = np.zeros((1, _up(len(phones), 16), phones.shape[1]), np.float32), _up(time, 128)
+    rows, padded = np.zeros((1, _up(len(phones), 16), phones.shape[1]), np.float32), _up(time, 256)
     rows[0, : len(phones)] = phones
     durations = np.zeros(rows.shape[:2], np.int32)
     durations[0, : len(steps)] = steps
@@ -167,5 +167,3 @@ def load_model(folder: Path) -> Saved:
     model = make_model(config, BUNDLE * width(config.dynamics))
     params = models.load_params(folder, model.init)
     return Saved(config, model, params, Statistics.read(folder / STATISTICS))
-
-

@@ -4,6 +4,7 @@ The phones are those of American English in the International Phonetic Alphabet,
 Titeux 2021, Journal of Open Source Software 6(68)). Diphthongs are one phone; what eSpeak NG joins beyond
 them is taken apart, and rare phones are taken for others.
 """
+# ruff: noqa: RUF001 (letters of the phonetic alphabet)
 
 import functools
 import re
@@ -43,7 +44,15 @@ RESPELLED = {
 }
 """Transcripts, by the names of the prompts, of which eSpeak NG would not make what is said."""
 
-SIGNS = {"*": " star ", "#": " pound ", "&": " and ", "%": " percent ", "@": " at ", "$": " dollar ", "+": " plus "}
+SIGNS = {
+    "*": " star ",
+    "#": " pound ",
+    "&": " and ",
+    "%": " percent ",
+    "@": " at ",
+    "$": " dollar ",
+    "+": " plus ",
+}
 
 
 class Phone(NamedTuple):

@@ -5,7 +5,8 @@ With the static features c of a dimension, their first and second differences ar
 .. math:: \Delta c_t = (c_{t+1} - c_{t-1}) / 2, \qquad \Delta^2 c_t = c_{t-1} - 2 c_t + c_{t+1}
 
 and 0 at the first and the last frame, where they do not count. Given the means m of [c, Dc, DDc] and their
-variances S, the most probable trajectory solves, with the matrix W that maps c to all three, :math:`W^T S^{-1} W c = W^T S^{-1} m`, which is banded.
+variances S, the most probable trajectory solves, with the matrix W that maps c to all three,
+:math:`W^T S^{-1} W c = W^T S^{-1} m`, which is banded.
 
 Source: Tokuda et al. 2000 (ICASSP), "Speech parameter generation algorithms for HMM-based speech synthesis".
 """

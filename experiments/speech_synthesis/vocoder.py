@@ -105,9 +105,9 @@ def cached(samples: Float[np.ndarray, " time"], folder: Path | None = None) -> S
     folder = folder or cache_folder() / "world"
     digest = hashlib.sha256(np.ascontiguousarray(samples, np.float32).tobytes()).hexdigest()
     path = folder / f"v{FORMAT}-{digest[:32]}.npz"
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        with np.load(path, allow_pickle=False) as stored:
-            return Speech(*(stored[name] for name in Speech._fields))
+    unreadable = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+    with contextlib.suppress(*unreadable), np.load(path, allow_pickle=False) as stored:
+        return Speech(*(stored[name] for name in Speech._fields))
     speech = analyse(samples)
     with atomic_write(path) as file:
         np.savez(file, **speech._asdict())
