@@ -1,4 +1,4 @@
-"""The subcommands: say a text, have synthesised digits recognised, and align the prompts anew."""
+"""The subcommands: say a text, have synthesised digits heard, and align the prompts anew."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,5 +68,44 @@ def align(arguments: Sequence[str]) -> None:
     tyro.cli(write, prog="python -m experiments speech_synthesis align", args=arguments)
 
 
-COMMANDS = {"say": say, "align": align}
+def digits(arguments: Sequence[str]) -> None:
+    """``digits``: synthesise digits, and have them heard by speech_recognition."""
+
+    def write(
+        source: models.Chosen,
+        strings: int = 40,
+        seed: int = 1,
+        recogniser: str | None = None,
+        out: Path = Path("digits"),
+        record: bool = False,
+    ) -> None:
+        """Print what is heard in synthesised digits, and the error.
+
+        Args:
+            source: by default the kept model.
+            strings: number of random strings of 3 to 7 digits; the ten digits by themselves come before.
+            seed: random seed of the strings.
+            recogniser: the label of a kept model of speech_recognition; by default its own default.
+            out: a folder for the sounds.
+            record: add the errors to the record of the kept model.
+        """
+        from experiments.speech_synthesis import hearing  # noqa: PLC0415
+
+        folder = source.folder("speech_synthesis", DEFAULT)
+        said = hearing.strings(strings, seed)
+        found = hearing.heard(hearing.write(load_model(folder), said, out), recogniser)
+        for one, other in zip(said, found, strict=True):
+            print(f"{one:<10} {other or '-':<10} {'' if one == other else 'wrong'}".rstrip())
+        single, connected = slice(0, 10), slice(10, None)
+        figures = {"test_digits_wer": hearing.error(said[single], found[single])}
+        if strings:
+            figures["test_strings_wer"] = hearing.error(said[connected], found[connected])
+        print("  ".join(f"{name} {100 * value:.1f} %" for name, value in figures.items()))
+        if record:
+            print(models.add_metrics(folder, "speech_synthesis", figures, tolerance=0.02))
+
+    tyro.cli(write, prog="python -m experiments speech_synthesis digits", args=arguments)
+
+
+COMMANDS = {"say": say, "digits": digits, "align": align}
 """The subcommands `python -m experiments speech_synthesis NAME`."""
