@@ -7,7 +7,7 @@ r"""Text to speech: durations and vocoder parameters of phones, by bidirectional
     python -m experiments speech_synthesis digits               spoken digits, heard by speech_recognition
     python -m experiments speech_synthesis align                make the alignment of phones anew
 
-The vocoder and the phones of a text need ``pip install 'lstmjax[speech]'``.
+The vocoder and the phones of a text need ``pip install .[speech]``.
 
 Papers. Zen and Sak 2015 (ICASSP) and Fan et al. 2014 (Interspeech) for LSTMs in statistical parametric
 synthesis, beside deep neural networks; Zen et al. 2016 (Interspeech) for several frames at a step.

@@ -39,7 +39,7 @@ INTRODUCTION = (
 
 LISTENING = (
     'For `python -m experiments speech_synthesis say "hello world"` the kept model is enough, without data, '
-    "after `pip install 'lstmjax[speech]'`. What is said, and the sounds of the pictures' phrases, are made "
+    "after `pip install .[speech]`. What is said, and the sounds of the pictures' phrases, are made "
     "livelier than the average that a network predicts (Silén et al. 2012); the figures are of what is "
     "predicted.",
 )

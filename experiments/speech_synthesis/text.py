@@ -130,7 +130,7 @@ def _backend() -> Any:
         from phonemizer.backend import EspeakBackend  # noqa: PLC0415
         from phonemizer.backend.espeak.wrapper import EspeakWrapper  # noqa: PLC0415
     except ImportError as error:
-        raise DataError(f"{error}: pip install 'lstmjax[speech]' has what makes phones of text.") from error
+        raise DataError(f"{error}: pip install .[speech] has what makes phones of text.") from error
     EspeakWrapper.set_library(espeakng_loader.get_library_path())
     EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
     return EspeakBackend("en-us", with_stress=True, language_switch="remove-flags")

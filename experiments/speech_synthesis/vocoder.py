@@ -47,7 +47,7 @@ def _libraries() -> tuple[Any, Any]:
         import pysptk  # noqa: PLC0415
         import pyworld  # noqa: PLC0415
     except ImportError as error:
-        raise DataError(f"{error}: pip install 'lstmjax[speech]' has the vocoder.") from error
+        raise DataError(f"{error}: pip install .[speech] has the vocoder.") from error
     return pyworld, pysptk
 
 
