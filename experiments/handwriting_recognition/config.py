@@ -29,14 +29,20 @@ class Config(CommonConfig):
     """Number of lengths that training inks are padded to; each is compiled."""
     epochs: int = 12
     """Passes over the training set, the validation set after each; 0 lets train.steps say."""
+    components: int = 20
+    """Synthesis: Gaussians of a step of the pen."""
+    windows: int = 10
+    """Synthesis: Gaussians of the window over the text."""
+    tolerance: float = 0.025
+    """Synthesis: largest distance of strokes from the lines that replace them, in letters of ink."""
     limit: int = 0
     """Use only so many inks of each split; 0 for all. Figures are then of no use."""
 
     def __post_init__(self) -> None:
         check_numbers(
             self,
-            positive=("hidden", "layers", "batch_points", "buckets"),
-            not_negative=("augmentation", "epochs", "limit"),
+            positive=("hidden", "layers", "batch_points", "buckets", "components", "windows"),
+            not_negative=("augmentation", "tolerance", "epochs", "limit"),
             rates=("dropout",),
         )
 
@@ -44,6 +50,11 @@ class Config(CommonConfig):
 TRAIN = training.TrainConfig(steps=0, learning_rate=4e-3, schedule="cosine", warmup=200, averaging=0.998)
 
 RECIPES = (
+    Recipe(
+        {"task": "synthesis"},
+        {"hidden": 160, "batch_points": 4000, "buckets": 5, "epochs": 4},
+        {"learning_rate": 3e-3, "clip_norm": 10.0},
+    ),
     Recipe(
         {"quick": True},
         {"hidden": 16, "layers": 1, "buckets": 1, "epochs": 0, "limit": 100},

@@ -1,0 +1,132 @@
+"""The subcommands write and closed-loop."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import tyro
+
+from experiments import datasets
+from experiments.common import models
+from experiments.common.tables import table
+from experiments.datasets.files import DataError
+from experiments.handwriting_recognition import task as recognition
+from experiments.handwriting_recognition.writing import closed_loop, pictures, styles
+from experiments.handwriting_recognition.writing.lines import write_text
+from experiments.handwriting_recognition.writing.path import Word
+from experiments.handwriting_recognition.writing.task import load_model
+from lstmjax.training import ConfigError
+
+EXPERIMENT = "handwriting_recognition"
+
+WRITER, READER = "words-synthesis", "words-blstm"
+"""Labels of the kept networks."""
+
+
+def write(arguments: Sequence[str]) -> None:
+    """``write``: write a text by hand."""
+
+    def draw(
+        text: tyro.conf.Positional[str],
+        source: models.Chosen,
+        style: int = 0,
+        bias: float = 0.5,
+        seed: int = 1,
+        out: Path = Path("written"),
+    ) -> None:
+        """Write a text by hand, as SVG and PNG.
+
+        Args:
+            text: letters a to z and A to Z, and spaces.
+            source: the network; by default the kept one.
+            style: number of a real writer's word, from 1, in whose hand to write; 0 for a hand that the
+                network makes up.
+            bias: 0 writes as people do; more writes neater words.
+            seed: random seed.
+            out: the files to write, without their suffixes.
+        """
+        check_bias(bias)
+        saved = load_model(source.folder(EXPERIMENT, default=WRITER))
+        lines, cut = write_text(saved, text, jax.random.key(seed), bias, style_of(saved.folder, style))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        pictures.draw_lines(lines, out)
+        for word in cut:
+            print(f"{word}: the network did not come to an end; another --seed may.")
+        print(f"{out.with_suffix('.svg')} {out.with_suffix('.png')}")
+
+    tyro.cli(draw, prog=f"python -m experiments {EXPERIMENT} write", args=arguments)
+
+
+def check_bias(bias: float) -> None:
+    """Raise ConfigError unless a bias is in its range."""
+    if not 0 <= bias <= 10:
+        raise ConfigError(f"--bias must be from 0 to 10, got {bias}.")
+
+
+def style_of(folder: Path, number: int) -> Word | None:
+    """The style of a number, None for 0.
+
+    Raises:
+      DataError: there is none of this number.
+    """
+    if number == 0:
+        return None
+    known = styles.load(folder)
+    if not 1 <= number <= len(known):
+        raise DataError(f"--style must be from 0 to {len(known)}, got {number}.")
+    return known[number - 1]
+
+
+TITLES = {"real": "real ink", "simplified": "real ink, simplified", "written": "written", "primed": "primed"}
+
+
+def loop(arguments: Sequence[str]) -> None:
+    """``closed-loop``: read real ink and written ink of the same texts."""
+
+    def measure(
+        writer: str = WRITER,
+        reader: str = READER,
+        words: int = 512,
+        biases: tuple[float, ...] = (0.0, 0.5, 1.0),
+        seed: int = 1,
+        out: Path = Path("closed-loop"),
+        record: bool = False,
+        data_dir: Path | None = None,
+    ) -> None:
+        """Read words of the test split, as people and as a network wrote them.
+
+        Args:
+            writer: label of the network that writes.
+            reader: label of the network that reads.
+            words: number of words.
+            biases: those that are tried, see ``write``.
+            seed: random seed, of the choice of words as well.
+            out: the picture to write, without its suffixes.
+            record: add the error rates to the record of the network that writes.
+            data_dir: folder of the data sets.
+        """
+        for bias in biases:
+            check_bias(bias)
+        folder = models.kept(EXPERIMENT, writer)
+        saved, recogniser = load_model(folder), recognition.load_model(models.kept(EXPERIMENT, reader))
+        test = datasets.load("unipen-words", data_dir).test
+        chosen = closed_loop.choose(test, words, seed)
+        found = closed_loop.compare(saved, recogniser, chosen, biases, seed)
+        real = found["real"].errors.cer
+        rows = [["ink", "bias", "CER, %", "words wrong, %", "CER / that of real ink"]]
+        for name, each in found.items():
+            kind, _, bias = name.partition("_")
+            cer, wer = each.errors
+            rows.append([TITLES[kind], bias, f"{100 * cer:.1f}", f"{100 * wer:.1f}", f"{cer / real:.2f}"])
+        print(table(rows))
+        some = [each.inks[:6] for each in found.values()]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        pictures.draw_lines(some, out, [name.replace("_", ", bias ") for name in found])
+        if record:
+            figures = {f"closed_loop_cer_{name}": each.errors.cer for name, each in found.items()}
+            print(models.add_metrics(folder, EXPERIMENT, figures | {"closed_loop_words": words}, 0.02))
+
+    tyro.cli(measure, prog=f"python -m experiments {EXPERIMENT} closed-loop", args=arguments)
+
+
+COMMANDS = {"write": write, "closed-loop": loop}

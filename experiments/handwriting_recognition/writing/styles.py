@@ -1,0 +1,62 @@
+"""Styles: words that real writers wrote, after which a network goes on in their hand."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from experiments.datasets.files import DataError
+from experiments.handwriting_recognition.writing.path import FEATURES, Word
+from experiments.handwriting_recognition.writing.task import losses
+from lstmjax.nnx import Functional
+from lstmjax.training.batching import PairBatches
+from lstmjax.types import Params
+
+FILE = "styles.json"
+"""Of a model's folder: a list of texts with steps and writers."""
+
+STYLES = 8
+
+
+def choose(model: Functional, params: Params, batches: PairBatches, words: Sequence[Word]) -> list[Word]:
+    """Of eight writers at equal distances in the list of writers, the word that is likeliest for each point.
+
+    Words of 5 to 9 letters, of writers with at least ten of them if there are such writers.
+    """
+    score = jax.jit(lambda batch: losses(model.bind(params), batch).scored.sum(axis=1))
+    found: dict[str, list[tuple[float, int]]] = {}
+    for batch in batches.once():
+        totals = np.asarray(score(batch)) / np.maximum(batch.source.lengths, 1)
+        for item, total in zip(batch.items, totals, strict=True):
+            if item >= 0 and 5 <= len(words[item].text) <= 9:
+                found.setdefault(words[item].writer, []).append((float(total), int(item)))
+    writers = sorted(writer for writer, own in found.items() if len(own) >= 10) or sorted(found)
+    places = {round(place) for place in np.linspace(0, len(writers) - 1, STYLES)} if writers else set()
+    return [words[min(found[writers[place]])[1]] for place in sorted(places)]
+
+
+def save(folder: Path, words: Sequence[Word]) -> None:
+    """Write styles into a model's folder."""
+    styles = [
+        {"text": word.text, "writer": word.writer, "path": np.round(word.path, 4).tolist()} for word in words
+    ]
+    (folder / FILE).write_text(json.dumps(styles), encoding="utf-8")
+
+
+def load(folder: Path) -> list[Word]:
+    """The styles of a model's folder.
+
+    Raises:
+      DataError: they cannot be read.
+    """
+    try:
+        styles = json.loads((folder / FILE).read_text("utf-8"))
+        words = [
+            Word(each["text"], np.array(each["path"], np.float32).reshape(-1, FEATURES), each["writer"])
+            for each in styles
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / FILE} cannot be read as styles: {error}.") from error
+    return words
