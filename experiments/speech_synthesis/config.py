@@ -19,7 +19,7 @@ class Config(CommonConfig):
     """Bidirectional LSTMs, or dense layers with as many parameters."""
     dynamics: bool = True
     """Predict differences, too, and take the most probable trajectory (MLPG)."""
-    hidden: int = 64
+    hidden: int = 96
     """Units of an acoustic LSTM, in each direction; dense layers get theirs from the number of parameters."""
     layers: int = 2
     """Recurrent layers of the acoustic model."""
@@ -33,11 +33,13 @@ class Config(CommonConfig):
     """Dense layers of a DNN."""
     dropout: float = 0.2
     """Dropout rate after each layer; recurrent layers have one mask for all steps of a phrase."""
-    batch_steps: int = 2400
-    """Steps of 10 ms in a batch, padding included."""
-    buckets: int = 5
-    """Number of lengths that training phrases are padded to; each is compiled."""
-    epochs: int = 25
+    longest: int = 240
+    """Steps of 10 ms of a piece that is learnt at a time; longer phrases are cut between phones."""
+    batch_steps: int = 1600
+    """Steps in a batch, padding included."""
+    buckets: int = 3
+    """Number of lengths that training pieces are padded to; each is compiled."""
+    epochs: int = 20
     """Passes over the training set; 0 lets train.steps say."""
     limit: int = 0
     """Use only so many prompts of each split; 0 for all. Figures are then of no use."""
@@ -53,7 +55,10 @@ class Config(CommonConfig):
             "batch_steps",
         )
         check_numbers(
-            self, positive=(*positive, "buckets"), not_negative=("epochs", "limit"), rates=("dropout",)
+            self,
+            positive=(*positive, "longest", "buckets"),
+            not_negative=("epochs", "limit"),
+            rates=("dropout",),
         )
 
 

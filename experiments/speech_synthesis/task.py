@@ -1,5 +1,6 @@
 """The training task: durations and parameters of phrases together, and models that are kept."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from experiments.common import models
 from experiments.speech_synthesis.config import Config
 from experiments.speech_synthesis.data import (
     BUNDLE,
+    STATIC,
     Spoken,
     Statistics,
     speech_of,
@@ -29,12 +31,9 @@ from lstmjax.nnx import Functional
 from lstmjax.training.batching import PairBatches, Pairs
 from lstmjax.types import Key, Params
 
-EVALUATION_BUCKETS = 3
-"""Number of lengths that phrases are padded to in evaluation; each is compiled."""
-
 STATISTICS = "statistics.json"
 
-WEIGHTS = {"mel_cepstrum": 1.0, "log_f0": 0.5, "aperiodicity": 0.2, "voice": 0.5, "duration": 0.5}
+WEIGHTS = {"mel_cepstrum": 2.0, "log_f0": 0.5, "aperiodicity": 0.2, "voice": 0.5, "duration": 0.5}
 """Weights of the parts of the loss."""
 
 
@@ -52,19 +51,38 @@ def source(phones: np.ndarray, steps: Sequence[int]) -> np.ndarray:
     return np.hstack([phones, np.array(steps, np.float32)[:, None]]).astype(np.float32)
 
 
+def pieces(steps: Sequence[int], longest: int) -> list[slice]:
+    """The phones of a phrase in pieces of as nearly equal lengths, of about ``longest`` steps at most."""
+    ends = np.cumsum(steps)
+    count = -(-int(ends[-1]) // longest)
+    cuts = np.searchsorted(ends, ends[-1] * np.arange(1, count) / count) + 1
+    edges = np.unique([0, *cuts, len(steps)]).tolist()
+    return [slice(first, last) for first, last in itertools.pairwise(edges)]
+
+
 def make_batches(
-    config: Config, phrases: Sequence[Spoken], statistics: Statistics, buckets: int = EVALUATION_BUCKETS
+    config: Config, phrases: Sequence[Spoken], statistics: Statistics, buckets: int = 1
 ) -> PairBatches:
-    """Batches of phrases: the phones as sources, the parameters of the steps as targets."""
-    sources = [source(describe(each.phrase.phones, each.phrase.end), each.phrase.steps) for each in phrases]
-    wanted = [targets(each.speech, statistics, config.dynamics) for each in phrases]
+    """Batches of phrases, of long ones in pieces: phones as sources, parameters of the steps as targets."""
+    sources, wanted = [], []
+    for each in phrases:
+        steps = each.phrase.steps
+        rows = source(describe(each.phrase.phones, each.phrase.end), steps)
+        outputs = targets(each.speech, statistics, config.dynamics)
+        starts = np.cumsum([0, *steps])
+        for piece in pieces(steps, config.longest):
+            sources.append(rows[piece])
+            wanted.append(outputs[starts[piece.start] : starts[piece.stop]])
     return PairBatches(sources, wanted, config.batch_steps, buckets)
 
 
 def figures(
     config: Config, statistics: Statistics, model: Functional, params: Params, batch: Pairs, key: Key | None
 ) -> dict[str, Mean]:
-    """The parts of the loss: mean squared errors of standardized features, and the cross entropy of voice."""
+    """The parts of the loss: mean squared errors of standardized features, and the cross entropy of voice.
+
+    Those of the mel-cepstrum are weighed by the variances of the features, as in the distortion.
+    """
     keys = (None, None) if key is None else jax.random.split(key)
     phones, steps = jnp.asarray(batch.source.values[..., :-1]), jnp.asarray(batch.source.values[..., -1])
     wanted, time = jnp.asarray(batch.target.values), batch.target.values.shape[1]
@@ -84,13 +102,15 @@ def figures(
         (jnp.arange(time) < jnp.asarray(batch.target.lengths)[:, None])[..., None], shape[:-1]
     )
     squares = (outputs[..., :-1] - wanted[..., :-1]) ** 2
-    squares = squares.reshape(*shape[:-1], -1, COEFFICIENTS + 2)
+    squares = squares.reshape(*shape[:-1], -1, STATIC)
+    weights = jnp.square(jnp.array(statistics.deviation[: squares.shape[-2] * STATIC]))
+    weights = weights.reshape(-1, STATIC)[:, :COEFFICIENTS]
     parts = {
-        "mel_cepstrum": squares[..., :COEFFICIENTS],
-        "log_f0": squares[..., COEFFICIENTS : COEFFICIENTS + 1],
-        "aperiodicity": squares[..., COEFFICIENTS + 1 :],
+        "mel_cepstrum": (squares[..., :COEFFICIENTS] * weights).sum(axis=(-2, -1)) / weights.sum(),
+        "log_f0": squares[..., COEFFICIENTS].mean(axis=-1),
+        "aperiodicity": squares[..., COEFFICIENTS + 1].mean(axis=-1),
     }
-    found |= {name: Mean.of(values.mean(axis=(-2, -1)), there) for name, values in parts.items()}
+    found |= {name: Mean.of(values, there) for name, values in parts.items()}
     return found | {"voice": Mean.of(bernoulli(outputs[..., -1:], wanted[..., -1:], there), there)}
 
 

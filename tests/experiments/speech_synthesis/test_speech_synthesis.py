@@ -86,6 +86,20 @@ class TestModel:
             assert value == pytest.approx(expected[key], rel=1e-4), key
 
 
+@pytest.mark.parametrize("longest", [5, 12, 30, 1000])
+def test_pieces_are_all_of_a_phrase_and_none_is_much_too_long(longest):
+    steps = PHRASES[3].phrase.steps
+    found = task.pieces(steps, longest)
+    assert [place for piece in found for place in range(len(steps))[piece]] == list(range(len(steps)))
+    assert all(sum(steps[piece]) < longest + 2 * max(steps) for piece in found)
+    whole, cut = (
+        task.make_batches(dataclasses.replace(SMALL, longest=size), PHRASES, Statistics.of(PHRASES))
+        for size in (1000, longest)
+    )
+    one, other = (np.sort(np.concatenate(each.targets), axis=0) for each in (whole, cut))
+    np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("dynamics", [True, False])
 def test_targets_stand_for_the_speech_that_they_were_made_of(dynamics):
     statistics = Statistics.of(PHRASES)
