@@ -4,7 +4,7 @@ from experiments.common import models
 from experiments.common.learning import evaluate, finish, learn
 from experiments.common.recipes import training_config
 from experiments.handwriting_recognition.config import Config
-from experiments.handwriting_recognition.writing import styles, task
+from experiments.handwriting_recognition.writing import samples, styles, task
 from experiments.handwriting_recognition.writing.model import make_model
 from lstmjax.training.record import Run
 
@@ -34,4 +34,5 @@ def run(config: Config, run: Run) -> None:
         if words:
             batches = task.make_batches(config, words, buckets)
             figures |= evaluate(job, learned.params, {name: batches.once()})
+    samples.draw(task.Saved(config, model, learned.params, models.folder_in(run.path)), run.path)
     finish(run, learned.figures | figures)
