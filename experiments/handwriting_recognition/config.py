@@ -15,19 +15,21 @@ class Config(CommonConfig):
 
     task: Literal["words", "lowercase", "digits", "pendigits", "synthesis"] = "words"
     """Words, lower-case letters or digits of UNIPEN; PenDigits; writing in place of reading."""
-    hidden: int = 100
-    """Units of an LSTM; a layer has one for each direction."""
+    first: int = 64
+    """Units of an LSTM of the first layer, which reads twice as many frames as the others."""
+    hidden: int = 128
+    """Units of an LSTM of the other layers; a layer has one for each direction."""
     layers: int = 2
     """Bidirectional layers."""
-    dropout: float = 0.2
+    dropout: float = 0.1
     """Dropout rate on the outputs of each layer."""
     augmentation: float = 1.0
     """Strength of the distortions of training inks; 0 for none."""
     batch_points: int = 8000
     """Points of a batch after resampling, padding included."""
-    buckets: int = 5
+    buckets: int = 8
     """Number of lengths that training inks are padded to; each is compiled."""
-    epochs: int = 12
+    epochs: int = 8
     """Passes over the training set, the validation set after each; 0 lets train.steps say."""
     components: int = 20
     """Synthesis: Gaussians of a step of the pen."""
@@ -41,13 +43,13 @@ class Config(CommonConfig):
     def __post_init__(self) -> None:
         check_numbers(
             self,
-            positive=("hidden", "layers", "batch_points", "buckets", "components", "windows"),
+            positive=("first", "hidden", "layers", "batch_points", "buckets", "components", "windows"),
             not_negative=("augmentation", "tolerance", "epochs", "limit"),
             rates=("dropout",),
         )
 
 
-TRAIN = training.TrainConfig(steps=0, learning_rate=4e-3, schedule="cosine", warmup=200, averaging=0.998)
+TRAIN = training.TrainConfig(steps=0, learning_rate=3e-3, schedule="cosine", warmup=200, averaging=0.998)
 
 RECIPES = (
     Recipe(
@@ -57,7 +59,7 @@ RECIPES = (
     ),
     Recipe(
         {"quick": True},
-        {"hidden": 16, "layers": 1, "buckets": 1, "epochs": 0, "limit": 100},
+        {"first": 16, "hidden": 16, "buckets": 1, "epochs": 0, "limit": 100},
         {"steps": 20, "evaluate_every": 10, "log_every": 10},
     ),
 )
