@@ -15,9 +15,13 @@ python -m experiments compare RUN RUN                   print the curves of seve
 
 import difflib
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from experiments.common import signals
 
 if TYPE_CHECKING:
     from experiments.common.experiment import Experiment
@@ -65,30 +69,56 @@ def load(name: str) -> "Experiment":
 
 
 def _do(name: str, arguments: Sequence[str]) -> int:
-    from experiments.common import command_line  # noqa: PLC0415 (keeps the list quick)
-    from experiments.datasets import DataError  # noqa: PLC0415
-
+    """Run a command; expected errors are reported in one line."""
     try:
-        if name in COMMANDS:
-            from experiments import commands  # noqa: PLC0415
+        from experiments.common import command_line  # noqa: PLC0415 (keeps the list quick)
+        from experiments.datasets import DataError  # noqa: PLC0415
+        from lstmjax.training import NonFiniteError  # noqa: PLC0415
 
-            commands.main(name, arguments)
-        else:
-            experiment = load(name)
-            if arguments and arguments[0] in experiment.commands:
-                experiment.commands[arguments[0]](arguments[1:])
-            elif command_line.SHOW_CONFIG in arguments:
-                command_line.show_config(name, experiment, arguments)
-            else:
-                command_line.main(name, experiment, arguments)
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted; --resume with its run folder goes on.", file=sys.stderr)
-        return 130
-    except (DataError, *command_line.ERRORS) as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        expected = (DataError, *command_line.ERRORS)
+    except KeyboardInterrupt as error:
+        return _interrupted(name, error)
+    try:
+        _dispatch(name, arguments)
+    except KeyboardInterrupt as error:
+        return _interrupted(name, error)
+    except BrokenPipeError:  # what reads standard output has ended, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        print(f"{name}: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except expected as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 3 if isinstance(error, NonFiniteError) else 1
     return 0
 
 
+def _dispatch(name: str, arguments: Sequence[str]) -> None:
+    from experiments import commands  # noqa: PLC0415
+    from experiments.common import command_line  # noqa: PLC0415
+
+    if name in COMMANDS:
+        commands.main(name, arguments)
+        return
+    experiment = load(name)
+    if arguments and arguments[0] in experiment.commands:
+        experiment.commands[arguments[0]](arguments[1:])
+    elif command_line.SHOW_CONFIG in arguments:
+        command_line.show_config(name, experiment, arguments)
+    else:
+        command_line.main(name, experiment, arguments)
+
+
+def _interrupted(name: str, error: KeyboardInterrupt) -> int:
+    """Report what a signal ended; returns the exit status that shells give it."""
+    print(
+        ". ".join([f"{name}: {str(error) or 'interrupted'}", *getattr(error, "__notes__", ())]),
+        file=sys.stderr,
+    )
+    return 128 + int(getattr(error, "number", signal.SIGINT))
+
+
 if __name__ == "__main__":
+    signals.install()
     sys.exit(main(sys.argv[1:]))

@@ -85,7 +85,13 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
     if config.tensorboard:
         run.add_sink(tensorboard.sink(run.path))
     print(f"run folder: {run.path}", flush=True)
-    experiment.run(config, run)
+    try:
+        with run.lock():
+            experiment.run(config, run)
+    except KeyboardInterrupt as interruption:
+        if any(run.path.glob("checkpoints/step-*")):
+            interruption.add_note(f"--resume {run.path} goes on.")
+        raise
     return run
 
 

@@ -2,9 +2,12 @@
 
 from lstmjax.training.config import ConfigError, TrainConfig, adam, optimizer
 from lstmjax.training.evaluation import evaluate, evaluate_each
+from lstmjax.training.interruption import Interrupted
 from lstmjax.training.loop import (
     Best,
     Fit,
+    NonFiniteError,
+    Skipped,
     TrainingError,
     TrainState,
     evaluated,
@@ -18,7 +21,10 @@ __all__ = [
     "Best",
     "ConfigError",
     "Fit",
+    "Interrupted",
     "Metrics",
+    "NonFiniteError",
+    "Skipped",
     "Task",
     "TrainConfig",
     "TrainState",

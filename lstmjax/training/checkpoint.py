@@ -178,11 +178,19 @@ class Checkpoints:
       (30, {'loss': 15.0})
     """
 
-    def __init__(self, folder: PathLike, keep: int = 3) -> None:
+    def __init__(self, folder: PathLike, keep: int = 3, run: str = "") -> None:
+        """Open the checkpoints of a folder.
+
+        Args:
+          folder: the folder.
+          keep: number of checkpoints kept.
+          run: text that identifies the run and its config; files with another are not read.
+        """
         if keep < 1:
             raise ValueError(f"keep must be at least 1, not {keep}")
         self.folder = Path(folder)
         self.keep = keep
+        self.run = run
 
     def path(self, step: int) -> Path:
         """Return the file of a step, whether or not it exists."""
@@ -197,37 +205,60 @@ class Checkpoints:
     def save(self, step: int, tree: Any, metadata: Mapping[str, str] | None = None) -> None:
         """Save as `save` does, then remove the oldest checkpoints and the leftovers of killed saves.
 
-        Checkpoints of later steps are kept and not counted; `rewind` removes them.
+        Checkpoints of later steps are kept and not counted; `rewind` removes them. What lies in the place of
+        the file and is none, such as a folder, is set aside.
         """
-        save(self.path(step), tree, metadata)
+        path = self.path(step)
+        if path.is_dir():
+            path.rename(path.with_name(f"{path.name}.set-aside"))
+        save(path, tree, {**(metadata or {}), "run": self.run})
         earlier = [self.path(other) for other in self.steps() if other <= step]
         for file in [*earlier[: -self.keep], *self.folder.glob(".step-*.safetensors.*.tmp")]:
-            file.unlink(missing_ok=True)
+            _remove(file)
 
     def rewind(self, step: int) -> None:
         """Remove the checkpoints after a step, before training diverges from them."""
         for later in [other for other in self.steps() if other > step]:
-            self.path(later).unlink(missing_ok=True)
+            _remove(self.path(later))
 
     def latest(self) -> int | None:
-        """Return the newest step whose file is intact, or None if there is no file at all.
+        """Return the newest step with an intact file of this run, or None if there is no file at all.
 
-        Warns of each newer file that is damaged; raises a CheckpointError if all of them are.
+        Warns of each newer file that is not; raises a CheckpointError if none is.
         """
+        reasons: list[str] = []
         for step in reversed(self.steps()):
-            try:
-                metadata(self.path(step))
+            reason = self._fault(self.path(step))
+            if reason is None:
+                for each in reasons:
+                    warnings.warn(f"{each}. Going back to the one of step {step}.", stacklevel=2)
                 return step
-            except DamagedCheckpointError as error:
-                warnings.warn(f"{error}. Going back to an older one.", stacklevel=2)
-        if self.steps():
-            raise CheckpointError(f"every checkpoint in {self.folder} is damaged")
+            reasons.append(reason)
+        if reasons:
+            raise CheckpointError(
+                "\n  ".join([f"no checkpoint in {self.folder} can be resumed from:", *reasons])
+            )
         return None
+
+    def _fault(self, path: Path) -> str | None:
+        """Why a file is no checkpoint of this run; None if it is one."""
+        if not path.is_file():  # a FIFO would be waited for
+            return f"{path} is no regular file"
+        try:
+            found = metadata(path).get("run")
+        except (DamagedCheckpointError, OSError) as error:
+            return str(error)
+        return None if found == self.run else f"{path} is of another run, or of another config of this one"
 
     def restore_latest(self, like: Any) -> tuple[int, Any] | None:
         """Return `latest()` and its tree, as `restore` gives it; or None if there is no file."""
         step = self.latest()
         return None if step is None else (step, restore(self.path(step), like))
+
+
+def _remove(path: Path) -> None:
+    if not path.is_dir():  # a folder is not ours
+        path.unlink(missing_ok=True)
 
 
 class _Leaf(NamedTuple):

@@ -1,6 +1,7 @@
 """Training hyperparameters that all experiments share, and the optimizers that use them."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -46,12 +47,18 @@ class TrainConfig:
     """Steps between two reports of the training loss."""
     checkpoint_every: int = 500
     """Steps between two checkpoints; the last step always has one."""
+    max_skipped: int = 10
+    """Number of steps in a row with a loss or gradient that is not finite, each without an effect, after
+    which training stops."""
 
     def __post_init__(self) -> None:
+        for name in ("learning_rate", "clip_norm", "averaging"):
+            if not math.isfinite(getattr(self, name)):
+                raise ConfigError(f"train.{name} must be a finite number, got {getattr(self, name)}.")
         for name in ("steps", "seed", "learning_rate", "warmup", "clip_norm", "nonmonotone", "patience"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name} must not be negative, got {getattr(self, name)}.")
-        for name in ("evaluate_every", "log_every", "checkpoint_every"):
+        for name in ("evaluate_every", "log_every", "checkpoint_every", "max_skipped"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} must be at least 1 step, got {getattr(self, name)}.")
         if not 0 <= self.averaging < 1:

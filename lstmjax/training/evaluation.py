@@ -1,7 +1,7 @@
 """Metrics over the batches of a data set."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -41,19 +41,40 @@ def _evaluate(function: Callable[..., Any], params: Params, carry: Carry, batch:
     return function(params, carry, batch)
 
 
-def compute(metrics: Iterable[Metrics]) -> dict[str, float]:
-    """Merge the metrics of batches, and compute each; of several models, the mean."""
-    return _means(compute_each(metrics))
+Sums = Mapping[str, Sequence[Any]]
+"""Sums of metrics by name, as JSON has them: total and weight, each a number, or a list of one per model."""
 
 
-def compute_each(metrics: Iterable[Metrics]) -> dict[str, np.ndarray]:
+def compute(metrics: Iterable[Metrics], before: Sums | None = None) -> dict[str, float]:
+    """Merge the metrics of batches, and compute each; of several models, the mean.
+
+    Args:
+      metrics: of each batch.
+      before: the sums of those before, by `sums_of`; computed in parts, the result has the same bits.
+    """
+    return _means(compute_each(metrics, before))
+
+
+def compute_each(metrics: Iterable[Metrics], before: Sums | None = None) -> dict[str, np.ndarray]:
     """As `compute`, of each model: float64 ``[models]``, or ``[]`` where the metric has no such axis."""
+    with jax.enable_x64(True):  # in float32, 950 of 1000 is less than 0.95
+        return {name: np.asarray(total.compute()) for name, total in _merge(metrics, before or {}).items()}
+
+
+def sums_of(metrics: Iterable[Metrics], before: Sums) -> Sums:
+    """Merge the metrics of batches with the sums of those before."""
+    merged = _merge(metrics, before)
+    return {**before, **{name: [np.asarray(part).tolist() for part in merged[name]] for name in merged}}
+
+
+def _merge(metrics: Iterable[Metrics], before: Sums) -> dict[str, Mean]:
     totals: dict[str, Mean] = {}
     for each in metrics:
         for name, metric in jax.tree.map(np.float64, jax.device_get(dict(each))).items():
+            if name not in totals and name in before:
+                totals[name] = type(metric)(*map(np.float64, before[name]))
             totals[name] = totals[name].merge(metric) if name in totals else metric
-    with jax.enable_x64(True):  # in float32, 950 of 1000 is less than 0.95
-        return {name: np.asarray(metric.compute()) for name, metric in totals.items()}
+    return totals
 
 
 def _means(figures: Mapping[str, np.ndarray]) -> dict[str, float]:

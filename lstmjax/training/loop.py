@@ -4,12 +4,15 @@ A `Task` defines the initial parameters, the loss, the batch of each step, and t
 rest, in the same way for every experiment: a jitted step with donated buffers, parameter averaging,
 evaluation on the validation set, selection of the best parameters, early stopping, checkpoints, and
 records. Everything random is a function of seed and step, so a resumed run gives the same bits as an
-uninterrupted one.
+uninterrupted one. A signal ends training after the step that it falls into, and the state is saved.
 """
 
+import contextlib
 import functools
+import json
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,15 +21,26 @@ import numpy as np
 import optax
 
 from lstmjax.metrics import Mean
+from lstmjax.training import checkpoint
 from lstmjax.training import config as configs
 from lstmjax.training.averaging import Averaging
 from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.config import TrainConfig
-from lstmjax.training.evaluation import compute, evaluate_each
+from lstmjax.training.evaluation import Sums, compute, evaluate_each, sums_of
+from lstmjax.training.interruption import Abandoned, HeldBack, Interrupted, held_back
+from lstmjax.training.nonfinite import locate
 from lstmjax.training.progress import ProgressReport, format_figures
 from lstmjax.training.record import Run
 from lstmjax.training.task import Batch, Carry, Metrics, Task
 from lstmjax.types import Params
+
+
+class Skipped(NamedTuple):
+    """Numbers of steps that changed nothing, since their loss or gradient was not finite; int32."""
+
+    total: jax.Array
+    in_row: jax.Array
+    """Those since the last step that did."""
 
 
 class TrainState(NamedTuple):
@@ -38,6 +52,7 @@ class TrainState(NamedTuple):
     average: Any
     """State of the averaging policy, see `TrainConfig.average`."""
     optimizer: optax.OptState
+    skipped: Skipped
     carry: Carry = ()
     """The carry that the next batch begins with."""
 
@@ -66,6 +81,10 @@ class TrainingError(RuntimeError):
     """Training cannot continue."""
 
 
+class NonFiniteError(TrainingError):
+    """Several steps in a row had a loss or gradient that is not finite."""
+
+
 def init_state(
     task: Task, config: TrainConfig, optimizer: optax.GradientTransformation, params: Params | None = None
 ) -> TrainState:
@@ -74,31 +93,56 @@ def init_state(
     params = jax.jit(task.init)(init_key) if params is None else jax.tree.map(jnp.array, params)
     carry = jax.tree.map(jnp.array, task.initial_carry())
     average = config.average.init(params)
-    return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params), carry)
+    skipped = Skipped(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+    return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params), skipped, carry)
 
 
 def make_step(
     task: Task, config: TrainConfig, optimizer: optax.GradientTransformation
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The jitted training step; the state passed to it is donated and must not be used again."""
-    _, step_key = jax.random.split(jax.random.key(config.seed))
+    """The jitted training step; the state passed to it is donated and must not be used again.
+
+    Where the loss, the norm of its gradient or the next carry is not finite, the state is returned as it was,
+    but for the number of steps, and the metrics count nothing.
+    """
     update_average = config.average.update
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(step_key, state.step)
+        key = _key(config, state.step)
         gradient = jax.value_and_grad(task.loss, has_aux=True)
         (loss, (carry, metrics)), gradients = gradient(state.params, state.carry, batch, key)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         if task.rate_factor is not None:
             updates = optax.tree.scale(task.rate_factor(batch), updates)
         params = optax.apply_updates(state.params, updates)
-        average = update_average(state.average, params, state.step)
-        norm = Mean.of(optax.tree.norm(gradients))
-        metrics = {"loss": Mean.of(loss), **metrics, "gradient_norm": norm}
-        return TrainState(state.step + 1, params, average, optimizer_state, carry), metrics
+        average, norm = update_average(state.average, params, state.step), optax.tree.norm(gradients)
+        is_finite = jnp.isfinite(loss) & jnp.isfinite(norm) & _all_finite(carry)
+
+        def if_finite(new: Any, old: Any) -> Any:
+            return jax.tree.map(functools.partial(jnp.where, is_finite), new, old)
+
+        bad = 1 - is_finite.astype(jnp.int32)
+        skipped = Skipped(state.skipped.total + bad, bad * (state.skipped.in_row + bad))
+        updated = (params, average, optimizer_state, carry)
+        before = (state.params, state.average, state.optimizer, state.carry)
+        params, average, optimizer_state, carry = if_finite(updated, before)
+        metrics = {"loss": Mean.of(loss), **metrics, "gradient_norm": Mean.of(norm)}
+        metrics = if_finite(metrics, jax.tree.map(jnp.zeros_like, metrics))
+        return TrainState(state.step + 1, params, average, optimizer_state, skipped, carry), metrics
 
     return step
+
+
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return functools.reduce(jnp.logical_and, [jnp.isfinite(leaf).all() for leaf in leaves], jnp.array(True))
+
+
+def _key(config: TrainConfig, step: int | jax.Array) -> jax.Array:
+    """The random key of a step."""
+    return jax.random.fold_in(jax.random.split(jax.random.key(config.seed))[1], step)
 
 
 def fit(
@@ -123,48 +167,92 @@ def fit(
       averaging).
 
     Raises:
-      TrainingError: the loss, its gradient or the monitored metric is not finite, or the task does not
-        compute the metric that it monitors.
+      Interrupted: SIGINT, SIGTERM or SIGHUP arrived; the last step has ended and its state is saved.
+      NonFiniteError: ``config.max_skipped`` steps in a row had a loss or gradient that is not finite.
+      TrainingError: the monitored metric is not finite, or the task does not compute the metric that it
+        monitors.
+      CheckpointError: there are checkpoints, but none of this run that is intact.
     """
     optimizer, average = optimizer or configs.adam(config), config.average
-    state = init_state(task, config, optimizer, params)
-    checkpoints, (state, best) = _resume(run, Fit(state, _unknown(task, _candidate(average, state), 0)))
-    train_step, step, recent = make_step(task, config, optimizer), int(state.step), list[Metrics]()
-    with ProgressReport(config.steps, step) as report:
-        report.line(_headline(state))
-        if params is not None and step == 0:
-            state, best = _validate(task, average, Fit(state, best), report, None, observe=False)
-        done = _done(task, config, average, step, state, best)
-        while not done:
-            state, metrics = train_step(state, task.batch(config.seed, step))
-            recent.append(metrics)
-            step += 1
-            evaluating = step % config.evaluate_every == 0 or step == config.steps
-            saving = step % config.checkpoint_every == 0
-            if evaluating or saving or step % config.log_every == 0:
-                _log(step, recent, report, run)
-                recent = []
-            if evaluating:
-                state, best = _validate(task, average, Fit(state, best), report, run)
-                done = _done(task, config, average, step, state, best)
-            if checkpoints is not None and (saving or done):
-                checkpoints.save(step, Fit(state, best))
-        if step < config.steps:
-            reason = f"no new best in {best.stale} evaluations" if best.stale else "the task is done"
-            report.line(f"stopped early at step {step}: {reason}")
+    with contextlib.nullcontext() if run is None else run.lock(), held_back() as signals:
+        state = init_state(task, config, optimizer, params)
+        fresh = Fit(state, _unknown(task, _candidate(average, state), 0))
+        checkpoints = None if run is None else Checkpoints(run.path / "checkpoints", run=run.identity)
+        (state, best), progress = _resume(run, checkpoints, fresh, evaluates=params is not None)
+        train_step, start = make_step(task, config, optimizer), int(state.step)
+        with ProgressReport(config.steps, start) as report:
+            report.line(_headline(state))
+            step, done = start, not progress.evaluates and _done(task, config, average, start, state, best)
+            while not done:
+                if not progress.evaluates:
+                    began = time.monotonic()
+                    state, metrics = train_step(state, task.batch(config.seed, step))
+                    progress.recent.append(metrics)
+                    step += 1
+                    progress.evaluates = step % config.evaluate_every == 0 or step == config.steps
+                    saves = step % config.checkpoint_every == 0
+                    if progress.evaluates or saves or step % config.log_every == 0:
+                        _stop_if_not_finite(task, config, state, step)
+                        _log(step, progress, state, report, run)
+                    if step > start + 1:  # the first step compiles
+                        progress.productive += time.monotonic() - began
+                if progress.evaluates and signals.received is None:
+                    found = _validate(task, average, Fit(state, best), report, run, signals)
+                    if found is not None:
+                        (state, best), progress.evaluates = found, False
+                done = not progress.evaluates and _done(task, config, average, step, state, best)
+                stops = done or signals.received is not None
+                if checkpoints is not None and (stops or step % config.checkpoint_every == 0):
+                    checkpoints.save(step, Fit(state, best), progress.as_text())
+                if signals.received is not None and not done:
+                    raise Interrupted(signals.received, step, saved=checkpoints is not None)
+            if step < config.steps:
+                reason = f"no new best in {best.stale} evaluations" if best.stale else "the task is done"
+                report.line(f"stopped early at step {step}: {reason}")
+    if run is not None:
+        run.productive_seconds = progress.productive
     return Fit(state, best)
 
 
-def _resume(run: Run | None, progress: Fit) -> tuple[Checkpoints | None, Fit]:
-    """The checkpoints of a run, and the state of its latest one; later log entries are dropped."""
-    if run is None:
-        return None, progress
-    checkpoints = Checkpoints(run.path / "checkpoints")
-    restored = checkpoints.restore_latest(progress)
-    progress = progress if restored is None else restored[1]
-    checkpoints.rewind(int(progress.state.step))
-    run.rewind(int(progress.state.step))
-    return checkpoints, progress
+class _Progress:
+    """What a checkpoint holds beside the arrays, for the next step to be as if training had not stopped."""
+
+    def __init__(self, evaluates: bool) -> None:
+        self.evaluates = evaluates
+        """Whether the evaluation of the current step is still to be done."""
+        self.recent: list[Metrics] = []
+        """The metrics of the steps since the last log entry, after those in ``sums``."""
+        self.sums: Sums = {}
+        self.productive = 0.0
+        """Seconds in training steps that count."""
+
+    def as_text(self) -> dict[str, str]:
+        sums = sums_of(self.recent, self.sums)
+        fields = {"evaluates": self.evaluates, "sums": sums, "productive": self.productive}
+        return {"progress": json.dumps(fields)}
+
+    @classmethod
+    def from_text(cls, text: Mapping[str, str]) -> "_Progress":
+        fields = json.loads(text["progress"])
+        progress = cls(fields["evaluates"])
+        progress.sums, progress.productive = fields["sums"], fields["productive"]
+        return progress
+
+
+def _resume(
+    run: Run | None, checkpoints: Checkpoints | None, fresh: Fit, evaluates: bool
+) -> tuple[Fit, _Progress]:
+    """The state of the latest checkpoint of a run; later log entries and checkpoints are dropped."""
+    fit, progress = fresh, _Progress(evaluates)
+    if run is None or checkpoints is None:
+        return fit, progress
+    restored = checkpoints.restore_latest(fresh)
+    if restored is not None:
+        step, fit = restored
+        progress = _Progress.from_text(checkpoint.metadata(checkpoints.path(step)))
+    checkpoints.rewind(int(fit.state.step))
+    run.rewind(int(fit.state.step))
+    return fit, progress
 
 
 def evaluated(config: TrainConfig, state: TrainState) -> Params:
@@ -185,22 +273,39 @@ def _done(
     return step >= config.steps or stale or over or average.done(state.average)
 
 
-def _log(step: int, recent: list[Metrics], report: ProgressReport, run: Run | None) -> None:
-    """Report the metrics of the latest steps.
-
-    Raises:
-      TrainingError: the loss or the gradient norm is not finite.
-    """
-    figures = compute(recent)
-    for name, quantity in (("loss", "loss"), ("gradient_norm", "norm of the gradient")):
-        if not math.isfinite(figures[name]):
-            raise TrainingError(
-                f"the {quantity} is {figures[name]} at or before step {step}: lower --train.learning-rate or "
-                "--train.clip-norm, or look at the data. The latest checkpoint is from before."
-            )
+def _log(step: int, progress: _Progress, state: TrainState, report: ProgressReport, run: Run | None) -> None:
+    """Report the metrics of the latest steps."""
+    figures = compute(progress.recent, progress.sums)
+    progress.recent, progress.sums = [], {}
+    skipped = int(state.skipped.total)
+    if skipped:
+        figures["skipped_steps"] = skipped
     report.update(step, figures)
     if run is not None:
         run.log(step, figures)
+
+
+def _stop_if_not_finite(task: Task, config: TrainConfig, state: TrainState, step: int) -> None:
+    """Raise after too many skipped steps, with the place where the first of them went wrong.
+
+    Raises:
+      NonFiniteError: there are too many, or parameters are not finite, which no checkpoint may have.
+    """
+    if not _all_finite(state.params):
+        raise NonFiniteError(f"parameters are not finite at step {step}: lower --train.learning-rate.")
+    in_row = int(state.skipped.in_row)
+    if in_row < config.max_skipped:
+        return
+    number = step - in_row  # the state is still that before this step
+    batch = task.batch(config.seed, number)
+    gradient = jax.value_and_grad(task.loss, has_aux=True)
+    place = locate(gradient, state.params, state.carry, batch, _key(config, number))
+    raise NonFiniteError(
+        f"the loss or its gradient is not finite in {in_row} steps in a row, from step {number + 1} on, "
+        f"batch {number} of seed {config.seed}; they changed nothing. First not finite: "
+        f"{place or 'the norm of the gradient'}. Lower --train.learning-rate or --train.clip-norm, or look "
+        "at the data."
+    )
 
 
 def _validate(
@@ -209,15 +314,26 @@ def _validate(
     progress: Fit,
     report: ProgressReport,
     run: Run | None,
-    observe: bool = True,
-) -> Fit:
-    """Evaluate on the validation set, and update the best parameters and the averaging policy."""
+    signals: HeldBack,
+) -> Fit | None:
+    """Evaluate on the validation set, and update the best parameters and the averaging policy.
+
+    The parameters before the first step are evaluated, but neither logged nor shown to the policy.
+
+    Returns:
+      None if a signal ended it: nothing has changed.
+    """
     (state, best), params = progress, average.params(progress.state.average, progress.state.params)
-    step, each = int(state.step), evaluate_each(task, params, task.valid())
+    step = int(state.step)
+    try:
+        with signals.abandon():
+            each = evaluate_each(task, params, task.valid())
+            if each and task.examine is not None:
+                each |= {name: np.asarray(value) for name, value in task.examine(params).items()}
+    except Abandoned:
+        return None
     if not each:
         return Fit(state, _unknown(task, _candidate(average, state), step))
-    if task.examine is not None:
-        each |= {name: np.asarray(value) for name, value in task.examine(params).items()}
     name = task.monitor.removeprefix("-")
     if name not in each:
         raise TrainingError(f"the task monitors {task.monitor!r}, but evaluates only {sorted(each)}.")
@@ -229,10 +345,10 @@ def _validate(
     is_best = np.asarray(value < best.value)
     figures = {name: _mean(values) for name, values in each.items()}
     report.line(f"step {step}  valid {format_figures(figures)}{'  (best)' if is_best.any() else ''}")
-    if run is not None:
+    if run is not None and step > 0:
         run.log(step, figures, kind="valid")
     best = _better(best, Best(params, value, step, 0), is_best)
-    if observe:
+    if step > 0:
         changed, remark = average.observe(state.average, _mean(value))
         state = state._replace(average=changed)
         if remark:

@@ -7,31 +7,41 @@ The folder of a run, `runs/<experiment>/<time>-<seed>/`, holds
 * `sessions.json`: the start of each session of the run, its commit, device and versions, and whether it
   read the test set;
 * `summary.json`: the final metrics and the provenance of the run, once it has finished;
+* `lock`: who writes to the run now, while a process does (`Run.lock`);
 * `checkpoints/`, and the figures and samples that the experiment writes.
 
 `keep` makes a record of a finished run, and tables are built from `load_records`. All files are
 strict JSON; a float that is not finite is one of the strings "NaN", "Infinity", "-Infinity".
 """
 
+import contextlib
 import dataclasses
+import hashlib
 import itertools
 import json
 import math
+import os
+import platform
 import re
 import time
 import typing
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, SupportsFloat, TypeVar
+from typing import Any, NamedTuple, SupportsFloat, TextIO, TypeVar
 
 import jax
 import numpy as np
 
 from lstmjax.training.checkpoint import PathLike, write_atomically
 from lstmjax.training.environment import commit, device, versions
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
 
 _NAMES = {"experiment": r"[a-z0-9_]+", "label": r"[a-z0-9-]+"}
 _T = TypeVar("_T")
@@ -140,6 +150,42 @@ class Run:
         self._clock_zero = time.monotonic()
         self._session_started, self._commit, self._session = _now(), commit(), -1
         self._sinks: list[Callable[[Entry], None]] = []
+        self._is_locked = False
+        self.productive_seconds = 0.0
+        """Active time in training steps that count, not repeated after a kill; `fit` sets it."""
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 (hex) of what the run is: experiment, command, config, seed and start."""
+        header = _Header(self.experiment, self.command, self.config, self.seed, self._started)
+        return hashlib.sha256(_json(header._asdict())).hexdigest()
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only writer of the run within the block, and remove what a killed writer left half done.
+
+        The lock is the operating system's, on the file `lock`, which names its owner: it ends with the
+        process, however that ends. A lock within a lock of the same object has no effect.
+
+        Raises:
+          RecordError: another process writes to the run; the message names it.
+        """
+        if self._is_locked:
+            yield
+            return
+        with open(self.path / "lock", "a+", encoding="utf-8") as file:
+            _lock(file, self.path)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}, since {_now()}\n")
+            file.flush()
+            for leftover in self.path.rglob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
+            self._is_locked = True
+            try:
+                yield
+            finally:
+                self._is_locked = False
+                file.truncate(0)
 
     @classmethod
     def create(
@@ -177,7 +223,10 @@ class Run:
         """
         path = Path(path)
         if not (path / "config.json").is_file():
-            raise RecordError(f"{path} is no run folder: it has no config.json")
+            raise RecordError(
+                f"{path} is no run folder, or its run was killed before it began: it has no config.json. "
+                "Start a new run."
+            )
         header = _build(_Header, read_json(path / "config.json"), path / "config.json")
         run = cls(path, header)
         times = [entry.seconds for entry in run.metrics()]
@@ -292,10 +341,11 @@ class Run:
     def finish(self, metrics: Mapping[str, SupportsFloat]) -> None:
         """Write `summary.json`: the final metrics, and all fields of a `Record` except the label.
 
+        Beside them stands the goodput: the share of the active time that went into training steps that count.
         The commit is the one at the start of the last session.
         """
         metrics = _checked(_plain(dict(metrics)), dict[str, float], "summary: metrics")
-        sessions = self._write_session()
+        sessions, seconds = self._write_session(), self.seconds
         summary = {
             "experiment": self.experiment,
             "command": self.command,
@@ -303,7 +353,8 @@ class Run:
             "seed": self.seed,
             "metrics": metrics,
             "device": device(),
-            "seconds": self.seconds,
+            "seconds": seconds,
+            "goodput": round(self.productive_seconds / max(seconds, 1e-9), 4),
             "commit": self._commit,
             "versions": versions(),
             "tested_before": sum(session.tested for session in sessions) > 1,
@@ -316,6 +367,22 @@ class Run:
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _lock(file: TextIO, path: Path) -> None:
+    """Lock an open file until it is closed.
+
+    Raises:
+      RecordError: it is locked.
+    """
+    if fcntl is None:  # Windows has no such locks
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        raise RecordError(f"{path} is in use: {owner} writes to it. Wait for it, or end it.") from None
 
 
 def _make_folder(path: Path) -> Path:
@@ -367,7 +434,9 @@ def record_of(run_path: PathLike, label: str) -> Record:
     if not path.is_file():
         raise RecordError(f"{run_path} has no summary.json: it is no run, or has not finished")
     summary = {**read_json(path), "label": label}
-    fields = {name: value for name, value in summary.items() if name not in ("started", "finished")}
+    fields = {
+        name: value for name, value in summary.items() if name not in ("started", "finished", "goodput")
+    }
     return _build(Record, fields, path)
 
 

@@ -324,8 +324,34 @@ def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path):
         checkpoints.restore_latest(0)
     for step in (1, 2):
         checkpoints.path(step).write_bytes(b"x" * 500)
-    with (
-        pytest.raises(CheckpointError, match=r"every checkpoint in .* is damaged"),
-        pytest.warns(match="damaged"),
-    ):
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* can be resumed from:(\n .*damaged.*){3}"):
         checkpoints.latest()
+
+
+@pytest.mark.parametrize("what", ["folder", "dangling link", "FIFO", "other run", "text"])
+def test_what_is_no_checkpoint_of_the_run_falls_back_to_the_one_before_and_saving_goes_on(tmp_path, what):
+    checkpoints = Checkpoints(tmp_path, run="ours")
+    checkpoints.save(10, 1.0)
+    path = checkpoints.path(20)
+    if what == "folder":
+        (path / "within").mkdir(parents=True)
+    elif what == "dangling link":
+        path.symlink_to(tmp_path / "nowhere")
+    elif what == "FIFO":
+        os.mkfifo(path)
+    elif what == "text":
+        path.write_text("step 20")
+    else:
+        Checkpoints(tmp_path, run="theirs").save(20, 2.0)
+    with pytest.warns(UserWarning, match=r"step-00000020.*\. Going back to the one of step 10"):
+        assert checkpoints.restore_latest(0.0) == (10, 1.0)
+    checkpoints.rewind(10)
+    checkpoints.save(20, 3.0)
+    assert checkpoints.restore_latest(0.0) == (20, 3.0)
+    assert what != "folder" or (tmp_path / f"{path.name}.set-aside" / "within").is_dir()
+
+
+def test_checkpoints_of_another_run_alone_are_refused(tmp_path):
+    Checkpoints(tmp_path, run="theirs").save(20, 2.0)
+    with pytest.raises(CheckpointError, match="is of another run, or of another config of this one"):
+        Checkpoints(tmp_path, run="ours").restore_latest(0.0)

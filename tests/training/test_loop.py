@@ -165,16 +165,63 @@ def test_the_step_does_not_compile_again_for_equal_shapes_and_donates_its_state(
     assert first.params["readout"].is_deleted()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint_is_made(tmp_path):
-    def loss(params, batch, key):
-        return params["readout"].sum() * jnp.nan, {}
+LOSSES = {
+    "loss": lambda params, batch, key: (params["readout"].sum() * jnp.nan, {}),
+    # It is finite at zero, and its slope is not.
+    "gradient": lambda params, batch, key: (jnp.sqrt(jnp.square(params["readout"]).sum()), {}),
+}
 
+
+@pytest.mark.parametrize("what", LOSSES)
+def test_too_many_steps_in_a_row_that_are_not_finite_stop_the_run_and_changed_nothing(tmp_path, what):
     run = new_run(tmp_path)
-    with pytest.raises(
-        training.TrainingError, match=r"loss is nan at or before step 2: lower --train.learning-rate"
-    ):
-        training.fit(make_task(loss=loss), CONFIG, run)
-    assert not list(run.path.glob("checkpoints/*.safetensors"))
+    config = dataclasses.replace(CONFIG, max_skipped=4)
+    message = r"in 4 steps in a row, from step 1 on, batch 0 of seed 3; .* First not finite: (mul|div) "
+    with pytest.raises(training.NonFiniteError, match=message):
+        training.fit(make_task(loss=LOSSES[what]), config, run)
+    entry = run.metrics("train")[0]
+    assert entry.metrics["skipped_steps"] == 2
+    assert np.isnan(entry.metrics["loss"])
+
+
+@pytest.mark.parametrize("what", ["batch", "carry", "gradient"])
+def test_steps_that_are_not_finite_are_skipped_with_the_state_unchanged_and_counted(what):
+    bad = {2, 5, 6}
+
+    def loss(params, carry, batch, key):
+        number, is_bad = batch
+        value = ((params["slope"] * number - carry) ** 2).sum()
+        if what == "gradient":  # infinite at zero
+            value += jnp.sqrt(jnp.where(is_bad, 0, 1) * params["slope"])
+        after = jnp.where(is_bad & (what == "carry"), jnp.inf, carry + 1)
+        return value, (after, {"size": Mean.of(number)})
+
+    task = dataclasses.replace(
+        sequential_task(),
+        loss=loss,
+        init=lambda key: {"slope": jnp.ones(())},
+        initial_carry=lambda: np.zeros(()),
+    )
+    optimizer = training.adam(CONFIG)
+    step, state = training.make_step(task, CONFIG, optimizer), training.init_state(task, CONFIG, optimizer)
+    for number in range(9):
+        before, is_bad = jax.device_get(state), number in bad
+        value = np.nan if is_bad and what == "batch" else number + 1
+        state, metrics = step(state, (np.float32(value), np.bool_(is_bad)))
+        after = jax.device_get(state)
+        assert float(metrics["size"].weight) == 1 - is_bad
+        assert (after.params["slope"] == before.params["slope"]) == is_bad
+        if is_bad:
+            assert_same_bits(before, after._replace(step=before.step, skipped=before.skipped))
+    assert (int(state.skipped.total), int(state.skipped.in_row), int(state.step)) == (3, 0, 9)
+
+
+def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
+    run = new_run(tmp_path)
+    huge = optax.scale(float("inf"))
+    with pytest.raises(training.NonFiniteError, match="parameters are not finite at step 2"):
+        training.fit(make_task(), CONFIG, run, huge)
+    assert not list(run.path.glob("checkpoints/*"))
 
 
 def test_a_monitor_that_is_not_evaluated_is_named():
@@ -183,7 +230,16 @@ def test_a_monitor_that_is_not_evaluated_is_named():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("steps", -1), ("log_every", 0), ("averaging", 1.0), ("seed", -2)]
+    ("name", "value"),
+    [
+        ("steps", -1),
+        ("log_every", 0),
+        ("averaging", 1.0),
+        ("seed", -2),
+        ("max_skipped", 0),
+        ("learning_rate", float("nan")),
+        ("clip_norm", float("inf")),
+    ],
 )
 def test_bad_settings_are_named(name, value):
     with pytest.raises(training.ConfigError, match=f"train.{name} must .*{value}"):
@@ -205,18 +261,6 @@ def test_the_schedule_rises_then_falls_and_gradients_are_clipped():
         lambda found, leaf: leaf if leaf.shape == (3,) else found, jax.tree.leaves(state)
     )
     assert float(jnp.max(moment)) <= float(jnp.max(clipped)) + 1e-6, "Adam only ever saw clipped gradients"
-
-
-def test_a_gradient_that_is_not_finite_stops_the_run_before_a_checkpoint_is_made(tmp_path):
-    def loss(params, batch, key):
-        return jnp.sqrt(jnp.square(params["readout"]).sum()), {}  # finite at zero, and its slope is not
-
-    run = new_run(tmp_path)
-    with pytest.raises(
-        training.TrainingError, match=r"(norm of the gradient|loss) is nan at or before step 2"
-    ):
-        training.fit(make_task(loss=loss, valid=lambda: iter(())), CONFIG, run)
-    assert not list(run.path.glob("checkpoints/*.safetensors"))
 
 
 def test_a_figure_that_is_not_finite_is_never_the_best():
@@ -389,7 +433,14 @@ def test_without_a_mean_a_checkpoint_has_the_leaves_that_it_always_had(tmp_path)
     run = new_run(tmp_path)
     training.fit(sequential_task(), CONFIG, run, optax.sgd(0.01))
     (latest,) = run.path.glob("checkpoints/step-00000012.safetensors")
-    names = {".state.step", ".state.params['slope']", ".state.average['slope']", ".state.carry"}
+    names = {
+        ".state.skipped.total",
+        ".state.skipped.in_row",
+        ".state.step",
+        ".state.params['slope']",
+        ".state.average['slope']",
+        ".state.carry",
+    }
     names |= {".best.params['slope']", ".best.value", ".best.step", ".best.stale"}
     assert set(safetensors.numpy.load_file(latest)) == names
 
