@@ -5,6 +5,8 @@ r"""Handwriting: the text that a pen wrote, from its path.
     python -m experiments handwriting_recognition --task digits      single digits
     python -m experiments handwriting_recognition --task pendigits   those of PenDigits, in minutes
     python -m experiments handwriting_recognition --task synthesis   writing in place of reading
+    python -m experiments handwriting_recognition write "any words"  with the kept network, as SVG and PNG
+    python -m experiments handwriting_recognition closed-loop        what one network writes, the other reads
 
 Paper. Graves, Liwicki, Fernandez, Bertolami, Bunke and Schmidhuber 2009 (IEEE TPAMI 31(5)), who read lines of
 text, of a data set that must be asked for.
@@ -35,6 +37,7 @@ from experiments.handwriting_recognition.data import SOURCES, load, make_batches
 from experiments.handwriting_recognition.page import PAGE
 from experiments.handwriting_recognition.reading import read
 from experiments.handwriting_recognition.task import make_architecture, make_model, make_task
+from experiments.handwriting_recognition.writing.commands import COMMANDS as WRITING
 from lstmjax.training.record import Run
 
 
@@ -63,4 +66,4 @@ def run(config: Config, run: Run) -> None:
     finish(run, figures)
 
 
-EXPERIMENT = Experiment(__doc__, Config, run, PAGE, preset)
+EXPERIMENT = Experiment(__doc__, Config, run, PAGE, preset, WRITING)

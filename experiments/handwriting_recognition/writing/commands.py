@@ -8,10 +8,10 @@ import tyro
 
 from experiments import datasets
 from experiments.common import models
-from experiments.common.tables import table
 from experiments.handwriting_recognition import task as recognition
 from experiments.handwriting_recognition.writing import closed_loop, pictures, samples, styles
 from experiments.handwriting_recognition.writing.lines import write_text
+from experiments.handwriting_recognition.writing.page import loop_table
 from experiments.handwriting_recognition.writing.task import load_model
 from lstmjax.training import ConfigError
 
@@ -81,9 +81,6 @@ def draw_samples(arguments: Sequence[str]) -> None:
     tyro.cli(draw, prog=f"python -m experiments {EXPERIMENT} samples", args=arguments)
 
 
-TITLES = {"real": "real ink", "simplified": "real ink, simplified", "written": "written", "primed": "primed"}
-
-
 def loop(arguments: Sequence[str]) -> None:
     """``closed-loop``: read real ink and written ink of the same texts."""
 
@@ -113,22 +110,18 @@ def loop(arguments: Sequence[str]) -> None:
             check_bias(bias)
         folder = models.kept(EXPERIMENT, writer)
         saved, recogniser = load_model(folder), recognition.load_model(models.kept(EXPERIMENT, reader))
-        test = datasets.load("unipen-words", data_dir).test
-        chosen = closed_loop.choose(test, words, seed)
+        parts = datasets.load("unipen-words", data_dir)
+        chosen = closed_loop.choose(parts.test, words, seed)
         found = closed_loop.compare(saved, recogniser, chosen, biases, seed)
-        real = found["real"].errors.cer
-        rows = [["ink", "bias", "CER, %", "words wrong, %", "CER / that of real ink"]]
-        for name, each in found.items():
-            kind, _, bias = name.partition("_")
-            cer, wer = each.errors
-            rows.append([TITLES[kind], bias, f"{100 * cer:.1f}", f"{100 * wer:.1f}", f"{cer / real:.2f}"])
-        print(table(rows))
+        cers = {name: each.errors.cer for name, each in found.items()}
+        print(loop_table(cers))
         some = [each.inks[:6] for each in found.values()]
         out.parent.mkdir(parents=True, exist_ok=True)
         pictures.draw_lines(some, out, [name.replace("_", ", bias ") for name in found])
         if record:
-            figures = {f"closed_loop_cer_{name}": each.errors.cer for name, each in found.items()}
-            print(models.add_metrics(folder, EXPERIMENT, figures | {"closed_loop_words": words}, 0.02))
+            figures = {f"closed_loop_cer_{name}": cer for name, cer in cers.items()}
+            figures |= {"closed_loop_words": len(chosen)} | closed_loop.deviations(parts.train, saved.config)
+            print(models.add_metrics(folder, EXPERIMENT, figures, tolerance=0.02))
 
     tyro.cli(measure, prog=f"python -m experiments {EXPERIMENT} closed-loop", args=arguments)
 
