@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 CUDA   ?= cuda12
 CONSTRAINTS ?= constraints.txt
 
-.PHONY: run quick test test-full test-slow test-notebooks test-gpu notebooks speed lint pages docs report clean
+.PHONY: run quick test test-full test-slow test-faults test-notebooks test-gpu notebooks speed lint pages docs report clean
 
 run: $(READY)            ## train the polyphonic music model on the Bach chorales that come with music21
 	$(BIN)/python -m experiments polyphonic_music $(ARGS)
@@ -17,10 +17,13 @@ quick: $(READY)          ## the same, shrunk to under a minute
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup
 
 test: $(READY) lint      ## the tests, without the full matrix and what is slow
-	$(PYTEST) -m "not slow and not full and not notebooks" $(ARGS)
+	$(PYTEST) -m "not slow and not full and not notebooks and not faults" $(ARGS)
 
 test-full: $(READY)      ## the rest of the matrix of cells, backends and dtypes
 	$(PYTEST) -m "full and not slow and not notebooks" $(ARGS)
+
+test-faults: $(READY)    ## end, damage and race running experiments, hundreds of times: half an hour
+	$(PYTEST) -m faults $(ARGS)
 
 test-slow: $(READY)      ## all the tests that take longer than a minute
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -5,6 +5,11 @@ r"""Handwriting: the text that a pen wrote, from its path.
     python -m experiments handwriting_recognition --task digits      single digits
     python -m experiments handwriting_recognition --task pendigits   those of PenDigits, in minutes
     python -m experiments handwriting_recognition --task synthesis   writing in place of reading
+    python -m experiments handwriting_recognition recognise FILE     of InkML, UNIPEN or JSON strokes
+    python -m experiments handwriting_recognition recognise FILE --adapt LABELLED    after fine-tuning
+    python -m experiments handwriting_recognition language           the test with a beam search and lists
+    python -m experiments handwriting_recognition adaptation         the test before and after fine-tuning
+    python -m experiments handwriting_recognition pictures           of words that were misread
     python -m experiments handwriting_recognition write "any words"  with the kept network, as SVG and PNG
     python -m experiments handwriting_recognition closed-loop        what one network writes, the other reads
 
@@ -32,6 +37,7 @@ from experiments.common.experiment import Experiment
 from experiments.common.learning import finish, learn
 from experiments.common.recipes import training_config
 from experiments.handwriting_recognition import report
+from experiments.handwriting_recognition.commands import COMMANDS
 from experiments.handwriting_recognition.config import Config, preset
 from experiments.handwriting_recognition.data import SOURCES, load, make_batches
 from experiments.handwriting_recognition.page import PAGE
@@ -66,4 +72,4 @@ def run(config: Config, run: Run) -> None:
     finish(run, figures)
 
 
-EXPERIMENT = Experiment(__doc__, Config, run, PAGE, preset, WRITING)
+EXPERIMENT = Experiment(__doc__, Config, run, PAGE, preset, COMMANDS | WRITING)

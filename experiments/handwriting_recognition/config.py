@@ -57,6 +57,15 @@ RECIPES = (
         {"hidden": 160, "batch_points": 4000, "buckets": 5, "epochs": 4},
         {"learning_rate": 3e-3, "clip_norm": 10.0},
     ),
+    Recipe({"task": "lowercase"}, {"first": 48, "hidden": 96, "buckets": 4, "epochs": 12}),
+    *(
+        Recipe(
+            {"task": task},
+            {"first": 48, "hidden": 64, "dropout": 0.2, "batch_points": 3000, "buckets": 3, "epochs": 40},
+            {"learning_rate": 4e-3, "warmup": 100, "averaging": 0.99},
+        )
+        for task in ("digits", "pendigits")
+    ),
     Recipe(
         {"quick": True},
         {"first": 16, "hidden": 16, "buckets": 1, "epochs": 0, "limit": 100},

@@ -52,10 +52,9 @@ def write_infeasible(
     for name, inks, batch in zip(Splits._fields, parts, batches, strict=True):
         found = infeasible(batch)
         counts[f"{name}_infeasible"] = float(len(found))
-        lines += [
-            f"{name}\t{inks[place].writer}\t{inks[place].label}\t{frames_of(len(batch.sources[place]))} frames\n"
-            for place in found
-        ]
+        for place in found:
+            ink, number = inks[place], frames_of(len(batch.sources[place]))
+            lines.append(f"{name}\t{ink.writer}\t{ink.label}\t{number} frames\n")
     (folder / "infeasible.txt").write_text("".join(lines), "utf-8")
     print("".join(["inks with too few frames for their labels:\n", *lines]), end="", flush=True)
     return counts

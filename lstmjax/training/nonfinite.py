@@ -34,10 +34,10 @@ class _Found(Exception):
 def locate(function: Callable[..., Any], *arguments: Any) -> Place | None:
     """Find the first value that is not finite, by computing operation by operation.
 
-    Arguments and constants are searched first. Of operations, one counts that makes NaN from arguments without NaN, or,
-    if there is none, one that makes infinity from finite ones; so the minus infinities of masks are not
-    mistaken for the cause. Loops other than `jax.lax.scan`, and primitives of this library, are taken as one
-    operation.
+    Arguments and constants are searched first. Of operations, one counts that makes NaN from arguments
+    without NaN, or, if there is none, one that makes infinity from finite ones; so the minus infinities of
+    masks are not mistaken for the cause. Loops other than `jax.lax.scan`, and primitives of this library, are
+    taken as one operation.
 
     Returns:
       The place; None if all values are finite.
@@ -48,15 +48,23 @@ def locate(function: Callable[..., Any], *arguments: Any) -> Place | None:
             return Place(f"argument {jax.tree_util.keystr(path)}", index, ())
     closed = jax.make_jaxpr(function)(*arguments)
     for constant in closed.consts:
-        index = _first(constant, np.isfinite)
+        index = _first(constant, _is_number)
         if index is not None:
             return Place(f"a constant {constant.dtype}{list(constant.shape)}", index, ())
-    for is_good in (lambda values: ~np.isnan(values), np.isfinite):
+    for is_good in (_is_number, np.isfinite):
         try:
             _run(closed, jax.tree.leaves(arguments), is_good, ())
         except _Found as found:
             return found.place
     return None
+
+
+def _is_number(values: Any) -> Any:
+    return ~np.isnan(values)
+
+
+def _is_nan(atom: Any) -> bool:
+    return isinstance(atom, core.Literal) and _first(atom.val, _is_number) is not None
 
 
 def _first(leaf: Any, is_good: Callable[[Any], Any]) -> tuple[int, ...] | None:
@@ -82,8 +90,9 @@ def _run(
         results = _apply(equation, inputs, is_good, loops)
         for variable, result in zip(equation.outvars, results, strict=True):
             known[variable] = result
-        variables = [atom for atom in equation.invars if not isinstance(atom, core.Literal)]
-        if all(_first(known[variable], is_good) is None for variable in variables):
+        # A literal NaN is a cause; a literal infinity is that of a mask.
+        given = [value for atom, value in zip(equation.invars, inputs, strict=True) if not _is_nan(atom)]
+        if all(_first(value, is_good) is None for value in given):
             for result in results:
                 index = _first(result, is_good)
                 if index is not None:

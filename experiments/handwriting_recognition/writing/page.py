@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from experiments.common.tables import Row, commands, mean_of, minutes, table
+from experiments.common.tables import Row, mean_of, minutes, table
 from lstmjax.training.record import Record
 
 LABEL = "words-synthesis"
@@ -11,31 +11,33 @@ LABEL = "words-synthesis"
 
 INTRODUCTION = (
     "## Writing",
-    "Graves 2013 (arXiv:1308.0850) turns the network round: it writes a given text, point by point. Here two "
-    "LSTMs with a window over the text write words of UNIPEN, with 20 Gaussians for the next step of the "
-    "pen, the end of a stroke, and, beyond the paper, the end of the word. Half of the training words follow "
-    "another word of the same writer, so that a word can set the style of the next.",
-    "Figures are negative log-likelihoods in nats, of all words of the test split, whose writers are in no "
-    "other. They are densities, and so depend on the unit: a letter of ink, the length of a word's ink by its "
-    "letters. Points are the corners of strokes simplified to within 0.025 of it, with uniform noise of one "
-    "unit of the tablet for what was rounded off. Nothing is clipped, and no point is left out. The last column "
-    "is for each point in units of the standard deviations of steps, which is the scale of the paper.",
-    "The paper's own figures are for each line of IAM-OnDB, which has more points, of another tablet: they "
-    "cannot be compared with these, and are not repeated. Its form is the same: the sum over the points of a "
-    "sequence of the mixture's density and the end of the stroke, equation 26.",
+    "Graves 2013 (arXiv:1308.0850) turns the network round: it writes a given text, point by point. "
+    "Here two LSTMs with a window over the text write words of UNIPEN, with 20 Gaussians for the next "
+    "step of the pen, the end of a stroke, and, beyond the paper, the end of the word. Half of the "
+    "training words follow another word of the same writer, so that a word can set the style of the "
+    "next.",
+    "Figures are negative log-likelihoods in nats, of all words of the test split, whose writers are "
+    "in no other. They are densities, and so depend on the unit: a letter of ink, the length of a "
+    "word's ink by its letters. Points are the corners of strokes simplified to within 0.025 of it, "
+    "with uniform noise of one unit of the tablet for what was rounded off. Nothing is clipped, and "
+    "no point is left out. The last column is for each point in units of the standard deviations of "
+    "steps, which is the scale of the paper.",
+    "The paper's own figures are for each line of IAM-OnDB, which has more points, of another tablet: "
+    "they cannot be compared with these, and are not repeated. Its form is the same: the sum over the "
+    "points of a sequence of the mixture's density and the end of the stroke, equation 26.",
 )
 
 PRIMED = (
-    "A word that follows another of its writer is predicted better than by itself, if the style is read off "
-    "the first one. Both rows are of the same words, the second ones of pairs of test words."
+    "A word that follows another of its writer is predicted better than by itself, if the style is "
+    "read off the first one. Both rows are of the same words, the second ones of pairs of test words."
 )
 
 LOOP = (
     "### The closed loop",
-    "The recogniser of this page reads words of the test split, as their writers wrote them, and as the network "
-    "wrote the same texts: in hands that it makes up, and in the hand of the writer after one other word. The "
-    "target is a character error rate of at most 1.5 times that of real ink. What the simplification of "
-    "strokes alone does is the second row.",
+    "The recogniser of this page reads words of the test split, as their writers wrote them, and as "
+    "the network wrote the same texts: in hands that it makes up, and in the hand of the writer after "
+    "one other word. The target is a character error rate of at most 1.5 times that of real ink. What "
+    "the simplification of strokes alone does is the second row.",
 )
 
 
@@ -54,7 +56,7 @@ def section(records: Sequence[Record]) -> list[str]:
     looped = [record for record in own if "closed_loop_cer_real" in record.metrics]
     if looped:
         parts += [*LOOP, _loop(looped[0]), f"![Words that were read](pictures/{LABEL}/closed-loop.png)"]
-    return [*parts, commands(own)]
+    return parts
 
 
 def _standard(record: Record) -> str:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from experiments.datasets.files import DataError
+from experiments.handwriting_recognition import ink_files
 from experiments.handwriting_recognition.writing import path as paths
 from experiments.handwriting_recognition.writing.model import encode
 from experiments.handwriting_recognition.writing.path import FEATURES, Word
@@ -80,8 +81,6 @@ def find(folder: Path, style: str, tolerance: float) -> Word | None:
         if number > len(known):
             raise DataError(f"--style must be a file, or a number from 0 to {len(known)}, got {number}.")
         return known[number - 1] if number else None
-    from experiments.handwriting_recognition import ink_files  # noqa: PLC0415
-
     inks = [ink for ink in ink_files.read(Path(style)) if ink.label]
     if not inks:
         raise DataError(f"{style} does not say what was written: a style needs its text, such as a label.")
