@@ -1,6 +1,7 @@
 """Flags of handwriting_recognition, and the recipes for their choices."""
 
 import dataclasses
+from pathlib import Path
 from typing import Literal
 
 from experiments.common import recipes
@@ -37,6 +38,8 @@ class Config(CommonConfig):
     """Synthesis: Gaussians of the window over the text."""
     tolerance: float = 0.025
     """Synthesis: largest distance of strokes from the lines that replace them, in letters of ink."""
+    start: Path | None = None
+    """Synthesis: a run whose network training begins with, in place of fresh parameters."""
     limit: int = 0
     """Use only so many inks of each split; 0 for all. Figures are then of no use."""
 

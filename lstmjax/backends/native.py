@@ -2,8 +2,9 @@
 
 ``native.cc`` describes what it does and why. It is compiled with the installed C++ compiler (``$CXX``, else
 c++, g++ or clang++; about ten seconds) into the user's cache, under a name that changes with the source, the
-compiler, the processor and jaxlib. If it cannot be compiled, `load` returns the reason and cells run without
-it. ``LSTMJAX_NATIVE=0`` turns it off.
+compiler, the processor and jaxlib. What is cached is loaded only if its checksum fits and nobody else could
+have written it, and else compiled anew; without a cache each process compiles for itself. If it cannot be
+compiled, `load` returns the reason and cells run without it. ``LSTMJAX_NATIVE=0`` turns it off.
 """
 
 import ctypes
@@ -14,6 +15,7 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -53,37 +55,98 @@ def load() -> str | None:
     if os.environ.get(VARIABLE) == "0":
         return f"{VARIABLE}=0 turns it off"
     try:
-        library = ctypes.CDLL(str(_build()))
-    except (NativeError, OSError) as error:
+        library = _load_library()
+        handlers = {
+            name: jax.ffi.pycapsule(getattr(library, name))
+            for name in (f"{target}_{dtype}" for target in TARGETS for dtype in DTYPES)
+        }
+    except Exception as error:  # whatever is wrong with it, programs run without it
         _log.warning("LSTMs run without native code, which is slower: %s", error)
         return str(error)
-    for name in (f"{target}_{dtype}" for target in TARGETS for dtype in DTYPES):
-        handler = jax.ffi.pycapsule(getattr(library, name))
+    for name, handler in handlers.items():
         jax.ffi.register_ffi_target(f"lstmjax_{name}", handler, platform="cpu")
     return None
 
 
 def folder() -> Path:
-    """The cache of libraries: ``$XDG_CACHE_HOME/lstmjax/native``, else ``~/.cache/lstmjax/native``."""
+    """The cache of libraries: ``$XDG_CACHE_HOME/lstmjax/native``, else ``~/.cache/lstmjax/native``.
+
+    Raises:
+      RuntimeError: the user has no home folder.
+    """
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "lstmjax" / "native"
 
 
-def _build() -> Path:
+def _load_library() -> ctypes.CDLL:
+    """The library from the cache if it is sound there, else compiled and, if that is possible, cached."""
     compiler = _compiler()
-    command = [*compiler, *FLAGS, "-isystem", jax.ffi.include_dir(), str(SOURCE)]
-    version = _output([*compiler, "--version"])
-    identity = (version, *compiler[1:], _processor(), jaxlib.__version__, *FLAGS)
+    identity = (_output([*compiler, "--version"]), *compiler[1:], _processor(), jaxlib.__version__, *FLAGS)
     digest = hashlib.sha256(SOURCE.read_bytes() + "\0".join(identity).encode()).hexdigest()
-    path = folder() / f"lstm-{digest[:16]}.so"
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _log.info("compiling %s for this processor into %s, once", SOURCE.name, path)
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            built = Path(scratch) / path.name
-            _output([*command, "-o", str(built)])
-            built.replace(path)  # atomic, in case other processes compile it too
-    return path
+    name = f"lstm-{digest[:16]}.so"
+    cached: Path | None = None
+    try:
+        cached = folder() / name
+        fault = _fault(cached)
+    except RuntimeError as error:
+        fault = str(error)
+    if cached is not None and not fault:
+        return ctypes.CDLL(str(cached))
+    _log.info("compiling %s for this processor, once (%s)", SOURCE.name, fault)
+    with tempfile.TemporaryDirectory(prefix="lstmjax-") as scratch:  # only the user may read it
+        built = Path(scratch) / name
+        _output([*compiler, *FLAGS, "-isystem", jax.ffi.include_dir(), str(SOURCE), "-o", str(built)])
+        if cached is not None:
+            try:
+                _keep(built.read_bytes(), cached)
+            except OSError as error:
+                _log.warning("native code cannot be cached, each process compiles it: %s", error)
+        return ctypes.CDLL(str(built))
+
+
+def _fault(path: Path) -> str:
+    """Why a cached library must not be loaded: others could have written it, or it is damaged."""
+    try:
+        for each in (path.parent, path, _checksum(path)):
+            status = os.lstat(each)
+            kind = stat.S_ISDIR if each == path.parent else stat.S_ISREG
+            if not kind(status.st_mode) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                return f"{each} is a link, or may be written by others"
+            if hasattr(os, "getuid") and status.st_uid not in (0, os.getuid()):
+                return f"{each} belongs to another user"
+        if hashlib.sha256(path.read_bytes()).hexdigest() != _checksum(path).read_text("ascii"):
+            return f"{path} is damaged"
+    except FileNotFoundError:
+        return "it is not cached yet"
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+def _checksum(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _keep(library: bytes, path: Path) -> None:
+    """Write a library and its checksum into the cache, so that a file has its old or its new content.
+
+    Raises:
+      OSError: it cannot be written, or others may write there too.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.parent.stat()
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"{path.parent} may be written by others: chmod go-w")
+    for to, content in ((path, library), (_checksum(path), hashlib.sha256(library).hexdigest().encode())):
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:  # readable by the user only
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, to)
+            except BaseException:
+                os.unlink(file.name)
+                raise
 
 
 def _compiler() -> list[str]:

@@ -1,9 +1,11 @@
 """The native code: built, kept, refused with a reason, and right where the contract does not look."""
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -168,12 +170,12 @@ def test_the_compiler_may_have_arguments_and_speak_in_any_encoding(tmp_path, mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CXX", f"sh '{script}' -m64 -D'A B'")
     with pytest.raises(native.NativeError, match=r"sh failed: error: \S -m64 -DA B C$"):
-        native._build()
+        native._load_library()
     monkeypatch.setenv("CXX", "sh 'unclosed")
     with pytest.raises(
         native.NativeError, match=r"\$CXX=\"sh 'unclosed\" names no compiler: No closing quotation"
     ):
-        native._build()
+        native._load_library()
     script.chmod(0o755)
     monkeypatch.setenv("CXX", str(script))
     assert native._compiler() == [str(script)]
@@ -183,11 +185,87 @@ def test_the_compiler_may_have_arguments_and_speak_in_any_encoding(tmp_path, mon
 @pytest.mark.skipif(not has_compiler, reason="no compiler")
 def test_it_is_compiled_once_and_kept(tmp_path):
     first = run(XDG_CACHE_HOME=tmp_path)
-    (library,) = (tmp_path / "lstmjax" / "native").iterdir()
+    (library,) = (tmp_path / "lstmjax" / "native").glob("*.so")
     changed = library.stat().st_mtime_ns
     assert run(XDG_CACHE_HOME=tmp_path).stdout == first.stdout
     assert first.stdout.startswith("native")
     assert library.stat().st_mtime_ns == changed
+
+
+@pytest.fixture
+def compilations(tmp_path, monkeypatch):
+    """A cache of its own, and a compiler that copies the library which there is; a list of what it wrote."""
+    native.load()
+    (library,) = [path for path in native.folder().glob("*.so") if not native._fault(path)][:1]
+    content, written = library.read_bytes(), []
+
+    def output(command):
+        if "-o" in command:
+            written.append(Path(command[-1]))
+            written[-1].write_bytes(content)
+        return "1.0"
+
+    monkeypatch.setattr(native, "_output", output)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return written
+
+
+def _cached():
+    return next(native.folder().glob("*.so"))
+
+
+DAMAGE = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "flipped": lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]),
+    "empty": lambda path: path.write_bytes(b""),
+    "without a checksum": lambda path: path.with_name(f"{path.name}.sha256").unlink(),
+    "with a checksum of nonsense": lambda path: path.with_name(f"{path.name}.sha256").write_bytes(b"\xff"),
+    "writable by others": lambda path: path.chmod(0o666),
+    "a link": lambda path: path.symlink_to(path.rename(path.with_name("elsewhere"))),
+    "a FIFO": lambda path: (path.unlink(), os.mkfifo(path)),
+}
+
+
+@needs_native
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_cached_library_that_is_not_sound_is_not_loaded_but_made_anew(compilations, damage):
+    native._load_library()
+    native._load_library()
+    assert len(compilations) == 1, "it was cached"
+    DAMAGE[damage](_cached())
+    native._load_library()
+    assert len(compilations) == 2
+    assert not native._fault(_cached())
+    assert not [path for path in native.folder().iterdir() if path.name.startswith("tmp")]
+
+
+@needs_native
+@pytest.mark.parametrize("where", ["a loose folder", "a file in its place", "no home"])
+def test_without_a_cache_of_its_own_a_process_compiles_for_itself(compilations, where, monkeypatch, caplog):
+    if where == "a loose folder":
+        native._load_library()
+        native.folder().chmod(0o777)
+    elif where == "a file in its place":
+        native.folder().parent.parent.write_text("")
+    else:
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(pwd, "getpwuid", dict[int, str]().__getitem__)  # as for a user without an entry
+    before = len(compilations)
+    for _ in range(2):
+        native._load_library()
+    assert len(compilations) == before + 2
+    assert not any(path.exists() for path in compilations)
+    assert ("cannot be cached" in caplog.text) == (where != "no home")
+
+
+def test_whatever_is_wrong_with_it_a_program_goes_on(monkeypatch, caplog):
+    def broken():
+        raise MemoryError("anything")
+
+    monkeypatch.setattr(native, "_load_library", broken)
+    assert native.load.__wrapped__() == "anything"
+    assert "LSTMs run without native code" in caplog.text
 
 
 def test_asking_for_it_where_it_cannot_be_had_is_an_error(monkeypatch, unchecked):
