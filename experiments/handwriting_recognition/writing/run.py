@@ -22,12 +22,7 @@ def run(config: Config, run: Run) -> None:
     job = task.make_task(model, train, valid)
     curves = {"nll_per_point": "negative log-likelihood, nats for each point"}
     settings = training_config(config, train.steps_per_epoch)
-    start = (
-        None
-        if config.start is None
-        else models.load_params(models.of_run(config.start, run.experiment), model.init)
-    )
-    learned = learn(job, settings, run, params=start, curves=curves)
+    learned = learn(job, settings, run, curves=curves)
     styles.save(models.folder_in(run.path), styles.choose(model, learned.params, valid, parts.valid))
     both = task.pairs(parts.test)
     tested = {

@@ -77,10 +77,13 @@ def find(folder: Path, style: str, tolerance: float) -> Word | None:
       DataError: there is none of this number, or the file has no ink with a text that can be written.
     """
     if style.isdecimal():
-        known, number = load(folder), int(style)
+        number = int(style)
+        if number == 0:
+            return None
+        known = load(folder)
         if number > len(known):
             raise DataError(f"--style must be a file, or a number from 0 to {len(known)}, got {number}.")
-        return known[number - 1] if number else None
+        return known[number - 1]
     inks = [ink for ink in ink_files.read(Path(style)) if ink.label]
     if not inks:
         raise DataError(f"{style} does not say what was written: a style needs its text, such as a label.")
