@@ -43,22 +43,29 @@ def normalise(inks: Sequence[Ink], straighten: bool) -> list[Float[np.ndarray, "
     distinct = starts | np.r_[True, (np.diff(points, axis=0) != 0).any(axis=1)]
     points, starts, owner = points[distinct], starts[distinct], owner[distinct]
 
-    length = np.where(starts, 0, np.linalg.norm(np.diff(points, axis=0, prepend=points[:1]), axis=1))
+    step = np.where(starts[:, None], 0, np.diff(points, axis=0, prepend=points[:1]))
+    length = np.linalg.norm(step, axis=1)
     weight = np.maximum(length, 1e-9)  # of dots, too, so that an ink of nothing else has a centre
-    middle = np.where(starts[:, None], points, points - np.diff(points, axis=0, prepend=points[:1]) / 2)
+    middle = points - step / 2
 
     def mean(values: np.ndarray) -> np.ndarray:
+        """The mean along the path of each ink, ``[inks]``."""
         return np.bincount(owner, weight * values) / np.bincount(owner, weight)
 
     centre = np.column_stack([mean(column) for column in middle.T])[owner]
     points, middle = points - centre, middle - centre
+    # Second moments of a piece: those of its middle, and those around it.
+    variance, covariance, height = (
+        mean(middle[:, i] * middle[:, j] + step[:, i] * step[:, j] / 12) for i, j in ((0, 0), (0, 1), (1, 1))
+    )
     extent = _extent(points, owner)
     if straighten:
-        slope = mean(np.prod(middle, axis=1)) / np.maximum(mean(middle[:, 0] ** 2), 1e-9)
+        slope = covariance / np.maximum(variance, 1e-9)
         slope[(extent[:, 0] < 2 * extent[:, 1]) | (np.abs(slope) > STEEPEST)] = 0
-        points, middle = _rotated(points, slope[owner]), _rotated(middle, slope[owner])
+        points = _rotated(points, slope[owner])
+        height = (height - 2 * slope * covariance + slope**2 * variance) / (1 + slope**2)
         extent = _extent(points, owner)
-    scale = np.maximum(np.sqrt(mean(middle[:, 1] ** 2)), extent[:, 0] / WIDEST)
+    scale = np.maximum(np.sqrt(np.maximum(height, 0)), extent[:, 0] / WIDEST)
     scale = np.where(scale > 0, scale, 1)[owner]
     return _resample(points / scale[:, None], starts, length / scale, owner)
 
