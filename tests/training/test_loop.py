@@ -349,6 +349,17 @@ def test_an_evaluation_in_order_begins_with_its_own_carry_each_time():
         assert figures["nll"] == pytest.approx(np.mean(errors), rel=1e-4)
 
 
+def test_an_evaluation_computes_in_the_usual_dtypes():
+    """Only the sums are of float64: a model that makes constants of its own makes them of float32."""
+
+    def evaluate(params, batch):
+        assert jnp.ones(()).dtype == jnp.float32
+        return {"nll": Mean.of(jnp.ones(3))}
+
+    task = make_task(evaluate=evaluate)
+    assert training.evaluate(task, task.init(jax.random.key(0)), task.valid()) == {"nll": 1.0}
+
+
 def test_a_run_with_a_carry_resumes_to_the_same_bits(tmp_path):
     resumed = assert_resumes(sequential_task(), CONFIG, 7, tmp_path)
     assert float(resumed.state.carry) != 3.0
