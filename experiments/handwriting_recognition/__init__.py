@@ -33,6 +33,8 @@ those with the lowest error rate on the validation split are tested once.
 Cost and figures: `experiments/results/handwriting_recognition`.
 """
 
+import dataclasses
+
 from experiments.common.experiment import Experiment
 from experiments.common.learning import finish, learn
 from experiments.common.recipes import training_config
@@ -47,8 +49,8 @@ from experiments.handwriting_recognition.writing.commands import COMMANDS as WRI
 from lstmjax.training.record import Run
 
 
-def run(config: Config, run: Run) -> None:
-    """Train, test once, and write the network, what was read and the summary."""
+def run(config: Config, run: Run, steps: int | None = None) -> None:
+    """Train, test once, and write the network, what was read and the summary; stop after so many steps."""
     if config.task == "synthesis":
         from experiments.handwriting_recognition.writing.run import run as write  # noqa: PLC0415
 
@@ -60,6 +62,8 @@ def run(config: Config, run: Run) -> None:
     model = make_model(make_architecture(config))
     task = make_task(config, model, train, valid)
     settings = training_config(config, train.steps_per_epoch)
+    if steps is not None:
+        settings = dataclasses.replace(settings, steps=steps)
     learned = learn(task, settings, run, curves={"cer": "character error rate", "nll": "nats of an ink"})
 
     figures |= learned.figures
