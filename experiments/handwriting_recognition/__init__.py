@@ -41,7 +41,7 @@ from experiments.common.recipes import training_config
 from experiments.handwriting_recognition import report
 from experiments.handwriting_recognition.commands import COMMANDS
 from experiments.handwriting_recognition.config import Config, preset
-from experiments.handwriting_recognition.data import SOURCES, load, make_batches
+from experiments.handwriting_recognition.data import EVALUATION_BUCKETS, SOURCES, load, make_batches
 from experiments.handwriting_recognition.page import PAGE
 from experiments.handwriting_recognition.reading import read
 from experiments.handwriting_recognition.task import make_architecture, make_model, make_task
@@ -57,7 +57,8 @@ def run(config: Config, run: Run, steps: int | None = None) -> None:
         return write(config, run)
     source, parts = SOURCES[config.task], load(config)
     train = make_batches(config, parts.train, config.buckets)
-    valid, test = (make_batches(config, part) for part in parts[1:])
+    few = min(config.buckets, EVALUATION_BUCKETS)
+    valid, test = (make_batches(config, part, few) for part in parts[1:])
     figures = report.write_infeasible(source, parts, (train, valid, test), run.path)
     model = make_model(make_architecture(config))
     task = make_task(config, model, train, valid)
