@@ -77,7 +77,9 @@ def digits(arguments: Sequence[str]) -> None:
         seed: int = 1,
         recogniser: str | None = None,
         out: Path = Path("digits"),
+        recordings: bool = False,
         record: bool = False,
+        data_dir: Path | None = None,
     ) -> None:
         """Print what is heard in synthesised digits, and the error.
 
@@ -87,19 +89,27 @@ def digits(arguments: Sequence[str]) -> None:
             seed: random seed of the strings.
             recogniser: the label of a kept model of speech_recognition; by default its own default.
             out: a folder for the sounds.
+            recordings: have the speaker's own recordings of digits heard, for comparison.
             record: add the errors to the record of the kept model.
+            data_dir: folder of the data sets, for recordings.
         """
         from experiments.speech_synthesis import hearing  # noqa: PLC0415
 
         folder = source.folder("speech_synthesis", DEFAULT)
         said = hearing.strings(strings, seed)
-        found = hearing.heard(hearing.write(load_model(folder), said, out), recogniser)
+        if recordings:
+            parts = datasets.load("asterisk-en", data_dir)
+            speak = hearing.recorded(prompt for part in parts for prompt in part)
+        else:
+            speak = hearing.synthesised(load_model(folder))
+        found = hearing.heard(hearing.write(speak, said, out), recogniser)
         for one, other in zip(said, found, strict=True):
             print(f"{one:<10} {other or '-':<10} {'' if one == other else 'wrong'}".rstrip())
         single, connected = slice(0, 10), slice(10, None)
-        figures = {"test_digits_wer": hearing.error(said[single], found[single])}
+        kind = "test_recorded" if recordings else "test"
+        figures = {f"{kind}_digits_wer": hearing.error(said[single], found[single])}
         if strings:
-            figures["test_strings_wer"] = hearing.error(said[connected], found[connected])
+            figures[f"{kind}_strings_wer"] = hearing.error(said[connected], found[connected])
         print("  ".join(f"{name} {100 * value:.1f} %" for name, value in figures.items()))
         if record:
             print(models.add_metrics(folder, "speech_synthesis", figures, tolerance=0.02))
