@@ -10,7 +10,8 @@ import tyro
 from experiments import datasets
 from experiments.common import models
 from experiments.datasets.asterisk import RATE
-from experiments.speech_synthesis import alignment
+from experiments.speech_synthesis import alignment, report
+from experiments.speech_synthesis.data import spoken
 from experiments.speech_synthesis.synthesis import say as synthesise
 from experiments.speech_synthesis.task import load_model
 from lstmjax import training
@@ -117,5 +118,26 @@ def digits(arguments: Sequence[str]) -> None:
     tyro.cli(write, prog="python -m experiments speech_synthesis digits", args=arguments)
 
 
-COMMANDS = {"say": say, "digits": digits, "align": align}
+def pictures(arguments: Sequence[str]) -> None:
+    """``pictures``: spectrograms and sounds of phrases of the test split, by a trained model."""
+
+    def write(source: models.Chosen, out: Path = Path("phrases"), data_dir: Path | None = None) -> None:
+        """Write what a run leaves to look at and to listen to.
+
+        Args:
+            source: by default the kept model.
+            out: the folder to write to.
+            data_dir: folder of the data sets.
+        """
+        saved = load_model(source.folder("speech_synthesis", DEFAULT))
+        timed = alignment.read()
+        prompts = datasets.load(saved.config.dataset, data_dir).test
+        out.mkdir(parents=True, exist_ok=True)
+        report.write(saved, [each for prompt in prompts for each in spoken(prompt, timed)], out)
+        print(out)
+
+    tyro.cli(write, prog="python -m experiments speech_synthesis pictures", args=arguments)
+
+
+COMMANDS = {"say": say, "digits": digits, "align": align, "pictures": pictures}
 """The subcommands `python -m experiments speech_synthesis NAME`."""
