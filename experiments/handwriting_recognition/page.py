@@ -4,13 +4,15 @@ from collections.abc import Sequence
 
 from experiments.common.experiment import Page
 from experiments.common.tables import commands
+from experiments.handwriting_recognition.writing import page as writing
 from lstmjax.training.record import Record
 
 
 def page(records: Sequence[Record]) -> str:
     """The page of all records."""
-    parts = ["# Handwriting", commands(records), "Built by `make pages` from the records in this folder."]
+    parts = ["# Handwriting", commands(records), *writing.section(records)]
+    parts.append("Built by `make pages` from the records in this folder.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-PAGE = Page(page)
+PAGE = Page(page, writing.rows)
