@@ -65,7 +65,7 @@ TRAIN = training.TrainConfig(
 )
 
 RECIPES = (
-    Recipe({"dataset": "unseen-speaker"}, {"epochs": 20}),
+    Recipe({"dataset": "unseen-speaker"}, {"epochs": 16}),
     Recipe(
         {"dataset": "strings"},
         {"epochs": 0, "batch_frames": 6000, "dropout": 0.3},
