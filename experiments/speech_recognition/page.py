@@ -43,7 +43,8 @@ REMARKS = {
         "Recordings of one speaker, joined to strings of one to seven digits with gaps of up to 0.3 s; 1,000 "
         "strings from recordings of the official test split. Speakers say each digit by itself, so this is "
         "easier than digits that run into each other. The word error rate counts substitutions, deletions "
-        "and insertions (jiwer); beam search has 8 hypotheses.",
+        "and insertions (jiwer); beam search has 8 hypotheses. **strings-las** starts with the layers of "
+        "**strings-blstm**, whose CTC loss also goes on with a weight of 0.3.",
         "![What CTC makes of a string](pictures/strings-blstm/example.png)",
         "The picture has a string of the validation set, the probabilities of its digits at each step of "
         "40 ms, and their likeliest alignment. Below is what the decoder with attention looks at, digit by "
