@@ -1,11 +1,38 @@
 """Sound as a sequence of vectors: energies in bands that lie as those of the ear do."""
 
+import io
+
 import numpy as np
+import soundfile
 from jaxtyping import Float
 from scipy import signal
 
 FLOOR = 1e-8
 """Energies below are taken for it: that of the rounding to 16 bits."""
+
+
+LONGEST = 60.0
+"""The most seconds of a recording."""
+
+
+def samples(content: bytes, rate: int) -> Float[np.ndarray, " time"]:
+    """The sound of a file, such as FLAC or WAV, float32 in [-1, 1]; to be called within `files.reading`.
+
+    Raises:
+      ValueError: it is not one channel at ``rate``, or not from 25 ms to `LONGEST`, or not in [-1, 1].
+    """
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            if file.samplerate != rate or file.channels != 1:
+                raise ValueError(f"it is not mono at {rate} Hz")
+            if not rate // 40 <= file.frames <= LONGEST * rate:
+                raise ValueError(f"it has {file.frames} samples, not from 25 ms to {LONGEST:g} s")
+            found = file.read(dtype="float32")
+    except soundfile.SoundFileError as error:
+        raise ValueError(f"it is no sound: {error}") from error
+    if not (np.abs(found) <= 1).all():
+        raise ValueError("it has samples that are not from -1 to 1")
+    return np.asarray(found)
 
 
 def log_mel(

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.datasets.files import DataError
+from experiments.datasets.files import read_bytes, reading
 from experiments.handwriting_recognition.writing.path import FEATURES, Word
 from experiments.handwriting_recognition.writing.task import losses
 from lstmjax.nnx import Functional
@@ -18,6 +18,9 @@ FILE = "styles.json"
 """Of a model's folder: a list of texts with steps and writers."""
 
 STYLES = 8
+
+FARTHEST = 1e3
+"""Longer steps are of no word; the unit is the length of a letter."""
 
 
 def choose(model: Functional, params: Params, batches: PairBatches, words: Sequence[Word]) -> list[Word]:
@@ -51,12 +54,13 @@ def load(folder: Path) -> list[Word]:
     Raises:
       DataError: they cannot be read.
     """
-    try:
-        styles = json.loads((folder / FILE).read_text("utf-8"))
-        words = [
-            Word(each["text"], np.array(each["path"], np.float32).reshape(-1, FEATURES), each["writer"])
-            for each in styles
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder / FILE} cannot be read as styles: {error}.") from error
+    content = read_bytes(folder / FILE)
+    with reading(folder / FILE, KeyError, TypeError) as place:
+        words = []
+        for number, each in enumerate(json.loads(content)):
+            place.text = f"style {number}"
+            path = np.array(each["path"], np.float64).reshape(-1, FEATURES)
+            if not len(path) or not (np.abs(path) < FARTHEST).all():
+                raise ValueError("its path has no steps, or some that are too long")
+            words.append(Word(str(each["text"]), path.astype(np.float32), str(each["writer"])))
     return words
