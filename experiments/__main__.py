@@ -35,8 +35,10 @@ EXPERIMENTS = {
     "bidirectional_context": "what a label needs of what comes after: LSTMs in one direction and in both",
     "question_answering": "what follows from a story: the twenty tasks of bAbI",
     "protein_structure": "the secondary structure of proteins, residue by residue",
+    "speech_recognition": "spoken digits, alone and in strings: CTC and attention",
     "seasonal_sales": "forecasts of sales and views, with peaks on dates that move",
     "handwriting_recognition": "the text that a pen wrote, from its path",
+    "speech_synthesis": "text to speech: durations and vocoder parameters, from one speaker's 25 minutes",
     "polyphonic_music": "the next frame of four-part chorales, folk tunes and piano music",
 }
 """A one-line summary of each experiment; the package of the same name has the details."""
@@ -80,6 +82,7 @@ def _do(name: str, arguments: Sequence[str]) -> int:
         return _interrupted(name, error)
     try:
         _dispatch(name, arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt as error:
         return _interrupted(name, error)
     except BrokenPipeError:  # what reads standard output has ended, as `head` does

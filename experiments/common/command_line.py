@@ -6,6 +6,7 @@ them, and the flags are parsed again on top, so that explicit flags always take 
 """
 
 import dataclasses
+import math
 import shlex
 import types
 import typing
@@ -72,16 +73,25 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
     program = f"python -m experiments {name}"
     config = parse(experiment, arguments, program)
     experiment.prepare(config)
-    print(_host(config.keep_memory and parallel.keep_memory()))
+    backend = _backend()
+    kept = "kept" if config.keep_memory and parallel.keep_memory() else "given back"
+    print(f"host: {device()}; recurrent layers: {backend}; freed memory is {kept}")
     if config.resume is not None:
         run = open_run(config.resume, name)
         _check_resume(experiment, config, run)
         if run.finished:
             print(f"{run.path} has finished: its summary stays as it is.")
             return run
+        for before in run.sessions()[-1:]:
+            if (before.device, before.backend or backend) != (device(), backend):
+                print(
+                    f"it was on {before.device}, recurrent layers by {before.backend or backend}: from here on "
+                    "results differ in rounding from those of a run that stays there."
+                )
     else:
         command = shlex.join(["python", "-m", "experiments", name, *arguments])
         run = Run.create(config.runs, name, dataclasses.asdict(config), config.seed, command)
+    run.backend = backend
     if config.tensorboard:
         run.add_sink(tensorboard.sink(run.path))
     print(f"run folder: {run.path}", flush=True)
@@ -129,12 +139,12 @@ def flags(values: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             yield f"--{name}", str(value)
 
 
-def _host(memory_kept: bool) -> str:
-    """A description of the host: device, native code, memory setting."""
-    kept = "kept" if memory_kept else "given back"
+def _backend() -> str:
+    """What computes recurrent layers."""
     if jax.default_backend() != "cpu":
-        return f"host: {device()}; freed memory is {kept}"
-    return f"host: {device()}; native LSTM code: {native.load() or 'yes'}; freed memory is {kept}"
+        return "XLA"
+    reason = native.load()
+    return f"XLA ({reason})" if reason else "native code"
 
 
 def _check_resume(experiment: Experiment, config: Any, run: Run) -> None:
@@ -166,8 +176,15 @@ def parse(experiment: Experiment, arguments: Sequence[str], program: str) -> Any
 
     choices = read(experiment.config(), [each for each in arguments if each not in ("-h", "--help")])
     if choices.resume is None:
-        return read(experiment.preset(choices), arguments)
-    return read(from_mapping(experiment.config, Run.open(choices.resume).config), arguments)
+        default = experiment.preset(choices)
+    else:
+        run = open_run(choices.resume, program.rpartition(" ")[2])
+        default = from_mapping(experiment.config, run.config)
+    config = read(default, arguments)
+    for name, value in flat(dataclasses.asdict(config)):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"--{name} must be a finite number, got {value}.")
+    return config
 
 
 def from_mapping(kind: type[Config], values: Mapping[str, Any], allow_missing: bool = False) -> Config:
@@ -188,7 +205,9 @@ def from_mapping(kind: type[Config], values: Mapping[str, Any], allow_missing: b
             f"unknown {sorted(set(values) - names)}. The run was made by another version of the experiment."
         )
     hints = typing.get_type_hints(kind)
-    return kind(**{name: _from_json(hints[name], value, allow_missing) for name, value in values.items()})
+    return kind(
+        **{name: _from_json(name, hints[name], value, allow_missing) for name, value in values.items()}
+    )
 
 
 def check_numbers(
@@ -231,13 +250,24 @@ def open_run(path: Path, experiment: str) -> Run:
     return run
 
 
-def _from_json(hint: Any, value: Any, allow_missing: bool) -> Any:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+def _from_json(name: str, hint: Any, value: Any, allow_missing: bool) -> Any:
+    """A value of a config, checked against its type."""
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
         if value is None:
             return None
-        hint = next(option for option in typing.get_args(hint) if option is not types.NoneType)
-    if dataclasses.is_dataclass(hint):
+        return _from_json(
+            name, next(each for each in options if each is not type(None)), value, allow_missing
+        )
+    if origin is tuple and isinstance(value, list):
+        return tuple(_from_json(name, options[0], each, allow_missing) for each in value)
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return from_mapping(typing.cast(Any, hint), value, allow_missing)
-    if hint is Path:
-        return Path(value)
-    return tuple(value) if typing.get_origin(hint) is tuple else value
+    if origin is typing.Literal:
+        fits = value in options
+    else:
+        kinds: Any = {Path: str, float: (int, float), int: int, str: str, bool: bool}.get(hint, ())
+        fits = isinstance(value, kinds) and isinstance(value, bool) == (hint is bool)
+    if not fits:
+        raise ConfigError(f"the recorded config has {value!r} for {name}, expected {hint}.")
+    return Path(value) if hint is Path else value

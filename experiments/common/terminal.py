@@ -1,6 +1,7 @@
 """What a run has, in a terminal: its figures, learning curves and samples; several runs beside each other."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import plotext
@@ -9,9 +10,33 @@ from rich.table import Table
 
 from experiments.common import artifacts
 from experiments.common.command_line import flat
+from experiments.datasets import DataError
 from lstmjax.training.record import RecordError, Run
 
 console = Console()
+
+
+def lines_of(file: Path | None) -> Iterator[str]:
+    """Lines of a text file, or, for None or a hyphen, of standard input as they arrive; without their ends.
+
+    Bytes of standard input that are no UTF-8 become the replacement character.
+
+    Raises:
+      DataError: the file is no UTF-8 text, or standard input is closed.
+      OSError: the file cannot be read.
+    """
+    if file is None or file == Path("-"):
+        if sys.stdin is None or sys.stdin.closed:
+            raise DataError("standard input is closed: give lines there, or a file.")
+        for line in sys.stdin.buffer:
+            yield line.decode("utf-8", errors="replace").rstrip("\r\n")
+        return
+    with file.open(encoding="utf-8") as stream:
+        try:
+            for line in stream:
+                yield line.rstrip("\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{file} is no UTF-8 text: {error}.") from error
 
 
 def show(run: Run) -> list[Path]:

@@ -90,6 +90,12 @@ def _spoken_digits(data_dir: str | Path | None) -> Splits[Any]:
     return spoken_digits.load(data_dir)
 
 
+def _asterisk(data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import asterisk  # noqa: PLC0415
+
+    return asterisk.load(data_dir)
+
+
 def _m3(data_dir: str | Path | None) -> Splits[Any]:
     from experiments.datasets import m3  # noqa: PLC0415
 
@@ -133,6 +139,7 @@ _PROMOD3 = "https://git.scicore.unibas.ch/schwede/ProMod3"
 _FLIP = "https://github.com/J-SNACKKB/FLIP"
 _ICML2014 = "https://www.princeton.edu/~jzthree/datasets/ICML2014"
 _FSDD = "https://github.com/Jakobovski/free-spoken-digit-dataset"
+_ASTERISK = "https://downloads.asterisk.org/pub/telephony/sounds/releases"
 _M3 = "https://forecasters.org/resources/time-series-data/m3-competition"
 _KAGGLE = "https://www.kaggle.com/competitions/walmart-recruiting-store-sales-forecasting"
 _AUTOTS = "https://github.com/winedarksea/AutoTS"
@@ -159,6 +166,7 @@ DATASETS: dict[str, Dataset] = {
     "protein-flip": Dataset("NetSurfP-2.0, CB513", "AFL-3.0, CC0", _FLIP, partial(_proteins, "flip")),
     "protein-cb6133": Dataset("CullPDB, CB513", "not stated", _ICML2014, _cb6133),
     "spoken-digits": Dataset("Free Spoken Digit Dataset", "CC BY-SA 4.0", _FSDD, _spoken_digits),
+    "asterisk-en": Dataset("Prompts of Asterisk, English", "CC BY-SA 3.0", _ASTERISK, _asterisk),
     "m3": Dataset("M3, monthly", "for research", _M3, _m3),
     "walmart": Dataset("Weekly sales of Walmart stores", "rules of the competition", _KAGGLE, _walmart),
     "festivals": Dataset("Views of pages of festivals", "MIT, CC0", _AUTOTS, _festivals),

@@ -15,19 +15,21 @@ class Config(CommonConfig):
 
     task: Literal["words", "lowercase", "digits", "pendigits", "synthesis"] = "words"
     """Words, lower-case letters or digits of UNIPEN; PenDigits; writing in place of reading."""
-    hidden: int = 100
-    """Units of an LSTM; a layer has one for each direction."""
+    first: int = 64
+    """Units of an LSTM of the first layer, which reads twice as many frames as the others."""
+    hidden: int = 128
+    """Units of an LSTM of the other layers; a layer has one for each direction."""
     layers: int = 2
     """Bidirectional layers."""
-    dropout: float = 0.2
+    dropout: float = 0.1
     """Dropout rate on the outputs of each layer."""
     augmentation: float = 1.0
     """Strength of the distortions of training inks; 0 for none."""
     batch_points: int = 8000
     """Points of a batch after resampling, padding included."""
-    buckets: int = 5
+    buckets: int = 8
     """Number of lengths that training inks are padded to; each is compiled."""
-    epochs: int = 12
+    epochs: int = 3
     """Passes over the training set, the validation set after each; 0 lets train.steps say."""
     components: int = 20
     """Synthesis: Gaussians of a step of the pen."""
@@ -41,7 +43,7 @@ class Config(CommonConfig):
     def __post_init__(self) -> None:
         check_numbers(
             self,
-            positive=("hidden", "layers", "batch_points", "buckets", "components", "windows"),
+            positive=("first", "hidden", "layers", "batch_points", "buckets", "components", "windows"),
             not_negative=("augmentation", "tolerance", "epochs", "limit"),
             rates=("dropout",),
         )
@@ -55,9 +57,18 @@ RECIPES = (
         {"hidden": 160, "batch_points": 4000, "buckets": 5, "epochs": 4},
         {"learning_rate": 3e-3, "clip_norm": 10.0},
     ),
+    Recipe({"task": "lowercase"}, {"first": 48, "hidden": 96, "buckets": 4, "epochs": 12}),
+    *(
+        Recipe(
+            {"task": task},
+            {"first": 48, "hidden": 64, "dropout": 0.2, "batch_points": 3000, "buckets": 3, "epochs": 40},
+            {"learning_rate": 4e-3, "warmup": 100, "averaging": 0.99},
+        )
+        for task in ("digits", "pendigits")
+    ),
     Recipe(
         {"quick": True},
-        {"hidden": 16, "layers": 1, "buckets": 1, "epochs": 0, "limit": 100},
+        {"first": 16, "hidden": 16, "buckets": 1, "epochs": 0, "limit": 100},
         {"steps": 20, "evaluate_every": 10, "log_every": 10},
     ),
 )

@@ -19,6 +19,7 @@ import optax
 import tyro
 
 import lstmjax
+from experiments.common.flags import Count, Number
 from lstmjax.losses import cross_entropy
 from lstmjax.sequence.streaming import Stream
 
@@ -45,7 +46,11 @@ def one_hot(alphabet: str, text: str) -> np.ndarray:
     return np.array([[character == letter for letter in alphabet] for character in text], np.float32)
 
 
-def train(text: str, hidden: int = 64, steps: int = 300, length: int = 50, seed: int = 0) -> Model:
+LENGTH = 50
+"""Number of characters of a training sequence."""
+
+
+def train(text: str, hidden: int = 64, steps: int = 300, length: int = LENGTH, seed: int = 0) -> Model:
     """Train a model to predict each character of a text from those before it, in random chunks."""
     alphabet = "".join(sorted(set(text)))
     cell = lstmjax.lstm(len(alphabet), hidden)
@@ -97,7 +102,7 @@ def _characters(source: TextIO) -> Iterator[str]:
         yield character
 
 
-def main(text: Path, hidden: int = 64, steps: int = 300) -> None:
+def main(text: Path, hidden: Count = 64, steps: Number = 300) -> None:
     """Train on a text and serve the model on standard input and output.
 
     Args:
@@ -105,7 +110,16 @@ def main(text: Path, hidden: int = 64, steps: int = 300) -> None:
       hidden: hidden size of the LSTM.
       steps: number of training steps.
     """
-    model = train(text.read_text("utf-8"), hidden, steps)
+    if sys.stdin is None:
+        sys.exit("standard input is closed: it has the characters to predict from")
+    try:
+        written = text.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        sys.exit(f"{text} cannot be read: {error}")
+    if len(written) <= LENGTH:
+        sys.exit(f"{text} has {len(written)} characters: it takes more than {LENGTH}.")
+    sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
+    model = train(written, hidden, steps)
     print("ready", file=sys.stderr, flush=True)
     serve(model, sys.stdin, sys.stdout)
 

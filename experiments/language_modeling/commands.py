@@ -13,6 +13,7 @@ import tyro
 from jaxtyping import Int
 
 from experiments.common import models
+from experiments.common.flags import Count, NotNegative, Number, Seed, Share
 from experiments.datasets.text import EOS
 from experiments.language_modeling import adaptive_evaluation, rival
 from experiments.language_modeling.config import Config, preset
@@ -38,10 +39,10 @@ def generate(arguments: Sequence[str]) -> None:
     def write(
         source: models.Chosen,
         prompt: str = "",
-        tokens: int = 300,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        seed: int = 1,
+        tokens: Number = 300,
+        temperature: NotNegative = 1.0,
+        top_p: Share = 1.0,
+        seed: Seed = 1,
     ) -> None:
         """Write text that a model generates.
 
@@ -55,7 +56,10 @@ def generate(arguments: Sequence[str]) -> None:
         """
         _, vocabulary, model, params = load_model(source.folder(NAME, default="shakespeare-char"))
         pieces = prompt.split() if EOS in vocabulary.tokens else list(prompt)
-        numbers = vocabulary.encode([line_end(vocabulary), *pieces]).tolist()
+        try:
+            numbers = vocabulary.encode([line_end(vocabulary), *pieces]).tolist()
+        except KeyError as error:
+            raise training.ConfigError(f"--prompt: {error.args[0]}.") from error
         print("".join(written(vocabulary, number) for number in numbers[1:]), end="", flush=True)
         following = stream(model, params, numbers, jax.random.key(seed), temperature, top_p)
         for token in itertools.islice(following, tokens):
@@ -70,9 +74,9 @@ def evaluate(arguments: Sequence[str]) -> None:
 
     def write(
         source: models.Chosen,
-        cache: int = 0,
-        dynamic: float = 0.0,
-        decay: float = 0.02,
+        cache: Number = 0,
+        dynamic: NotNegative = 0.0,
+        decay: NotNegative = 0.02,
         data_dir: Path | None = None,
     ) -> None:
         """Print the test perplexity of a model; also with a cache or dynamic evaluation, if requested.
@@ -132,8 +136,8 @@ def speed(arguments: Sequence[str]) -> None:
     def measure(
         size: Literal["small", "medium", "large"] = "small",
         dataset: Literal["ptb", "wikitext2", "shakespeare"] = "ptb",
-        rounds: int = 5,
-        steps: int = 20,
+        rounds: Count = 5,
+        steps: Count = 20,
         data_dir: Path | None = None,
     ) -> None:
         """Measure training steps of this library and of PyTorch, in alternation.

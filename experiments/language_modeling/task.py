@@ -42,10 +42,17 @@ def architecture(config: Config, vocabulary: int) -> Architecture:
 
 
 def training_stream(config: Config, corpus: Corpus) -> TokenStream | VariableTokenStream:
-    """The training windows."""
-    if config.size == "awd":
-        return VariableTokenStream(corpus.train, config.batch_size, WindowLengths(config.window))
-    return TokenStream(corpus.train, config.batch_size, config.window)
+    """The training windows.
+
+    Raises:
+      ConfigError: the text is too short for them.
+    """
+    try:
+        if config.size == "awd":
+            return VariableTokenStream(corpus.train, config.batch_size, WindowLengths(config.window))
+        return TokenStream(corpus.train, config.batch_size, config.window)
+    except ValueError as error:
+        raise training.ConfigError(f"--window, --batch-size or --limit: {error}") from error
 
 
 def make_task(config: Config, model: Functional, corpus: Corpus) -> training.Task:

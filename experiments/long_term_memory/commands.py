@@ -9,6 +9,7 @@ import numpy as np
 import tyro
 
 from experiments.common import models
+from experiments.common.flags import Count, Number, Seed
 from experiments.long_term_memory import pictures
 from experiments.long_term_memory.config import Config
 from experiments.long_term_memory.model import make_model, make_problem
@@ -19,7 +20,7 @@ from lstmjax.training import ConfigError
 def gradients(arguments: Sequence[str]) -> None:
     """``gradients``: plot how far the gradient reaches in cells before training."""
 
-    def write(out: Path = Path("gradients"), length: int = 100, hidden: int = 32, seed: int = 1) -> None:
+    def write(out: Path = Path("gradients"), length: Count = 100, hidden: Count = 32, seed: Seed = 1) -> None:
         """Plot the norm of the gradient at each step back, and the eigenvalues of the Jacobian products.
 
         Args:
@@ -41,7 +42,7 @@ def gradients(arguments: Sequence[str]) -> None:
 def traces(arguments: Sequence[str]) -> None:
     """``traces``: plot gates, states and gradient of a trained network."""
 
-    def write(source: models.Chosen, out: Path = Path("traces"), network: int = 0) -> None:
+    def write(source: models.Chosen, out: Path = Path("traces"), network: Number = 0) -> None:
         """Plot gates, cell state and gradient of a trained network over one sequence.
 
         Args:
@@ -63,7 +64,7 @@ def traces(arguments: Sequence[str]) -> None:
 def streams(arguments: Sequence[str]) -> None:
     """``streams``: how long trained networks go on without an error."""
 
-    def write(source: models.Chosen, rows: int = 10, length: int = 100_000, seed: int = 1) -> None:
+    def write(source: models.Chosen, rows: Count = 10, length: Count = 100_000, seed: Seed = 1) -> None:
         """Run trained networks over long streams of the continual Reber grammar, until the first error.
 
         The figure is added to the record of a kept model.

@@ -1,20 +1,18 @@
 """The subcommands: translate, evaluate, compare."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from experiments.common import models
+from experiments.common import models, terminal
 from experiments.machine_translation import report
 from experiments.machine_translation.config import Config
 from experiments.machine_translation.data import load_corpus
 from experiments.machine_translation.decode import load_search, translate_all
 from experiments.machine_translation.task import load_model
-from lstmjax import training
 from lstmjax.training import parallel
 from lstmjax.training.record import Run
 
@@ -45,13 +43,10 @@ def translate_lines(arguments: Sequence[str]) -> None:
             "coverage_penalty": coverage_penalty,
         }
         given = {name: value for name, value in options.items() if value is not None}
-        if given.get("beams", 1) < 1 or any(value < 0 for value in given.values()):
-            raise training.ConfigError("beams must be at least 1, and the penalties must not be negative.")
         folder = source.folder(NAME, default="en-de-attention")
-        saved, search = load_model(folder), dataclasses.replace(load_search(folder), **given)
+        search, saved = dataclasses.replace(load_search(folder), **given), load_model(folder)
         parallel.keep_memory()
-        for line in sys.stdin.buffer:
-            text = line.decode("utf-8", errors="replace")
+        for text in terminal.lines_of(None):
             print(*translate_all(saved, [text], search, rows=1), flush=True)
 
     tyro.cli(write, prog="python -m experiments machine_translation translate", args=arguments)

@@ -10,12 +10,14 @@ from flax import nnx
 from jaxtyping import Float, Int
 
 import lstmjax
+from experiments.common.command_line import check_numbers
 from experiments.common.text.subwords import END, START
 from lstmjax import attention, decoding
 from lstmjax.attention import Memory
 from lstmjax.losses import vocabulary_cross_entropy
 from lstmjax.metrics import Mean, Perplexity
 from lstmjax.nnx import Functional, Holder, Recurrent
+from lstmjax.training import ConfigError
 from lstmjax.training.batching import Pairs
 from lstmjax.types import Array, Key, Params, State
 
@@ -291,6 +293,10 @@ def evaluate_pairs(model: Functional, params: Params, batch: Pairs) -> dict[str,
     return {"nll": nll, "perplexity": Perplexity(*nll)}
 
 
+MOST_BEAMS = 1000
+"""The largest beam size; memory grows with it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Search:
     """Settings of the search for translations."""
@@ -301,6 +307,11 @@ class Search:
     """Alpha of Wu et al. 2016: higher values favour longer translations."""
     coverage_penalty: float = 0.0
     """Beta of Wu et al. 2016: higher values favour attention over the whole source."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, positive=("beams",), not_negative=("length_penalty", "coverage_penalty"))
+        if self.beams > MOST_BEAMS:
+            raise ConfigError(f"beams must be at most {MOST_BEAMS}, got {self.beams}.")
 
 
 def translate(

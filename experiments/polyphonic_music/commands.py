@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from experiments.common import models
+from experiments.common.flags import Count, NotNegative, Seed
 from experiments.polyphonic_music.config import Config
 from experiments.polyphonic_music.report import write_samples
 from experiments.polyphonic_music.task import make_model
@@ -18,10 +19,10 @@ def generate(arguments: Sequence[str]) -> None:
     def write(
         source: models.Chosen,
         out: Path = Path("pieces"),
-        pieces: int = 3,
-        frames: int = 128,
-        temperature: float = 0.8,
-        seed: int = 1,
+        pieces: Count = 3,
+        frames: Count = 128,
+        temperature: NotNegative = 0.8,
+        seed: Seed = 1,
     ) -> None:
         """Write generated pieces as MIDI and WAV, and plot them.
 

@@ -9,8 +9,7 @@ import numpy as np
 import tyro
 
 from experiments import datasets
-from experiments.common import models
-from experiments.datasets.files import DataError
+from experiments.common import models, terminal
 from experiments.protein_structure import fasta, profiles, report, residues
 from experiments.protein_structure.metrics import Scores
 from experiments.protein_structure.pictures import draw_chain
@@ -65,25 +64,12 @@ def predict(arguments: Sequence[str]) -> None:
 
 def _described(file: Path, alignments: Path | None) -> Iterator[tuple[fasta.Record, np.ndarray]]:
     """The records of a file, with their features."""
-    for record in fasta.read(_lines(file), str(file)):
+    for record in fasta.read(terminal.lines_of(file), str(file)):
         profile = None
         if alignments is not None:
             path = alignments / f"{fasta.file_name(record.id)}.a3m"
-            profile = profiles.read(_lines(path), str(path), record.sequence)
+            profile = profiles.read(terminal.lines_of(path), str(path), record.sequence)
         yield record, residues.features(record.sequence, profile)
-
-
-def _lines(file: Path) -> Iterator[str]:
-    """The lines of a file, or of standard input for a hyphen."""
-    if file == Path("-"):
-        yield from sys.stdin
-        return
-    try:
-        stream = file.open(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error}.") from error
-    with stream:
-        yield from stream
 
 
 def ensemble(arguments: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
 """The subcommands: ask, speed."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import jax
 import tyro
 
 from experiments import datasets
-from experiments.common import mapped, models
+from experiments.common import mapped, models, terminal
+from experiments.common.flags import Count, Number
 from experiments.common.recipes import training_config
 from experiments.datasets.babi import TASKS, Question
 from experiments.question_answering import answers, asking, side_by_side
@@ -24,7 +24,7 @@ from lstmjax.training import parallel
 def ask(arguments: Sequence[str]) -> None:
     """``ask``: answer questions about a story that is entered line by line."""
 
-    def answer(source: models.Chosen, file: Path | None = None, task: int = 0) -> None:
+    def answer(source: models.Chosen, file: Path | None = None, task: Number = 0) -> None:
         """Answer questions about a story. A line that ends with ? is a question; an empty one begins anew.
 
         Args:
@@ -48,8 +48,7 @@ def ask(arguments: Sequence[str]) -> None:
             (answered,) = answers.answers_of(saved.model, params, saved.language, batches)
             return answered
 
-        lines = sys.stdin if file is None else file.read_text("utf-8").splitlines()
-        for said in asking.converse(lines, saved.language, read):
+        for said in asking.converse(terminal.lines_of(file), saved.language, read):
             print(said, flush=True)
 
     tyro.cli(answer, prog="python -m experiments question_answering ask", args=arguments)
@@ -58,7 +57,9 @@ def ask(arguments: Sequence[str]) -> None:
 def speed(arguments: Sequence[str]) -> None:
     """``speed --groups 20 3``: time a training step of the twenty LSTMs, run one by one and by vmap."""
 
-    def measure(groups: tuple[int, ...] = (20, 3, 1), steps: int = 12, data_dir: Path | None = None) -> None:
+    def measure(
+        groups: tuple[Count, ...] = (20, 3, 1), steps: Count = 12, data_dir: Path | None = None
+    ) -> None:
         """Time training steps of the LSTMs of single tasks, in different numbers of groups.
 
         Args:

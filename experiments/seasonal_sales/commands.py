@@ -11,6 +11,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from experiments.common import mapped, models
+from experiments.common.flags import Count, Number, Seed
 from experiments.seasonal_sales import calendars, evaluation, pictures, user_series
 from experiments.seasonal_sales.calendars import Dates
 from experiments.seasonal_sales.model import QUANTILES, make_model
@@ -33,10 +34,10 @@ def forecast(arguments: Sequence[str]) -> None:
         festival: str | None = None,
         horizon: int | None = None,
         out: Path = Path("forecast"),
-        hidden: int = 24,
-        networks: int = 5,
-        steps: int = 300,
-        seed: int = 1,
+        hidden: Count = 24,
+        networks: Count = 5,
+        steps: Count = 300,
+        seed: Seed = 1,
     ) -> None:
         """Train networks on one series, daily, weekly or monthly, and write its forecast as table and plot.
 
@@ -134,8 +135,8 @@ def draw(arguments: Sequence[str]) -> None:
     def write(
         source: models.Chosen,
         out: Path = Path("pictures"),
-        network: int = 0,
-        reach: int = 30,
+        network: Number = 0,
+        reach: Count = 30,
         data_dir: Path | None = None,
     ) -> None:
         """Plot the median forecasts, and one network's forget gates in the days around each festival.

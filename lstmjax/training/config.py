@@ -58,6 +58,8 @@ class TrainConfig:
         for name in ("steps", "seed", "learning_rate", "warmup", "clip_norm", "nonmonotone", "patience"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name} must not be negative, got {getattr(self, name)}.")
+        if self.seed >= 2**32:
+            raise ConfigError(f"train.seed must be less than 2**32, got {self.seed}.")
         for name in ("evaluate_every", "log_every", "checkpoint_every", "max_skipped"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} must be at least 1 step, got {getattr(self, name)}.")

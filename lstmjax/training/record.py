@@ -71,6 +71,8 @@ class Session:
     versions: dict[str, str]
     tested: bool
     """Whether it read the test set."""
+    backend: str = ""
+    """What computed recurrent layers, `Run.backend`; records from before it was introduced have none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +153,8 @@ class Run:
         self._session_started, self._commit, self._session = _now(), commit(), -1
         self._sinks: list[Callable[[Entry], None]] = []
         self._is_locked = False
+        self.backend = ""
+        """What computes recurrent layers in this session, for the record."""
         self.productive_seconds = 0.0
         """Active time in training steps that count, not repeated after a kill; `fit` sets it."""
 
@@ -272,7 +276,8 @@ class Run:
         sessions = self.sessions()
         if self._session < 0:
             self._session = len(sessions)
-            sessions.append(Session(self._session_started, self._commit, device(), versions(), tested))
+            started = (self._session_started, self._commit, device(), versions())
+            sessions.append(Session(*started, tested, self.backend))
         elif tested and not sessions[self._session].tested:
             sessions[self._session] = dataclasses.replace(sessions[self._session], tested=True)
         else:
@@ -530,7 +535,7 @@ def _parse(text: bytes, where: object) -> dict[str, Any]:
 
     try:
         value = json.loads(text, parse_constant=refuse)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{where} is damaged: {error}") from error
     if not isinstance(value, dict):
         raise RecordError(f"{where} is damaged: it holds no JSON object")

@@ -1,16 +1,21 @@
 """The command line: the list, presets, flags that win, suggestions, resume."""
 
 import dataclasses
+import io
 import json
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from experiments import __main__ as program
-from experiments.common import command_line
+from experiments.common import command_line, terminal
+from experiments.datasets import DataError
 from experiments.polyphonic_music import EXPERIMENT
 from lstmjax.training import TrainConfig
+from lstmjax.training.record import Run
 
 
 def parse(*arguments):
@@ -103,6 +108,92 @@ def test_what_cannot_be_had_is_told_in_one_line(capsys, tmp_path):
     arguments = ["--dataset", "jsb", "--data-dir", str(tmp_path), "--runs", str(tmp_path)]
     assert program.main(["polyphonic_music", *arguments]) == 1
     assert "JSB_Chorales.mat" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("language_modeling generate --tokens -1", "--tokens: it must be at least 0, got -1"),
+        (
+            "language_modeling generate --temperature -1",
+            "--temperature: it must be a finite number of at least 0",
+        ),
+        (
+            "language_modeling generate --temperature nan",
+            "--temperature: it must be a finite number of at least 0",
+        ),
+        ("language_modeling generate --top-p 0", "--top-p: it must be in (0, 1], got 0"),
+        ("polyphonic_music generate --frames 0", "--frames: it must be at least 1, got 0"),
+        ("long_term_memory streams --seed 12345678901234567890", "--seed: it must be in 0..2**32 - 1"),
+        ("long_term_memory --train.seed 12345678901234567890", "train.seed must be less than 2**32"),
+        ("long_term_memory --train.clip-norm inf", "train.clip_norm must be a finite number, got inf"),
+        (
+            "question_answering --train.learning-rate nan",
+            "train.learning_rate must be a finite number, got nan",
+        ),
+    ],
+)
+def test_numbers_out_of_range_are_refused_with_their_flag(command, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        program.main(command.split())
+    assert stop.value.code == 2
+    words = capsys.readouterr().err.replace("│", " ").split()  # tyro draws a box around messages
+    assert message in " ".join(words)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("long_term_memory --forget-bias nan", "--forget-bias must be a finite number, got nan"),
+        ("long_term_memory --quick --runs FILE", "FILE"),
+        ("long_term_memory --quick --runs FILE/within", "FILE/within"),
+        ("question_answering ask --file FOLDER/none", "FOLDER/none: No such file or directory"),
+        ("question_answering ask --file BINARY", "BINARY is no UTF-8 text"),
+        ("polyphonic_music --resume RUN", "RUN is a run of long_term_memory, not of polyphonic_music"),
+        ("long_term_memory --resume DEEP", "config.json is damaged: maximum recursion depth"),
+        ("long_term_memory --resume WRONG", "the recorded config has 'ten' for hidden, expected"),
+        ("machine_translation translate --beams 100000", "beams must be at most 1000, got 100000"),
+        (
+            "machine_translation translate --length-penalty nan",
+            "length_penalty must not be negative, got nan",
+        ),
+        ("show FOLDER/none", "FOLDER/none is no run folder"),
+        ("record FOLDER/none --label x", "FOLDER/none is no run folder"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(command, message, tmp_path, capsys):
+    places = {name: str(tmp_path / name.lower()) for name in ("FILE", "BINARY", "RUN", "DEEP", "WRONG")}
+    places["FOLDER"] = str(tmp_path)
+    Path(places["FILE"]).write_text("")
+    Path(places["BINARY"]).write_bytes(bytes(range(256)))
+    for name, change in (("RUN", ""), ("DEEP", ""), ("WRONG", "ten")):
+        config = dataclasses.asdict(program.load("long_term_memory").config())
+        run = Run.create(tmp_path, "long_term_memory", {**config, "hidden": change or 16}, 1, "test")
+        run.path.rename(places[name])
+    (Path(places["DEEP"]) / "config.json").write_text("[" * 100_000)
+    for name, place in places.items():
+        command, message = command.replace(name, place), message.replace(name, place)
+    assert program.main(command.split()) == 1
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_closed_standard_input_is_an_error_and_bytes_that_are_no_text_are_replaced(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(DataError, match="standard input is closed"):
+        next(terminal.lines_of(None))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a man\r\n\xff\n")))
+    assert list(terminal.lines_of(Path("-"))) == ["a man", "\ufffd"]
+
+
+def test_a_reader_that_ends_early_is_no_traceback():
+    """As in ``python -m experiments models | head -1``."""
+    command = [sys.executable, "-m", "experiments", "models"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (1, b"")
 
 
 def test_a_recorded_config_comes_back_equal():
