@@ -28,7 +28,7 @@ def read_arrays(path: Path, limit: int = LIMIT) -> dict[str, np.ndarray]:
             name = place.text = file.removesuffix(".npy")
             stream = io.BytesIO(content)
             shape, by_columns, dtype = read_header(stream)
-            values = np.frombuffer(stream.read(), dtype)
+            values = np.frombuffer(bytearray(stream.read()), dtype)
             arrays[name] = values.reshape(shape, order="F" if by_columns else "C")
     return arrays
 

@@ -96,7 +96,7 @@ def chain(places: np.ndarray, name: str, path: str = "an array") -> Chain:
     if not np.isfinite(places).all():
         raise DataError(f"{where}: place {_first(~np.isfinite(places).all(axis=1))} has values not finite.")
     residues, labels, profile = places[:, :22], places[:, 22:31], places[:, 35:]
-    outside = ((profile < 0) | (profile > 1)).any(axis=1)
+    outside = np.any((profile < 0) | (profile > 1), axis=1, keepdims=False)
     if outside.any():
         raise DataError(f"{where}: the profile of place {_first(outside)} is not from 0 to 1.")
     for title, block in (("amino acid", residues), ("state", labels)):

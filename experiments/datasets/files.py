@@ -43,7 +43,7 @@ _TOO_LARGE = "it is larger, or unpacks to more, than {} bytes"
 _MEMBERS = 10_000  # the most files in an archive
 _DICTIONARY = 128 << 20  # the most bytes that unpacking xz may take beside its result
 
-_DAMAGE = (
+_DAMAGE: tuple[type[Exception], ...] = (
     *(OSError, EOFError, ValueError, ArithmeticError, RuntimeError),
     *(csv.Error, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError),
 )
@@ -87,12 +87,12 @@ def reading(name: str | Path, *others: type[Exception]) -> Iterator[Place]:
         Traceback (most recent call last):
         DataError: ages.txt, line 2 cannot be read: invalid literal for int() with base 10: 'old'. Put ...
     """
-    place = Place()
+    place, damage = Place(), (*_DAMAGE, *others)
     try:
         yield place
     except DataError:
         raise
-    except (*_DAMAGE, *others) as error:
+    except damage as error:
         where = f"{name}, {place.text}" if place.text else f"{name}"
         what = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{where} cannot be read: {what}. Put the right file in its place.") from error
@@ -115,8 +115,8 @@ def _expanded(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError as error:  # neither HOME nor the user has an entry
         raise DataError(
-            f"there is no home folder for {path}: set XDG_CACHE_HOME to a folder for downloads, or {VARIABLE} "
-            "to one that has the data sets."
+            f"there is no home folder for {path}: set {VARIABLE} to a folder that has the data sets, or "
+            "XDG_CACHE_HOME to one for downloads."
         ) from error
 
 
@@ -243,7 +243,7 @@ def _members(content: bytes, limit: int) -> Iterator[tuple[str, int, Callable[[]
                 yield member.name, member.size, stream.read
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> io.BufferedReader:
     """Open a regular file, not a pipe or a device, which may never end; to be called within `reading`."""
     flag = getattr(os, "O_NONBLOCK", 0)
     stream = open(path, "rb", opener=lambda name, flags: os.open(name, flags | flag))  # noqa: SIM115
@@ -253,7 +253,7 @@ def open_file(path: Path) -> BinaryIO:
     return stream
 
 
-def _bounded(stream: BinaryIO, limit: int) -> bytes:
+def _bounded(stream: io.BufferedIOBase, limit: int) -> bytes:
     content = stream.read(limit + 1)
     if len(content) > limit:
         raise ValueError(_TOO_LARGE.format(limit))

@@ -76,7 +76,7 @@ def read(path: Path) -> Splits[PianoRoll]:
         raise DataError('scipy is missing: pip install "lstmjax[experiments]"') from error
     content = read_bytes(path)
     with reading(path):
-        flat = io.BytesIO(b"".join(_unpacked(content)))
+        flat: Any = io.BytesIO(b"".join(_unpacked(content)))
     with reading(path, Exception):  # scipy's reader has no error of its own for a damaged file
         contents = loadmat(flat, variable_names=[f"{part}data" for part in Splits._fields])
     return Splits(*(_part(path, contents, part) for part in ("train", "valid", "test")))

@@ -25,6 +25,9 @@ from experiments.datasets.files import DataError, DataFile, data_folder, fetch, 
 RATE = 8000
 """Samples in a second."""
 
+SHORTEST = RATE // 40
+"""Samples of a frame of `audio.log_mel`; published recordings have 1,148 and more."""
+
 PUBLISHED = DataFile(
     "fsdd",
     "free-spoken-digit-dataset-1.0.10.tar.gz",
@@ -92,4 +95,6 @@ def recordings(path: Path) -> tuple[Recording, ...]:
             if key in found:
                 raise ValueError("the recording is there twice")
             found[key] = Recording(key[2], key[1], key[0], samples(content, RATE))
+            if len(found[key].samples) < SHORTEST:
+                raise ValueError(f"it has fewer than {SHORTEST} samples")
     return tuple(recording for _, recording in sorted(found.items()))

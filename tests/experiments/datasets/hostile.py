@@ -41,6 +41,7 @@ from experiments.common.text.subwords import Subwords
 from experiments.common.text.vocabulary import Vocabulary
 from experiments.datasets import (
     DataError,
+    asterisk,
     babi,
     cb6133,
     chorales,
@@ -50,8 +51,12 @@ from experiments.datasets import (
     spoken_digits,
 )
 from experiments.datasets import festivals as festivals_data
+from experiments.handwriting_recognition.writing import styles
 from experiments.protein_structure import fasta, profiles
+from experiments.question_answering import asking
 from experiments.seasonal_sales import user_series
+from experiments.speech_recognition import sound as user_sound
+from experiments.speech_synthesis import alignment
 
 SECONDS, BYTES, HANGS = 2.0, 512 << 20, 30
 ZEROS = 16 << 20
@@ -201,10 +206,10 @@ def chains(dtype: str) -> Contents:
     return {"": stream.getvalue()}
 
 
-def sound(kind: str) -> bytes:
+def sound(kind: str, rate: int = 8000) -> bytes:
     stream = io.BytesIO()
     samples = np.random.default_rng(0).integers(-99, 99, 300) / 32768
-    soundfile.write(stream, samples, 8000, format=kind, subtype="PCM_16")
+    soundfile.write(stream, samples, rate, format=kind, subtype="PCM_16")
     return stream.getvalue()
 
 
@@ -265,7 +270,13 @@ def letters(path: Path) -> Any:
     return list(fasta.read(lines_of(path), path.name))
 
 
-def alignment(path: Path) -> Any:
+def story(path: Path) -> Any:
+    known = mock.Mock(words=Vocabulary(["mary", "moved", "where", "is"]))
+    answer = mock.Mock(answer="here", confidence=1.0, weights=None)
+    return list(asking.converse(lines_of(path), known, lambda question: answer))
+
+
+def a3m(path: Path) -> Any:
     return profiles.read(lines_of(path), path.name, "MKVL")
 
 
@@ -354,7 +365,24 @@ PARSERS: dict[str, Callable[[], Parser]] = {
         lambda path: user_series.read(path, "day", "sales"),
     ),
     "fasta": lambda: Parser("user/a.fasta", {"": b">one a\nMKTAY\nBXZ*\n\n>two\nacdef\n"}, plain, letters),
-    "a3m": lambda: Parser("user/a.a3m", {"": b">one\nMKVL\n>two\nM-VaL\n>ss_dssp\nCC\n"}, plain, alignment),
+    "a3m": lambda: Parser("user/a.a3m", {"": b">one\nMKVL\n>two\nM-VaL\n>ss_dssp\nCC\n"}, plain, a3m),
+    "asterisk": lambda: Parser(
+        "asterisk-en/a.zip",
+        {"transcripts.tsv": b"a\tOne two.\nsilence_1\t(silence)\n", "a.flac": sound("flac", 16_000)},
+        as_zip,
+        asterisk.read,
+    ),
+    "user's sound": lambda: Parser("user/a.wav", {"": sound("wav")}, plain, user_sound.read),
+    "alignment": lambda: Parser(
+        "user/a.tsv", {"": b"".join(alignment.FILE.read_bytes().splitlines(True)[:3])}, plain, alignment.read
+    ),
+    "styles": lambda: Parser(
+        f"user/{styles.FILE}",
+        {"": b'[{"text": "no", "writer": "me", "path": [[0, 0, 0, 1], [0.5, 0.25, 1, 0]]}]'},
+        plain,
+        lambda path: styles.load(path.parent),
+    ),
+    "story": lambda: Parser("user/a.txt", {"": b"1 Mary moved.\nWhere is Mary?\n"}, plain, story),
     "vocabulary": lambda: Parser(
         "user/a.json", {"": b'["the", "<unk>", "caf\\u00e9", "12"]'}, plain, Vocabulary.load
     ),
@@ -461,7 +489,7 @@ def bombs(parser: Parser) -> dict[str, bytes]:
 
 
 def traps(parser: Parser) -> dict[str, bytes]:
-    """Other containers, archives that would write elsewhere, and archives that say of themselves what is not so."""
+    """Other containers, archives that would write elsewhere, and archives with headers that are not true."""
     outside = {"../outside": b"x", "/tmp/lstmjax-outside": b"x", "..\\outside": b"x"}
     inside = parser.contents if "" not in parser.contents else {"a": plain(parser.contents)}
     whole = as_zip(inside)
@@ -476,7 +504,7 @@ def traps(parser: Parser) -> dict[str, bytes]:
             archive.addfile(member)
     backwards = tarfile.TarInfo("a")
     backwards.size = -1024
-    name = [*inside][0]
+    name = next(iter(inside))
     sparse = tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT)
     sparse = bytearray(sparse)
     sparse[156:157], sparse[257:265] = b"S", b"ustar  \0"
@@ -609,7 +637,7 @@ def at_most(further: int):
 def main(count: int, names: list[str]) -> None:
     signal.signal(signal.SIGALRM, hang)
     warnings.simplefilter("ignore")
-    anything = mock.patch.object(files, "_sha256", lambda path: mock.ANY)
+    anything = mock.patch.object(files, "_sha256", return_value=mock.ANY)
     few = mock.patch.multiple(cb6133, CHAINS={cb6133.TRAIN: 2, cb6133.TEST: 2}, TRAIN_CHAINS=1)
     found = {}
     with anything, few:
