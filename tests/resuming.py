@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import signal
 from pathlib import Path
 
 import jax
@@ -23,12 +24,18 @@ def assert_resumes(
     stop_at: int,
     folder: Path,
     optimizer: optax.GradientTransformation | None = None,
+    by: int | None = None,
 ) -> training.Fit:
-    """Train in one go, and stopped before the batch of a step and resumed; returns what both came to."""
+    """Train in one go, and stopped at the batch of a step and resumed; returns what both came to.
+
+    By an exception there, training goes on from the checkpoint before; by a signal, from the step itself.
+    """
 
     def failing(seed, step):
         if step == stop_at:
-            raise KeyboardInterrupt
+            if by is None:
+                raise KeyboardInterrupt
+            signal.raise_signal(by)
         return task.batch(seed, step)
 
     runs = [Run.create(folder, "resumed", {}, seed=config.seed, command="test") for _ in range(2)]

@@ -85,8 +85,8 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
         for before in run.sessions()[-1:]:
             if (before.device, before.backend or backend) != (device(), backend):
                 print(
-                    f"it was on {before.device}, recurrent layers by {before.backend or backend}: from here on "
-                    "results differ in rounding from those of a run that stays there."
+                    f"it was on {before.device}, recurrent layers by {before.backend or backend}: results "
+                    "differ in rounding from those of a run that stays there."
                 )
     else:
         command = shlex.join(["python", "-m", "experiments", name, *arguments])

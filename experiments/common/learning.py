@@ -66,6 +66,7 @@ def evaluate(task: training.Task, params: Params, parts: Mapping[str, Iterable[A
 
 
 def finish(run: Run, figures: Mapping[str, float]) -> None:
-    """Write the summary of a run, and print its metrics."""
+    """Seal the model of a run, write its summary, and print its metrics."""
+    models.seal(run.path)
     run.finish(figures)
     print("  ".join(f"{name} {value:.4g}" for name, value in figures.items()))

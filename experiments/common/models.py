@@ -8,6 +8,7 @@ that commands work in a fresh clone, and only on the files that were recorded.
 
 import dataclasses
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -28,6 +29,9 @@ RESULTS = Path(__file__).parent.parent / "results"
 """The folder of all records."""
 
 PARAMETERS = "parameters.safetensors"
+
+SEAL = "sha256.json"
+"""In the folder of a run's model: the SHA-256 of each of its other files."""
 
 LARGEST = 6 * 2**20
 """Maximum bytes of a kept model in its own dtype; a larger one is kept in bfloat16."""
@@ -68,16 +72,28 @@ def folder_in(run: Path) -> Path:
     return folder
 
 
+def seal(run: Path) -> None:
+    """Write the checksums of the files of a run's model, if it has one, for `of_run` to compare."""
+    folder = run / "model"
+    if folder.is_dir():
+        files = [file for file in sorted(folder.iterdir()) if file.name != SEAL]
+        sums = {file.name: _digest(file) for file in files}
+        checkpoint.write_atomically(folder / SEAL, json.dumps(sums, indent=2).encode())
+
+
 def of_run(run: Path, experiment: str) -> Path:
-    """The folder of the model of a finished run.
+    """The folder of the model of a finished run, after each file is verified.
 
     Raises:
-      RecordError: there is no such run of the experiment, or it has no model.
+      RecordError: there is no such run of the experiment, it has no model, or a file is missing or damaged.
     """
     open_run(run, experiment)
-    if not (run / "model" / PARAMETERS).is_file():
+    folder = run / "model"
+    if not (folder / PARAMETERS).is_file():
         raise RecordError(f"{run} has no {PARAMETERS}: it has not finished, or trains no model.")
-    return run / "model"
+    if (folder / SEAL).exists():  # runs from before it was introduced have none
+        _verify(folder, read_json(folder / SEAL), "train it again, or take a copy")
+    return folder
 
 
 def kept(experiment: str, label: str) -> Path:
@@ -91,10 +107,15 @@ def kept(experiment: str, label: str) -> Path:
         known = ", ".join(sorted(records)) or "none"
         raise RecordError(f"no model of {experiment} is kept under the label {label}; there are {known}.")
     folder = RESULTS / experiment / "models" / label
-    for name, digest in records[label].model["sha256"].items():
-        if not (folder / name).is_file() or _digest(folder / name) != digest:
-            raise RecordError(f"{folder / name} is missing or damaged: restore it from the repository.")
+    _verify(folder, records[label].model["sha256"], "restore it from the repository")
     return folder
+
+
+def _verify(folder: Path, sums: Mapping[str, str], hint: str) -> None:
+    """Raise RecordError unless the files of a folder have these checksums."""
+    for name, digest in sums.items():
+        if not (folder / name).is_file() or _digest(folder / name) != digest:
+            raise RecordError(f"{folder / name} is missing or damaged: {hint}.")
 
 
 def config_of(folder: Path, kind: type[Config]) -> Config:
@@ -134,7 +155,7 @@ def keep(run: Path, record: Record) -> Record:
     source = of_run(run, record.experiment)
     folder = RESULTS / record.experiment / "models" / record.label
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(source, folder)
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(SEAL))
     dtype = "float32"
     if sum(file.stat().st_size for file in folder.iterdir()) > LARGEST:
         dtype = "bfloat16"

@@ -31,6 +31,7 @@ import contextlib
 import hashlib
 import os
 import re
+import threading
 import unicodedata
 import warnings
 from collections import defaultdict
@@ -38,7 +39,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 from math import ceil
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -199,10 +200,22 @@ def _music21() -> Any:
 def _cut_all(paths: Sequence[Path]) -> list[Chorale]:
     """Convert scores in spawned processes: a fork could deadlock on the threads of JAX."""
     workers = min(8, os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent) as pool:
         cuts = pool.map(cut, paths, chunksize=8)
         progress = track(cuts, "cutting Bach chorales", total=len(paths), console=Console(stderr=True))
         return list(progress)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it does, however that ends."""
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _select(chorales: Iterable[Chorale]) -> tuple[Chorale, ...]:

@@ -10,6 +10,8 @@ r"""Handwriting: the text that a pen wrote, from its path.
     python -m experiments handwriting_recognition language           the test with a beam search and lists
     python -m experiments handwriting_recognition adaptation         the test before and after fine-tuning
     python -m experiments handwriting_recognition pictures           of words that were misread
+    python -m experiments handwriting_recognition write "any words"  with the kept network, as SVG and PNG
+    python -m experiments handwriting_recognition closed-loop        what one network writes, the other reads
 
 Paper. Graves, Liwicki, Fernandez, Bertolami, Bunke and Schmidhuber 2009 (IEEE TPAMI 31(5)), who read lines of
 text, of a data set that must be asked for.
@@ -41,6 +43,7 @@ from experiments.handwriting_recognition.data import SOURCES, load, make_batches
 from experiments.handwriting_recognition.page import PAGE
 from experiments.handwriting_recognition.reading import read
 from experiments.handwriting_recognition.task import make_architecture, make_model, make_task
+from experiments.handwriting_recognition.writing.commands import COMMANDS as WRITING
 from lstmjax.training.record import Run
 
 
@@ -69,4 +72,4 @@ def run(config: Config, run: Run) -> None:
     finish(run, figures)
 
 
-EXPERIMENT = Experiment(__doc__, Config, run, PAGE, preset, COMMANDS)
+EXPERIMENT = Experiment(__doc__, Config, run, PAGE, preset, COMMANDS | WRITING)

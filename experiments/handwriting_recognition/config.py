@@ -31,9 +31,9 @@ class Config(CommonConfig):
     """Number of lengths that training inks are padded to; each is compiled."""
     epochs: int = 3
     """Passes over the training set, the validation set after each; 0 lets train.steps say."""
-    components: int = 20
+    components: int = 10
     """Synthesis: Gaussians of a step of the pen."""
-    windows: int = 10
+    windows: int = 5
     """Synthesis: Gaussians of the window over the text."""
     tolerance: float = 0.025
     """Synthesis: largest distance of strokes from the lines that replace them, in letters of ink."""
@@ -54,8 +54,8 @@ TRAIN = training.TrainConfig(steps=0, learning_rate=4e-3, schedule="cosine", war
 RECIPES = (
     Recipe(
         {"task": "synthesis"},
-        {"hidden": 160, "batch_points": 4000, "buckets": 5, "epochs": 4},
-        {"learning_rate": 3e-3, "clip_norm": 10.0},
+        {"hidden": 128, "batch_points": 4000, "buckets": 4, "epochs": 4},
+        {"learning_rate": 4e-3, "clip_norm": 10.0, "warmup": 100, "averaging": 0.995},
     ),
     Recipe({"task": "lowercase"}, {"first": 48, "hidden": 96, "buckets": 4, "epochs": 12}),
     *(

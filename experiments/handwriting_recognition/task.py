@@ -12,6 +12,8 @@ from experiments.handwriting_recognition.config import Config
 from experiments.handwriting_recognition.data import SOURCES, text_of
 from experiments.handwriting_recognition.model import Architecture, frames, make_model
 from experiments.handwriting_recognition.reading import errors, read
+from experiments.handwriting_recognition.writing import model as writer
+from experiments.handwriting_recognition.writing import task as writer_task
 from lstmjax import losses, training
 from lstmjax.metrics import Mean
 from lstmjax.nnx import Functional
@@ -76,7 +78,10 @@ class Saved(NamedTuple):
 
 
 def load_model(folder: Path) -> Saved:
-    """Load a network, from a folder that `models.Source` gives."""
+    """Load a network, one that writes as well, from a folder that `models.Source` gives."""
     config = models.config_of(folder, Config)
-    model = make_model(make_architecture(config))
+    if config.task == "synthesis":
+        model = writer.make_model(writer_task.make_architecture(config))
+    else:
+        model = make_model(make_architecture(config))
     return Saved(config, model, models.load_params(folder, model.init))

@@ -50,14 +50,24 @@ class GravesWindow(Attention):
         self, params: WindowParams, memory: Memory, query: Array, state: State
     ) -> tuple[Float[jax.Array, "*batch time"], State]:
         """The sum of the windows at each position, and their new locations."""
-        total = self.product(query, params.kernel) + params.bias.astype(self.wide_dtype)
-        importance, narrowness, movement = jnp.split(jnp.exp(total), 3, axis=-1)
+        importance, narrowness, movement = self.outputs(params, query)
         kappa = state + movement
+        return self.sum_of_windows(memory, importance, narrowness, kappa), kappa
+
+    def outputs(self, params: WindowParams, query: Array) -> list[jax.Array]:
+        """Importance, narrowness and movement of each window, ``[..., components]``."""
+        total = self.product(query, params.kernel) + params.bias.astype(self.wide_dtype)
+        return jnp.split(jnp.exp(total), 3, axis=-1)
+
+    def sum_of_windows(
+        self, memory: Memory, importance: jax.Array, narrowness: jax.Array, kappa: jax.Array
+    ) -> Float[jax.Array, "*batch time"]:
+        """The sum of the windows at each position, 0 where the mask is false."""
         position = jnp.arange(1, memory.mask.shape[-1] + 1).astype(self.wide_dtype)
         distance = kappa[..., None] - position
         windows = importance[..., None] * jnp.exp(-narrowness[..., None] * distance**2)
         total = windows.sum(axis=-2)
-        return jnp.where(memory.mask, total, jnp.zeros_like(total)), kappa
+        return jnp.where(memory.mask, total, jnp.zeros_like(total))
 
 
 def graves_window(

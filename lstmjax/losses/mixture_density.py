@@ -58,7 +58,7 @@ def size(components: int) -> int:
     return 6 * components + 1
 
 
-def mixture(outputs: Float[Array, "*batch size"], bias: float = 0.0) -> Mixture:
+def mixture(outputs: Float[Array, "*batch size"], bias: float | Float[Array, ""] = 0.0) -> Mixture:
     r"""The mixture that a network's outputs are read as, with a bias towards its likelier steps.
 
     A bias b makes samples neater and less diverse:
@@ -70,14 +70,15 @@ def mixture(outputs: Float[Array, "*batch size"], bias: float = 0.0) -> Mixture:
       bias: b, not negative; 0 is the network's own distribution.
 
     Raises:
-      ValueError: there are not so many outputs for any number of components, or the bias is negative.
+      ValueError: there are not so many outputs for any number of components, or the bias, where it is known,
+        is negative.
     """
     components, rest = divmod(outputs.shape[-1] - 1, 6)
     if rest or components < 1:
         raise ValueError(
             f"mixture_density: outputs must be [..., 6 * components + 1], got {outputs.shape[-1]} of them."
         )
-    if not 0 <= bias < math.inf:
+    if isinstance(bias, int | float) and not 0 <= bias < math.inf:
         raise ValueError(f"mixture_density: bias must be 0 or positive, got {bias}.")
     outputs = jnp.asarray(outputs, at_least_float32(outputs.dtype))
     parts = outputs[..., :-1].reshape(*outputs.shape[:-1], 6, components)
@@ -146,7 +147,9 @@ def _log_densities(read: Mixture, steps: jax.Array) -> jax.Array:
     return -math.log(2 * math.pi) - half_log_determinant - quadratic / 8
 
 
-def sample(key: Key, outputs: Float[Array, "*batch size"], bias: float = 0.0) -> Float[jax.Array, "*batch 3"]:
+def sample(
+    key: Key, outputs: Float[Array, "*batch size"], bias: float | Float[Array, ""] = 0.0
+) -> Float[jax.Array, "*batch 3"]:
     r"""Draw a step: a component, a point of its Gaussian, and whether a stroke ends.
 
     Args:

@@ -6,6 +6,7 @@ SHA-256 of the whole file (the 64 characters of the digest itself counted as zer
 type of each leaf. Equal trees with equal metadata give equal files.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -154,8 +155,11 @@ def write_atomically(path: PathLike, data: bytes | bytearray) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # which a full disk does not name
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -57,8 +57,9 @@ def compute(metrics: Iterable[Metrics], before: Sums | None = None) -> dict[str,
 
 def compute_each(metrics: Iterable[Metrics], before: Sums | None = None) -> dict[str, np.ndarray]:
     """As `compute`, of each model: float64 ``[models]``, or ``[]`` where the metric has no such axis."""
+    merged = _merge(metrics, before or {})  # which may compute metrics, and not in float64
     with jax.enable_x64(True):  # in float32, 950 of 1000 is less than 0.95
-        return {name: np.asarray(total.compute()) for name, total in _merge(metrics, before or {}).items()}
+        return {name: np.asarray(total.compute()) for name, total in merged.items()}
 
 
 def sums_of(metrics: Iterable[Metrics], before: Sums) -> Sums:

@@ -1,5 +1,7 @@
 """Checkpoints: exact round trips, every damage detected, and nothing lost when a save is cut off."""
 
+import functools
+import io
 import os
 import signal
 import subprocess
@@ -355,3 +357,16 @@ def test_checkpoints_of_another_run_alone_are_refused(tmp_path):
     Checkpoints(tmp_path, run="theirs").save(20, 2.0)
     with pytest.raises(CheckpointError, match="is of another run, or of another config of this one"):
         Checkpoints(tmp_path, run="ours").restore_latest(0.0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_an_error_with_the_path_and_the_old_file_is_there(tmp_path, monkeypatch):
+    path = tmp_path / "step-00000010.safetensors"
+    checkpoint.save(path, 1.0)
+    full_file = functools.partial(io.FileIO, "/dev/full")
+    monkeypatch.setattr(checkpoint, "open", lambda file, mode: full_file(mode), raising=False)
+    with pytest.raises(OSError, match="No space left on device") as full:
+        checkpoint.save(path, 2.0)
+    monkeypatch.undo()
+    assert full.value.filename == str(path)
+    assert checkpoint.restore(path, 0.0) == 1.0

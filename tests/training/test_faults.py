@@ -158,6 +158,23 @@ def test_signals_at_random_times(tmp_path, whole, number, attempt):
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize("attempt", range(20))
+def test_of_two_processes_one_trains(tmp_path, whole, attempt):
+    (tmp_path / "batch").touch()
+    process = start(tmp_path)
+    reach(process, tmp_path, "batch")
+    path = run_in(tmp_path)
+    end(process, signal.SIGKILL)
+    both = [start(tmp_path, "--resume", path) for _ in range(2)]
+    ended = [end(each) for each in both]
+    # One may be so late that the other has finished, which it then says.
+    assert ended[0].status == 0 or ended[1].status == 0, ended
+    for each in ended:
+        assert each.status == 0 or (each.status == 1 and "is in use: " in each.errors), each
+    assert content(path) == whole
+
+
+@pytest.mark.faults
 @pytest.mark.parametrize("attempt", range(50))
 def test_kills_at_random_times(tmp_path, whole, attempt):
     chance = random.Random(attempt)

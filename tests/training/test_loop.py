@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -92,9 +93,29 @@ def test_training_lowers_the_loss_and_keeps_the_best():
     assert int(fit.state.step) == 150
 
 
-@pytest.mark.parametrize("stop_at", [1, 4, 7])
-def test_a_resumed_run_gives_the_same_bits(tmp_path, stop_at):
-    assert_resumes(make_task(), CONFIG, stop_at, tmp_path)
+@pytest.mark.parametrize(
+    ("stop_at", "by"),
+    [(1, None), (4, None), (7, None), (0, signal.SIGTERM), (4, signal.SIGINT), (5, signal.SIGTERM)],
+)
+def test_a_resumed_run_gives_the_same_bits(tmp_path, stop_at, by):
+    assert_resumes(make_task(), CONFIG, stop_at, tmp_path, by=by)
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_last_step_is_not_lost(by):
+    def batch(seed, step):
+        if step == CONFIG.steps - 1:
+            signal.raise_signal(by)
+        return make_task().batch(seed, step)
+
+    task, caught = make_task(batch=batch), []
+    before = signal.signal(by, lambda number, frame: caught.append(number))
+    try:
+        with pytest.raises(training.Interrupted, match=f"ended by {signal.Signals(by).name} after step 12"):
+            training.fit(task, CONFIG)
+    finally:
+        assert signal.signal(by, before) is not signal.SIG_DFL
+    assert not caught, "it is not delivered twice"
 
 
 def test_a_finished_run_resumed_does_nothing_more(tmp_path):
@@ -326,6 +347,17 @@ def test_an_evaluation_in_order_begins_with_its_own_carry_each_time():
     for _ in range(2):
         figures = training.evaluate(task, params, task.valid())
         assert figures["nll"] == pytest.approx(np.mean(errors), rel=1e-4)
+
+
+def test_an_evaluation_computes_in_the_usual_dtypes():
+    """Only the sums are of float64: a model that makes constants of its own makes them of float32."""
+
+    def evaluate(params, batch):
+        assert jnp.ones(()).dtype == jnp.float32
+        return {"nll": Mean.of(jnp.ones(3))}
+
+    task = make_task(evaluate=evaluate)
+    assert training.evaluate(task, task.init(jax.random.key(0)), task.valid()) == {"nll": 1.0}
 
 
 def test_a_run_with_a_carry_resumes_to_the_same_bits(tmp_path):

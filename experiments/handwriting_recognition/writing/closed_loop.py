@@ -9,6 +9,7 @@ import numpy as np
 from experiments.datasets.ink import Ink
 from experiments.handwriting_recognition import data, reading
 from experiments.handwriting_recognition import task as recognition
+from experiments.handwriting_recognition.config import Config
 from experiments.handwriting_recognition.reading import Errors
 from experiments.handwriting_recognition.writing import path, sampling
 from experiments.handwriting_recognition.writing.path import Word
@@ -64,6 +65,13 @@ def _batches(order: Sequence[int]) -> Iterator[list[int]]:
     for start in range(0, len(order), BATCH):
         batch = list(order[start : start + BATCH])
         yield batch + [batch[-1]] * (BATCH - len(batch))
+
+
+def deviations(inks: Sequence[Ink], config: Config) -> dict[str, float]:
+    """The standard deviations of the steps of inks in x and y: the unit of the paper's figures, in ours."""
+    paths = [word.path[1:, :2] for word in path.words(inks, config.tolerance)]
+    x, y = np.concatenate(paths).std(axis=0)
+    return {"train_step_deviation_x": float(x), "train_step_deviation_y": float(y)}
 
 
 def compare(

@@ -1,4 +1,4 @@
-"""The subcommands write and closed-loop."""
+"""The subcommands write, samples and closed-loop."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +8,10 @@ import tyro
 
 from experiments import datasets
 from experiments.common import models
-from experiments.common.tables import table
-from experiments.datasets.files import DataError
 from experiments.handwriting_recognition import task as recognition
-from experiments.handwriting_recognition.writing import closed_loop, pictures, styles
+from experiments.handwriting_recognition.writing import closed_loop, pictures, samples, styles
 from experiments.handwriting_recognition.writing.lines import write_text
-from experiments.handwriting_recognition.writing.path import Word
+from experiments.handwriting_recognition.writing.page import loop_table
 from experiments.handwriting_recognition.writing.task import load_model
 from lstmjax.training import ConfigError
 
@@ -29,7 +27,7 @@ def write(arguments: Sequence[str]) -> None:
     def draw(
         text: tyro.conf.Positional[str],
         source: models.Chosen,
-        style: int = 0,
+        style: str = "0",
         bias: float = 0.5,
         seed: int = 1,
         out: Path = Path("written"),
@@ -39,15 +37,16 @@ def write(arguments: Sequence[str]) -> None:
         Args:
             text: letters a to z and A to Z, and spaces.
             source: the network; by default the kept one.
-            style: number of a real writer's word, from 1, in whose hand to write; 0 for a hand that the
-                network makes up.
+            style: in whose hand: a number from 1 for a real writer of UNIPEN, or a file (JSON, InkML, UNIPEN)
+                with the ink of a word and its text; 0 for a hand that the network makes up.
             bias: 0 writes as people do; more writes neater words.
             seed: random seed.
             out: the files to write, without their suffixes.
         """
         check_bias(bias)
         saved = load_model(source.folder(EXPERIMENT, default=WRITER))
-        lines, cut = write_text(saved, text, jax.random.key(seed), bias, style_of(saved.folder, style))
+        hand = styles.find(saved.folder, style, saved.config.tolerance)
+        lines, cut = write_text(saved, text, jax.random.key(seed), bias, hand)
         out.parent.mkdir(parents=True, exist_ok=True)
         pictures.draw_lines(lines, out)
         for word in cut:
@@ -63,21 +62,23 @@ def check_bias(bias: float) -> None:
         raise ConfigError(f"--bias must be from 0 to 10, got {bias}.")
 
 
-def style_of(folder: Path, number: int) -> Word | None:
-    """The style of a number, None for 0.
+def draw_samples(arguments: Sequence[str]) -> None:
+    """``samples``: the pictures of a network's writing that a run ends with."""
 
-    Raises:
-      DataError: there is none of this number.
-    """
-    if number == 0:
-        return None
-    known = styles.load(folder)
-    if not 1 <= number <= len(known):
-        raise DataError(f"--style must be from 0 to {len(known)}, got {number}.")
-    return known[number - 1]
+    def draw(source: models.Chosen, out: Path = Path("samples"), seed: int = 1) -> None:
+        """Draw a line by bias and by style, and a word with the places of the window.
 
+        Args:
+            source: the network; by default the kept one.
+            out: the folder to write to.
+            seed: random seed.
+        """
+        saved = load_model(source.folder(EXPERIMENT, default=WRITER))
+        out.mkdir(parents=True, exist_ok=True)
+        samples.draw(saved, out, seed)
+        print(out)
 
-TITLES = {"real": "real ink", "simplified": "real ink, simplified", "written": "written", "primed": "primed"}
+    tyro.cli(draw, prog=f"python -m experiments {EXPERIMENT} samples", args=arguments)
 
 
 def loop(arguments: Sequence[str]) -> None:
@@ -109,24 +110,20 @@ def loop(arguments: Sequence[str]) -> None:
             check_bias(bias)
         folder = models.kept(EXPERIMENT, writer)
         saved, recogniser = load_model(folder), recognition.load_model(models.kept(EXPERIMENT, reader))
-        test = datasets.load("unipen-words", data_dir).test
-        chosen = closed_loop.choose(test, words, seed)
+        parts = datasets.load("unipen-words", data_dir)
+        chosen = closed_loop.choose(parts.test, words, seed)
         found = closed_loop.compare(saved, recogniser, chosen, biases, seed)
-        real = found["real"].errors.cer
-        rows = [["ink", "bias", "CER, %", "words wrong, %", "CER / that of real ink"]]
-        for name, each in found.items():
-            kind, _, bias = name.partition("_")
-            cer, wer = each.errors
-            rows.append([TITLES[kind], bias, f"{100 * cer:.1f}", f"{100 * wer:.1f}", f"{cer / real:.2f}"])
-        print(table(rows))
+        cers = {name: each.errors.cer for name, each in found.items()}
+        print(loop_table(cers))
         some = [each.inks[:6] for each in found.values()]
         out.parent.mkdir(parents=True, exist_ok=True)
         pictures.draw_lines(some, out, [name.replace("_", ", bias ") for name in found])
         if record:
-            figures = {f"closed_loop_cer_{name}": each.errors.cer for name, each in found.items()}
-            print(models.add_metrics(folder, EXPERIMENT, figures | {"closed_loop_words": words}, 0.02))
+            figures = {f"closed_loop_cer_{name}": cer for name, cer in cers.items()}
+            figures |= {"closed_loop_words": len(chosen)} | closed_loop.deviations(parts.train, saved.config)
+            print(models.add_metrics(folder, EXPERIMENT, figures, tolerance=0.02))
 
     tyro.cli(measure, prog=f"python -m experiments {EXPERIMENT} closed-loop", args=arguments)
 
 
-COMMANDS = {"write": write, "closed-loop": loop}
+COMMANDS = {"write": write, "samples": draw_samples, "closed-loop": loop}

@@ -2,8 +2,8 @@
 
 The unit, a letter of ink, is the length of a word's ink divided by the number of its letters, a little more
 than the height of a letter with an ascender. Each stroke is simplified to the corners of a polygonal line,
-nowhere further than a tolerance from it (Ramer 1972; Douglas and Peucker 1973): about seven for each letter in
-place of about forty points of a tablet.
+nowhere further than a tolerance from it (Ramer 1972; Douglas and Peucker 1973): about seven for each letter,
+in place of about forty points of a tablet.
 
 A tablet's points are integers, and a density of integers has no upper bound: uniform noise of one unit of the
 tablet is added to each, so that the negative log-likelihood bounds that of the integers from above (Theis,
@@ -39,24 +39,26 @@ class Word(NamedTuple):
     writer: str
 
 
-def words(inks: Sequence[Ink], tolerance: float, seed: int = 0) -> list[Word]:
+def words(inks: Sequence[Ink], tolerance: float, rounded: bool = True, seed: int = 0) -> list[Word]:
     """The paths of inks with texts, in units of their own sizes.
 
     Args:
       inks: each with a label of at least one letter, spaces not counted.
       tolerance: the largest distance of a stroke from its simplified line, in units.
-      seed: of the noise that stands for what the tablet rounded off.
+      rounded: points are integers, as tablets give them, and get noise for what was rounded off; the unit is
+        then at least 1.
+      seed: of the noise.
     """
-    random = np.random.default_rng(seed)
+    random, width = np.random.default_rng(seed), 0.5 if rounded else 0.0
     strokes, owner, units = [], [], []
     for number, ink in enumerate(inks):
         own = [_distinct(stroke.astype(np.float64)) for stroke in ink.strokes]
         strokes += own
         owner += [number] * len(own)
-        units.append(unit(own, ink.label))
+        units.append(max(unit(own, ink.label), 1.0 if rounded else 0.0))
     scale = np.array(units)[owner]
     scaled = [
-        (stroke + random.uniform(-0.5, 0.5, stroke.shape)) / each
+        (stroke + random.uniform(-width, width, stroke.shape)) / each
         for stroke, each in zip(strokes, scale, strict=True)
     ]
     corners = simplified(scaled, tolerance)
@@ -67,9 +69,9 @@ def words(inks: Sequence[Ink], tolerance: float, seed: int = 0) -> list[Word]:
 
 
 def unit(strokes: Iterable[np.ndarray], text: str) -> float:
-    """The length of the strokes for each letter of the text; at least 1, which is one unit of the tablet."""
-    length = sum(np.linalg.norm(np.diff(stroke, axis=0), axis=1).sum() for stroke in strokes)
-    return max(float(length) / max(len(text.replace(" ", "")), 1), 1.0)
+    """The length of the strokes for each letter of the text; 1 if they have no length."""
+    length = sum(float(np.linalg.norm(np.diff(stroke, axis=0), axis=1).sum()) for stroke in strokes)
+    return length / max(len(text.replace(" ", "")), 1) or 1.0
 
 
 def _distinct(stroke: np.ndarray) -> np.ndarray:

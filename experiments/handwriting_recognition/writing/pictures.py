@@ -43,19 +43,20 @@ def draw_ink(axes: Axes, ink: Ink, width: float = 1.5, colour: str = "black") ->
         axes.plot(x, y, color=colour, linewidth=width, solid_capstyle="round", solid_joinstyle="round")
 
 
-def draw_lines(lines: Sequence[Sequence[Ink]], path: Path, titles: Sequence[str] = ()) -> None:
+def draw_lines(lines: Sequence[Sequence[Ink]], path: Path, titles: Sequence[str] = (), real: int = 0) -> None:
     """Draw lines of words below each other into ``path`` with the suffixes .svg and .png.
 
     Args:
       lines: the inks of the words of each line.
       path: the file, without a suffix.
       titles: small print at the left of each line.
+      real: number of words at the beginning of each line that people wrote, drawn in blue.
     """
-    placed = [
-        ink._replace(points=ink.points - np.array([0, number * LINE], np.float32))
-        for number, line in enumerate(lines)
-        for ink in set_line(line)
-    ]
+    placed, colours = [], []
+    for number, line in enumerate(lines):
+        down = np.array([0, number * LINE], np.float32)
+        placed += [ink._replace(points=ink.points - down) for ink in set_line(line)]
+        colours += ["tab:blue" if place < real else "black" for place in range(len(line))]
     points = np.concatenate([ink.points for ink in placed])
     (left, low), (right, high) = points.min(axis=0) - 0.2, points.max(axis=0) + 0.2
     left -= 1.6 if titles else 0
@@ -64,8 +65,8 @@ def draw_lines(lines: Sequence[Sequence[Ink]], path: Path, titles: Sequence[str]
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(left, right), ylim=(low, high), aspect="equal")
     axes.axis("off")
-    for ink in placed:
-        draw_ink(axes, ink, width=2 * inches + 0.4)
+    for ink, colour in zip(placed, colours, strict=True):
+        draw_ink(axes, ink, 2 * inches + 0.4, colour)
     for number, title in enumerate(titles):
         axes.text(left + 0.1, 0.2 - number * LINE, title, fontsize=8, color="grey", va="center")
     for suffix in (".svg", ".png"):

@@ -4,7 +4,7 @@ from experiments.common import models
 from experiments.common.learning import evaluate, finish, learn
 from experiments.common.recipes import training_config
 from experiments.handwriting_recognition.config import Config
-from experiments.handwriting_recognition.writing import styles, task
+from experiments.handwriting_recognition.writing import samples, styles, task
 from experiments.handwriting_recognition.writing.model import make_model
 from lstmjax.training.record import Run
 
@@ -21,7 +21,8 @@ def run(config: Config, run: Run) -> None:
     model = make_model(task.make_architecture(config))
     job = task.make_task(model, train, valid)
     curves = {"nll_per_point": "negative log-likelihood, nats for each point"}
-    learned = learn(job, training_config(config, train.steps_per_epoch), run, curves=curves)
+    settings = training_config(config, train.steps_per_epoch)
+    learned = learn(job, settings, run, curves=curves)
     styles.save(models.folder_in(run.path), styles.choose(model, learned.params, valid, parts.valid))
     both = task.pairs(parts.test)
     tested = {
@@ -34,4 +35,5 @@ def run(config: Config, run: Run) -> None:
         if words:
             batches = task.make_batches(config, words, buckets)
             figures |= evaluate(job, learned.params, {name: batches.once()})
+    samples.draw(task.Saved(config, model, learned.params, models.folder_in(run.path)), run.path)
     finish(run, learned.figures | figures)

@@ -67,10 +67,10 @@ def write(
     items = [f"{word.text} {text}" for word, text in zip(style, texts, strict=True)] if style else texts
     numbers = pad([encode(item) for item in items], _rounded(max(map(len, items))))
     given = [word.path for word in style] or [np.zeros((0, FEATURES), np.float32) for _ in texts]
-    prime = pad(given, _rounded(max(map(len, given))) if style else 0)
+    prime = pad(given, 4 * _rounded(-(-max(map(len, given)) // 4)))
     most = np.array([MOST_POINTS_PER_LETTER * (len(text) + 3) for text in texts], np.int32)
     buffer = MOST_POINTS_PER_LETTER * (_rounded(max(map(len, texts))) + 3)
-    written = _write(model, params, numbers, prime, most, key, bias, buffer)
+    written = _write(model, params, numbers, prime, most, key, jnp.float32(bias), buffer)
     paths, seen, points, ended = jax.device_get(written)
     hands: list[Word | None] = list(style) or [None] * len(texts)
     return [_sample(*each) for each in zip(texts, hands, paths, seen, points, ended, strict=True)]
@@ -107,7 +107,7 @@ class _Writing(NamedTuple):
     """int32 ``[batch, buffer]``: the letter that the window sees most of."""
 
 
-@functools.partial(jax.jit, static_argnames=("model", "bias", "buffer"))
+@functools.partial(jax.jit, static_argnames=("model", "buffer"))
 def _write(
     model: Functional,
     params: Params,
@@ -115,7 +115,7 @@ def _write(
     prime: Padded,
     most: jax.Array,
     key: Key,
-    bias: float,
+    bias: jax.Array,
     buffer: int,
 ) -> tuple[jax.Array, ...]:
     """Paths, letters, numbers of points, and whether words have ended."""
@@ -167,7 +167,7 @@ def _read(module: Writer, memory: Memory, prime: Padded) -> WriterState:
     return state
 
 
-def _draw(bias: float, key: Key, written: Written) -> tuple[jax.Array, jax.Array]:
+def _draw(bias: jax.Array, key: Key, written: Written) -> tuple[jax.Array, jax.Array]:
     """The next point ``[4]``, and whether the word ends before it, should a stroke."""
     of_step, of_stop = jax.random.split(key)
     step = mixture_density.sample(of_step, written.outputs, bias)

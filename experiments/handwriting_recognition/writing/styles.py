@@ -7,7 +7,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.datasets.files import read_bytes, reading
+from experiments.datasets.files import DataError, read_bytes, reading
+from experiments.handwriting_recognition import ink_files
+from experiments.handwriting_recognition.writing import path as paths
+from experiments.handwriting_recognition.writing.model import encode
 from experiments.handwriting_recognition.writing.path import FEATURES, Word
 from experiments.handwriting_recognition.writing.task import losses
 from lstmjax.nnx import Functional
@@ -64,3 +67,30 @@ def load(folder: Path) -> list[Word]:
                 raise ValueError("its path has no steps, or some that are too long")
             words.append(Word(str(each["text"]), path.astype(np.float32), str(each["writer"])))
     return words
+
+
+def find(folder: Path, style: str, tolerance: float) -> Word | None:
+    """The style that a user names: a number of those of a model's folder, or a file with an ink and its text.
+
+    Args:
+      folder: the folder of the model.
+      style: a number from 1, 0 for none, or a path.
+      tolerance: as for `paths.words`.
+
+    Raises:
+      DataError: there is none of this number, or the file has no ink with a text that can be written.
+    """
+    if style.isdecimal():
+        number = int(style)
+        if number == 0:
+            return None
+        known = load(folder)
+        if number > len(known):
+            raise DataError(f"--style must be a file, or a number from 0 to {len(known)}, got {number}.")
+        return known[number - 1]
+    inks = [ink for ink in ink_files.read(Path(style)) if ink.label]
+    if not inks:
+        raise DataError(f"{style} does not say what was written: a style needs its text, such as a label.")
+    encode(inks[0].label)
+    (word,) = paths.words(inks[:1], tolerance, rounded=False)
+    return word

@@ -2,6 +2,7 @@ import hashlib
 import io
 import subprocess
 import sys
+import time
 import urllib.request
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -415,3 +416,29 @@ def npz(**columns):
     stream = io.BytesIO()
     np.savez(stream, **columns)
     return stream.getvalue()
+
+
+def test_workers_end_with_their_parent_however_it_dies(tmp_path):
+    code = """
+import os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from experiments.datasets import chorales
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2, get_context("spawn"), initializer=chorales._end_with_parent) as pool:
+        print(*{pool.submit(os.getpid).result() for _ in range(2)}, flush=True)
+        time.sleep(60)
+"""
+    script = tmp_path / "pool.py"
+    script.write_text(code)
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    workers = [int(word) for word in process.stdout.readline().split()]
+    assert workers
+    process.kill()
+    process.wait()
+    for _ in range(200):
+        if not any(Path(f"/proc/{worker}").exists() for worker in workers):
+            break
+        time.sleep(0.05)
+    else:
+        raise AssertionError("a worker outlives its parent")
