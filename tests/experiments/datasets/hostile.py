@@ -51,6 +51,7 @@ from experiments.datasets import (
     spoken_digits,
 )
 from experiments.datasets import festivals as festivals_data
+from experiments.handwriting_recognition import ink_files
 from experiments.handwriting_recognition.writing import styles
 from experiments.protein_structure import fasta, profiles
 from experiments.question_answering import asking
@@ -381,6 +382,22 @@ PARSERS: dict[str, Callable[[], Parser]] = {
         {"": b'[{"text": "no", "writer": "me", "path": [[0, 0, 0, 1], [0.5, 0.25, 1, 0]]}]'},
         plain,
         lambda path: styles.load(path.parent),
+    ),
+    "ink, InkML": lambda: Parser(
+        "user/a.inkml",
+        {
+            "": b"<ink><traceFormat><channel name='X'/><channel name='Y'/></traceFormat><traceGroup><annotation "
+            b"type='truth'>no</annotation><trace>10 0, 9 14, '8 28</trace></traceGroup></ink>"
+        },
+        plain,
+        ink_files.read,
+    ),
+    "ink, UNIPEN": lambda: Parser("user/a.dat", {"": DIGIT}, plain, ink_files.read),
+    "ink, JSON": lambda: Parser(
+        "user/a.json",
+        {"": b'[{"label": "no", "strokes": [[[1, 2], [3, 4]], {"x": [1], "y": [2]}]}]'},
+        plain,
+        ink_files.read,
     ),
     "story": lambda: Parser("user/a.txt", {"": b"1 Mary moved.\nWhere is Mary?\n"}, plain, story),
     "vocabulary": lambda: Parser(
