@@ -13,7 +13,7 @@ FLOOR = 1e-8
 WARPED = 0.6
 """The share of the frequencies, from 0, that a warp multiplies by its whole factor (4.8 of 8 kHz)."""
 
-LONGEST = 60.0
+LONGEST = 600.0
 """The most seconds of a recording."""
 
 

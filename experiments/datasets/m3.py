@@ -50,7 +50,7 @@ def parse(text: str) -> list[Series]:
             if len(numbers) != int(count) or int(horizon) != HORIZON or len(numbers) <= 2 * HORIZON:
                 raise ValueError("wrong number of values")
             begin = 12 * int(float(year)) + max(int(float(month)) - 1, 0)
-            if not 12 * 1800 <= begin < 12 * 2100 or not 0 <= float(month) <= 12:
+            if not 0 <= begin < 12 * 2100 or not 0 <= float(month) <= 12:
                 raise ValueError(f"it begins in month {month} of {year}")
             months = begin - 12 * 1970 + np.arange(len(numbers))
             found.append(Series(name, months.astype("datetime64[M]"), numbers))

@@ -111,7 +111,7 @@ def as_piano_roll(roll: npt.ArrayLike, name: str = "the piano roll") -> PianoRol
     """Return `roll` as uint8 [time, 88]; raise `DataError` with its `name` if it is not a piano roll."""
     array = np.asarray(roll)
     if array.ndim != 2 or array.shape[1] != KEYS or len(array) == 0 or array.dtype.kind not in "biuf":
-        raise DataError(f"{name} is not [time, {KEYS}] but {array.dtype} {list(array.shape)}")
+        raise DataError(f"{name} is not [time, {KEYS}] but {list(array.shape)} of {array.dtype}")
     if not np.isin(array, (0, 1)).all():
         raise DataError(f"{name} has values other than 0 and 1")
     return np.ascontiguousarray(array, dtype=np.uint8)

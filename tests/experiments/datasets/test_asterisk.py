@@ -36,7 +36,7 @@ def test_what_is_no_such_archive_is_named(tmp_path):
         asterisk.read(path)
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
         file.writestr("transcripts.tsv", "a\tone\n")
-    with pytest.raises(DataError, match=r"b.zip cannot be read"):
+    with pytest.raises(DataError, match=r"b.zip, line 1 .* cannot be read: it lacks a.flac"):
         asterisk.read(tmp_path / "b.zip")
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as file:
         file.writestr("transcripts.tsv", "a one\n")
