@@ -178,7 +178,7 @@ def draw(arguments: Sequence[str]) -> None:
 
     def write(
         source: models.Chosen,
-        out: Path = models.RESULTS / EXPERIMENT / "pictures",
+        out: Path = models.RESULTS / EXPERIMENT / "pictures" / "words-blstm",
         data_dir: Path | None = None,
     ) -> None:
         """Draw ``errors.png``, of twelve writers' first misread words, and ``words.png``, of right ones.

@@ -15,8 +15,10 @@ from experiments.datasets.ink import Ink
 from experiments.handwriting_recognition.data import SOURCES, classes_of
 from experiments.handwriting_recognition.model import frames_of
 from experiments.handwriting_recognition.normalisation import normalise
+from experiments.handwriting_recognition.reading import logits_of
 from experiments.handwriting_recognition.task import Saved
 from lstmjax import decoding
+from lstmjax.training.batching import pad
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Of letters, one after the other, for colour-blind readers too."""
@@ -43,7 +45,7 @@ def align(saved: Saved, ink: Ink, text: str) -> Aligned:
     (path,) = normalise([ink], straighten=True)
     labels = classes_of(source, text)
     length = jnp.array([frames_of(len(path))])
-    logits = saved.model.bind(saved.params)(jnp.asarray(path)[None], jnp.array([len(path)]))
+    logits = logits_of(saved.model, saved.params, pad([path]))
     found = decoding.ctc_align(logits, length, jnp.asarray(labels)[None], jnp.array([len(labels)]))
     return Aligned(path, text, np.asarray(found[0]), np.asarray(jax.nn.softmax(logits[0]))[:, labels])
 
