@@ -36,13 +36,15 @@ those with the lowest error rate on the validation split are tested once.
 Cost and figures: `experiments/results/handwriting_recognition`.
 """
 
+import dataclasses
+
 from experiments.common.experiment import Experiment
 from experiments.common.learning import finish, learn
 from experiments.common.recipes import training_config
 from experiments.handwriting_recognition import report
 from experiments.handwriting_recognition.commands import COMMANDS
 from experiments.handwriting_recognition.config import Config, preset
-from experiments.handwriting_recognition.data import SOURCES, load, make_batches
+from experiments.handwriting_recognition.data import EVALUATION_BUCKETS, SOURCES, load, make_batches
 from experiments.handwriting_recognition.page import PAGE
 from experiments.handwriting_recognition.reading import read
 from experiments.handwriting_recognition.task import make_architecture, make_model, make_task
@@ -50,19 +52,22 @@ from experiments.handwriting_recognition.writing.commands import COMMANDS as WRI
 from lstmjax.training.record import Run
 
 
-def run(config: Config, run: Run) -> None:
-    """Train, test once, and write the network, what was read and the summary."""
+def run(config: Config, run: Run, steps: int | None = None) -> None:
+    """Train, test once, and write the network, what was read and the summary; stop after so many steps."""
     if config.task == "synthesis":
         from experiments.handwriting_recognition.writing.run import run as write  # noqa: PLC0415
 
         return write(config, run)
     source, parts = SOURCES[config.task], load(config)
     train = make_batches(config, parts.train, config.buckets)
-    valid, test = (make_batches(config, part) for part in parts[1:])
+    few = min(config.buckets, EVALUATION_BUCKETS)
+    valid, test = (make_batches(config, part, few) for part in parts[1:])
     figures = report.write_infeasible(source, parts, (train, valid, test), run.path)
     model = make_model(make_architecture(config))
     task = make_task(config, model, train, valid)
     settings = training_config(config, train.steps_per_epoch)
+    if steps is not None:
+        settings = dataclasses.replace(settings, steps=steps)
     learned = learn(task, settings, run, curves={"cer": "character error rate", "nll": "nats of an ink"})
 
     figures |= learned.figures
