@@ -10,7 +10,8 @@ import tyro
 from experiments import datasets
 from experiments.common import models
 from experiments.datasets.asterisk import RATE
-from experiments.speech_synthesis import alignment
+from experiments.speech_synthesis import alignment, report
+from experiments.speech_synthesis.data import spoken
 from experiments.speech_synthesis.synthesis import say as synthesise
 from experiments.speech_synthesis.task import load_model
 from lstmjax import training
@@ -77,7 +78,9 @@ def digits(arguments: Sequence[str]) -> None:
         seed: int = 1,
         recogniser: str | None = None,
         out: Path = Path("digits"),
+        recordings: bool = False,
         record: bool = False,
+        data_dir: Path | None = None,
     ) -> None:
         """Print what is heard in synthesised digits, and the error.
 
@@ -87,19 +90,27 @@ def digits(arguments: Sequence[str]) -> None:
             seed: random seed of the strings.
             recogniser: the label of a kept model of speech_recognition; by default its own default.
             out: a folder for the sounds.
+            recordings: have the speaker's own recordings of digits heard, for comparison.
             record: add the errors to the record of the kept model.
+            data_dir: folder of the data sets, for recordings.
         """
         from experiments.speech_synthesis import hearing  # noqa: PLC0415
 
         folder = source.folder("speech_synthesis", DEFAULT)
         said = hearing.strings(strings, seed)
-        found = hearing.heard(hearing.write(load_model(folder), said, out), recogniser)
+        if recordings:
+            parts = datasets.load("asterisk-en", data_dir)
+            speak = hearing.recorded(prompt for part in parts for prompt in part)
+        else:
+            speak = hearing.synthesised(load_model(folder))
+        found = hearing.heard(hearing.write(speak, said, out), recogniser)
         for one, other in zip(said, found, strict=True):
             print(f"{one:<10} {other or '-':<10} {'' if one == other else 'wrong'}".rstrip())
         single, connected = slice(0, 10), slice(10, None)
-        figures = {"test_digits_wer": hearing.error(said[single], found[single])}
+        kind = "test_recorded" if recordings else "test"
+        figures = {f"{kind}_digits_wer": hearing.error(said[single], found[single])}
         if strings:
-            figures["test_strings_wer"] = hearing.error(said[connected], found[connected])
+            figures[f"{kind}_strings_wer"] = hearing.error(said[connected], found[connected])
         print("  ".join(f"{name} {100 * value:.1f} %" for name, value in figures.items()))
         if record:
             print(models.add_metrics(folder, "speech_synthesis", figures, tolerance=0.02))
@@ -107,5 +118,26 @@ def digits(arguments: Sequence[str]) -> None:
     tyro.cli(write, prog="python -m experiments speech_synthesis digits", args=arguments)
 
 
-COMMANDS = {"say": say, "digits": digits, "align": align}
+def pictures(arguments: Sequence[str]) -> None:
+    """``pictures``: spectrograms and sounds of phrases of the test split, by a trained model."""
+
+    def write(source: models.Chosen, out: Path = Path("phrases"), data_dir: Path | None = None) -> None:
+        """Write what a run leaves to look at and to listen to.
+
+        Args:
+            source: by default the kept model.
+            out: the folder to write to.
+            data_dir: folder of the data sets.
+        """
+        saved = load_model(source.folder("speech_synthesis", DEFAULT))
+        timed = alignment.read()
+        prompts = datasets.load(saved.config.dataset, data_dir).test
+        out.mkdir(parents=True, exist_ok=True)
+        report.write(saved, [each for prompt in prompts for each in spoken(prompt, timed)], out)
+        print(out)
+
+    tyro.cli(write, prog="python -m experiments speech_synthesis pictures", args=arguments)
+
+
+COMMANDS = {"say": say, "digits": digits, "align": align, "pictures": pictures}
 """The subcommands `python -m experiments speech_synthesis NAME`."""

@@ -5,19 +5,23 @@ The recogniser is another experiment, so it is asked by its command.
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import jiwer
 import numpy as np
 import soundfile
+from jaxtyping import Float
 
-from experiments.datasets.asterisk import RATE
+from experiments.datasets.asterisk import RATE, Prompt
 from experiments.datasets.files import DataError
 from experiments.speech_synthesis.synthesis import say
 from experiments.speech_synthesis.task import Saved
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+GAP = RATE // 5
+"""Samples between two recordings: 0.2 s."""
 
 LENGTHS = (3, 7)
 """The fewest and the most digits of a string."""
@@ -35,13 +39,26 @@ def words(digits: str) -> str:
     return ", ".join(DIGITS[int(digit)] for digit in digits)
 
 
-def write(saved: Saved, said: Sequence[str], folder: Path) -> list[Path]:
-    """Synthesise strings of digits; returns their files, `<number>-<digits>.wav`."""
+def write(
+    speak: Callable[[str], Float[np.ndarray, " time"]], said: Sequence[str], folder: Path
+) -> list[Path]:
+    """Write the sounds of strings of digits; returns their files, `<number>-<digits>.wav`."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{number:03}-{digits}.wav" for number, digits in enumerate(said)]
     for file, digits in zip(files, said, strict=True):
-        soundfile.write(file, say(saved, words(digits)), RATE)
+        soundfile.write(file, speak(digits), RATE)
     return files
+
+
+def synthesised(saved: Saved) -> Callable[[str], Float[np.ndarray, " time"]]:
+    """How a model says strings of digits."""
+    return lambda digits: say(saved, words(digits))
+
+
+def recorded(prompts: Iterable[Prompt]) -> Callable[[str], Float[np.ndarray, " time"]]:
+    """How the speaker says them: recordings of the single digits, one after the other."""
+    own = {prompt.name: np.pad(prompt.samples, GAP // 2) for prompt in prompts}
+    return lambda digits: np.concatenate([own[f"digits_{digit}"] for digit in digits])
 
 
 def heard(files: Sequence[Path], model: str | None = None) -> list[str]:

@@ -150,7 +150,8 @@ def places(
     until = jnp.maximum(duration - 1 - since, 0)
     share = (since + 0.5) / duration
     logs = [jnp.log1p(each.astype(jnp.float32)) for each in (since, until, duration)]
-    return owner, jnp.stack([share, *logs, now / jnp.maximum(ends[-1], 1)], axis=-1)
+    numbers = [share, *logs, now / jnp.maximum(ends[-1], 1)]
+    return owner, jnp.stack(numbers, axis=-1, dtype=jnp.float32)
 
 
 def make_architectures(config: Config, outputs: int) -> tuple[Architecture, Architecture]:

@@ -60,7 +60,7 @@ def page(records: Sequence[Record]) -> str:
     if records:
         parts += [table(rows), commands(records), *LISTENING]
     parts += [
-        f"![Spectrograms of {label}](pictures/{label}/spectrograms.png)"
+        f"![Spectrograms of {label}](pictures/{label}/spectrograms.jpg)"
         for label in by_label(records)
         if label == "asterisk-blstm"
     ]

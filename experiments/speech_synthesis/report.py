@@ -26,7 +26,7 @@ BANDS = 80
 
 
 def write(saved: Saved, phrases: Sequence[Spoken], folder: Path) -> None:
-    """Write sounds of examples, as analysed and as synthesised, and `spectrograms.png`."""
+    """Write sounds of examples, as analysed and as synthesised, and `spectrograms.jpg`."""
     chosen = examples(phrases)
     given = evaluation.synthesised(saved, chosen)
     rows = []
@@ -39,7 +39,7 @@ def write(saved: Saved, phrases: Sequence[Spoken], folder: Path) -> None:
         for name, sound in sounds.items():
             soundfile.write(folder / f"phrase-{number}-{name}.wav", sound, RATE)
         rows.append((phrase, versions, sounds))
-    draw(rows, folder / "spectrograms.png")
+    draw(rows, folder / "spectrograms.jpg")
 
 
 def examples(phrases: Sequence[Spoken]) -> list[Spoken]:

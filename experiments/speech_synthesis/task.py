@@ -89,7 +89,7 @@ def figures(
     synthesiser, lengths = model.bind(params), jnp.asarray(batch.source.lengths)
 
     timed = synthesiser.time(phones, lengths, keys[0])
-    standard = (steps - statistics.duration_mean) / statistics.duration_deviation
+    standard = (steps - np.float32(statistics.duration_mean)) / np.float32(statistics.duration_deviation)
     inner = (jnp.arange(steps.shape[1]) < lengths[:, None]) & (
         phones[..., NEIGHBOURS] != SYMBOLS.index(PAUSE)
     )
@@ -103,7 +103,7 @@ def figures(
     )
     squares = (outputs[..., :-1] - wanted[..., :-1]) ** 2
     squares = squares.reshape(*shape[:-1], -1, STATIC)
-    weights = jnp.square(jnp.array(statistics.deviation[: squares.shape[-2] * STATIC]))
+    weights = np.square(np.array(statistics.deviation[: squares.shape[-2] * STATIC], np.float32))
     weights = weights.reshape(-1, STATIC)[:, :COEFFICIENTS]
     parts = {
         "mel_cepstrum": (squares[..., :COEFFICIENTS] * weights).sum(axis=(-2, -1)) / weights.sum(),

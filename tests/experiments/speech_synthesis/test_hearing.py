@@ -2,9 +2,12 @@
 
 import subprocess
 
+import numpy as np
 import pytest
+import soundfile
 
 from experiments.datasets import DataError
+from experiments.datasets.asterisk import Prompt
 
 hearing = pytest.importorskip("experiments.speech_synthesis.hearing", reason="jiwer", exc_type=ImportError)
 
@@ -16,6 +19,14 @@ def test_every_digit_and_random_strings_are_said():
     assert len(said) == 30
     assert hearing.strings(20, seed=3) == said
     assert hearing.words("907") == "nine, zero, seven"
+
+
+def test_recordings_are_joined_with_pauses(tmp_path):
+    prompts = [Prompt(f"digits_{digit}", str(digit), np.full(10, digit / 10)) for digit in range(10)]
+    (file,) = hearing.write(hearing.recorded(prompts), ["73"], tmp_path)
+    samples, rate = soundfile.read(file)
+    assert (file.name, rate, len(samples)) == ("000-73.wav", 16_000, 2 * (10 + hearing.GAP))
+    np.testing.assert_allclose(samples[np.abs(samples) > 0.01], [0.7] * 10 + [0.3] * 10, atol=1e-4)
 
 
 def test_answers_are_the_digits_of_lines():

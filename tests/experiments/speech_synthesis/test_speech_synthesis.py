@@ -177,7 +177,7 @@ def test_a_run_learns_and_what_it_keeps_can_speak(tmp_path):
     figures = run.figures()
     assert {"test_mcd_db", "test_f0_rmse_hz", "test_vuv_error", "test_bap_db"} <= figures.keys()
     assert np.isfinite(list(figures.values())).all()
-    assert (path / "spectrograms.png").is_file()
+    assert (path / "spectrograms.jpg").is_file()
     assert len(list(path.glob("*.wav"))) == 2 * 3
     assert json.loads((path / "model" / task.STATISTICS).read_text())["mean"]
 
