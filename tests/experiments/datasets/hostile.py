@@ -386,8 +386,8 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "ink, InkML": lambda: Parser(
         "user/a.inkml",
         {
-            "": b"<ink><traceFormat><channel name='X'/><channel name='Y'/></traceFormat><traceGroup><annotation "
-            b"type='truth'>no</annotation><trace>10 0, 9 14, '8 28</trace></traceGroup></ink>"
+            "": b"<ink><traceFormat><channel name='X'/><channel name='Y'/></traceFormat><traceGroup>"
+            b"<annotation type='truth'>no</annotation><trace>10 0, 9 14, '8 28</trace></traceGroup></ink>"
         },
         plain,
         ink_files.read,
