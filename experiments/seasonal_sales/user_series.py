@@ -46,8 +46,8 @@ def read(path: Path, date: str, value: str) -> tuple[Series, Frequency]:
         rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
         for name in (date, value):
             if name not in (rows.fieldnames or ()):
-                columns = ", ".join(map(repr, rows.fieldnames or ()))
-                raise DataError(f"{path} has no column {name!r}. Its columns: {columns[:200]}.")
+                columns = " ".join(", ".join(rows.fieldnames or ()).split())[:200]
+                raise DataError(f"{path} has no column {name!r}. Its columns: {columns}.")
         for row in rows:
             place.text = f"line {rows.line_num}"
             day, number = _parsed(row[date], row[value], f"{path}, {place.text}")

@@ -327,7 +327,7 @@ def test_a_text_is_read_as_published_and_packed_and_checked(tmp_path, real_data)
     assert read_text(text.FILES["ptb"][2], tmp_path) == published
     other = (real_data / "ptb" / "ptb.valid.txt.xz").read_bytes()
     (folder / "ptb.test.txt.xz").write_bytes(other)
-    with pytest.raises(DataError, match=r"is damaged, or another version: .* downloads https://"):
+    with pytest.raises(DataError, match=r"is damaged, or another version: .* downloads it from https://"):
         read_text(text.FILES["ptb"][2], tmp_path)
 
 
