@@ -44,6 +44,31 @@ LISTENING = (
     "predicted.",
 )
 
+HEARD = {
+    "digits_wer": "ten digits, %",
+    "strings_wer": "strings, %",
+    "recorded_digits_wer": "ten recorded digits, %",
+    "recorded_strings_wer": "strings of recordings, %",
+}
+"""Errors of the recogniser in synthesised digits, and in the speaker's own."""
+
+HEARING = (
+    "The closed loop: `python -m experiments speech_synthesis digits` has digits said by the kept model and "
+    "heard by the kept network of `speech_recognition`; with `--recordings` it hears the speaker's own, "
+    "which are in this data set. Word errors: wrong, missing and additional digits. The recogniser has "
+    "learnt from six other speakers, so what it makes of the recordings is as much as can be asked for."
+)
+
+
+def _heard(records: Sequence[Record]) -> str:
+    """The errors of the recogniser, of the records that have them."""
+    rows = [["model", *HEARD.values()]]
+    for label, own in by_label(records).items():
+        figures = [mean_of(own, f"test_{metric}", 1, 100) for metric in HEARD]
+        rows += [[f"**{label}**", *figures]] if any(figures) else []
+    return f"## Heard by the recogniser\n\n{HEARING}\n\n{table(rows)}" if len(rows) > 1 else ""
+
+
 UNIT = "mel-cepstral distortion, dB"
 
 
@@ -58,7 +83,7 @@ def page(records: Sequence[Record]) -> str:
         rows.append([titled(label, MODELS), *figures, parameters, str(len(own)), minutes(own), own[0].device])
     parts = ["# Speech synthesis", *INTRODUCTION]
     if records:
-        parts += [table(rows), commands(records), *LISTENING]
+        parts += [table(rows), commands(records), *LISTENING, _heard(records)]
     parts += [
         f"![Spectrograms of {label}](pictures/{label}/spectrograms.jpg)"
         for label in by_label(records)
