@@ -16,7 +16,8 @@ speakers are in all parts. ``unseen-speaker``: six networks, each trained on fiv
 strings for the test from the recordings of the official test split.
 
 Model. `model.py` has the equations: layers of bidirectional LSTMs over log-mel energies, normalized for each
-utterance (`features.py`); a class for each digit, and a blank.
+utterance (`features.py`); a class for each digit, and a blank. The decoder with attention begins with the
+layers of the kept network for strings.
 
 Loss. Connectionist temporal classification, or the cross entropy of each digit given those before.
 ``test_accuracy`` is the share of single digits that are right, by the likeliest of the ten; ``test_wer`` the
@@ -43,7 +44,14 @@ from experiments.speech_recognition.data import SPEAKERS, heard, load, make_batc
 from experiments.speech_recognition.model import make_model
 from experiments.speech_recognition.page import PAGE
 from experiments.speech_recognition.recognition import BEAMS, error_rates
-from experiments.speech_recognition.task import Evaluate, Saved, make_architecture, make_task, save_first
+from experiments.speech_recognition.task import (
+    Evaluate,
+    Saved,
+    initial_params,
+    make_architecture,
+    make_task,
+    save_first,
+)
 from lstmjax import training
 from lstmjax.training.record import Run
 from lstmjax.training.task import WithoutCarry
@@ -60,7 +68,8 @@ def run(config: Config, run: Run) -> None:
     settings = training_config(config, train.steps_per_epoch)
     optimizer = mapped.optimizer(training.adam(settings))
     curves = {"nll": "loss, nats a digit", "exact": "share of utterances that are right"}
-    learned = learn(task, settings, run, optimizer, curves=curves)
+    params = initial_params(config, task)
+    learned = learn(task, settings, run, optimizer, params, curves=curves)
     save_first(learned.params, run.path)
 
     figures = learned.figures

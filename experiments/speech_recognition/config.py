@@ -31,6 +31,8 @@ class Config(CommonConfig):
     """Dropout rate on the outputs of layers."""
     ctc_weight: float = 0.3
     """Weight of the CTC loss of the listener beside that of the decoder with attention."""
+    start: str = ""
+    """Label of a kept network whose parameters are those at the start, as far as it has them."""
     augment: bool = True
     """Vary tempo, vocal tract length, noise and masks at random in training."""
     inner: bool = False
@@ -65,15 +67,17 @@ TRAIN = training.TrainConfig(
 )
 
 RECIPES = (
-    Recipe({"dataset": "unseen-speaker"}, {"epochs": 20}),
+    Recipe({"dataset": "unseen-speaker"}, {"epochs": 16}),
     Recipe(
         {"dataset": "strings"},
         {"epochs": 0, "batch_frames": 6000, "dropout": 0.3},
         {"steps": 1500, "evaluate_every": 250},
     ),
+    Recipe({"dataset": "strings", "model": "las"}, {"start": "strings-blstm", "dropout": 0.2}),
+    Recipe({"dataset": "strings", "model": "las"}, train={"steps": 500, "evaluate_every": 100}),
     Recipe(
         {"quick": True},
-        {"hidden": 8, "epochs": 0, "limit": 60, "strings": 100, "batch_frames": 3000},
+        {"hidden": 8, "start": "", "epochs": 0, "limit": 60, "strings": 100, "batch_frames": 3000},
         {"steps": 20, "evaluate_every": 10, "log_every": 10, "warmup": 5, "averaging": 0.9},
     ),
 )

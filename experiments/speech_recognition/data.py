@@ -247,7 +247,7 @@ def make_utterances(config: Config, recordings: Sequence[Recording], part: str) 
 
 def make_batches(config: Config, utterances: Sequence[Utterance], evaluation: bool = False) -> Batches:
     """Batches of a split."""
-    shares = EVALUATION_SHARES if evaluation else SHARES
+    shares = SHARES[-1:] if config.quick else EVALUATION_SHARES if evaluation else SHARES
     varies = config.augment and not evaluation
     return Batches(utterances, config.bands, config.batch_frames, varies, shares, evaluation)
 

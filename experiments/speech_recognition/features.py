@@ -11,13 +11,13 @@ from experiments.datasets.spoken_digits import RATE
 POINTS = 256
 """Of the Fourier transform of a frame of 25 ms."""
 
-WARPS = np.linspace(0.8, 1.25, 19)
+WARPS = np.linspace(0.85, 1.18, 12)
 """Factors of vocal tract length."""
 
 TEMPO = (0.8, 1.25)
 """Range of the factor of the speaking rate."""
 
-NOISE = (0.0, 45.0)
+NOISE = (10.0, 50.0)
 """Range of the ratio of the utterance's mean power to that of the noise, in decibels."""
 
 SLOPE = 1.5
@@ -29,10 +29,10 @@ ACTIVE = 35.0
 RANGE = 60.0
 """Decibels below the loudest frame to which energies are told apart."""
 
-BAND_MASKS, BAND_MASK = 2, 6
+BAND_MASKS, BAND_MASK = 2, 4
 """SpecAugment: number of masks, and the most bands of each."""
 
-TIME_MASKS, TIME_MASK = 1, 0.15
+TIME_MASKS, TIME_MASK = 1, 0.1
 """SpecAugment: number of masks, and the largest share of the frames of each."""
 
 NATS = np.log(10) / 10

@@ -130,6 +130,24 @@ def make_task(config: Config, model: Functional, train: Batches, valid: Batches)
     )
 
 
+def initial_params(config: Config, task: training.Task) -> Params | None:
+    """The parameters that `Config.start` names, with fresh ones for what it lacks; None without.
+
+    Raises:
+      ConfigError: the network is of other sizes.
+    """
+    if not config.start:
+        return None
+    saved = load_model(models.kept("speech_recognition", config.start))
+    own, other = (
+        make_architecture(each)._replace(dropout=0.0, spells=False) for each in (config, saved.config)
+    )
+    if own != other:
+        raise training.ConfigError(f"{config.start} is {other}, and cannot start {own}.")
+    fresh: dict[str, Params] = jax.jit(task.init)(jax.random.key(config.seed))
+    return fresh | {name: jax.tree.map(lambda leaf: leaf[None], part) for name, part in saved.params.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
     """The metrics of all networks on a batch of a split; equal ones are compiled once."""

@@ -23,7 +23,13 @@ from experiments.language_modeling import data as corpora
 from experiments.language_modeling.config import Config, preset
 from experiments.language_modeling.model import initial_state, stream
 from experiments.language_modeling.page import BENCHMARK
-from experiments.language_modeling.task import architecture, make_model, make_optimizer, make_task
+from experiments.language_modeling.task import (
+    architecture,
+    make_model,
+    make_optimizer,
+    make_task,
+    training_stream,
+)
 from lstmjax import training
 from lstmjax.training.record import load_records
 
@@ -404,3 +410,10 @@ def test_every_label_that_answers_a_paper_belongs_to_its_data_set():
     for record in load_records(pages.RESULTS, "language_modeling"):
         if record.label in labels:
             assert record.config["dataset"] == labels[record.label]
+
+
+def test_a_text_too_short_for_its_windows_is_refused():
+    with pytest.raises(
+        training.ConfigError, match="--window, --batch-size or --limit: .* 5 tokens do not give"
+    ):
+        training_stream(Config(), corpora.Corpus(Vocabulary(("a",)), *[np.zeros(5, np.int32)] * 3))

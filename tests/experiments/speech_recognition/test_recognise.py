@@ -1,6 +1,8 @@
 """People's own sound files: read whatever their form, or refused in one clear line."""
 
+import dataclasses
 import functools
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,14 +12,15 @@ from scipy import signal
 
 from experiments import __main__ as program
 from experiments import datasets
-from experiments.common import models
+from experiments.common import mapped, models
 from experiments.datasets import DataError
 from experiments.speech_recognition import sound
 from experiments.speech_recognition.commands import KEPT
-from experiments.speech_recognition.config import Config
+from experiments.speech_recognition.config import Config, preset
 from experiments.speech_recognition.model import make_model
 from experiments.speech_recognition.recognition import transcribe
-from experiments.speech_recognition.task import Saved, load_model, make_architecture
+from experiments.speech_recognition.task import Saved, initial_params, load_model, make_architecture
+from lstmjax import training
 from lstmjax.training.record import load_records
 
 
@@ -117,6 +120,20 @@ def test_the_kept_network_recognises_most_single_digits(real_data):
     words = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     right = [transcribe(saved, each.samples, 8000) == words[each.digit] for each in test]
     assert np.mean(right) >= 0.8
+
+
+@needs_model
+def test_a_decoder_with_attention_starts_with_the_layers_of_the_kept_network():
+    config = preset(Config(dataset="strings", model="las"))
+    model = make_model(make_architecture(config))
+    task = SimpleNamespace(init=mapped.init(model, 1))
+    found, kept = initial_params(config, task), load_model(models.kept("speech_recognition", KEPT)).params
+    assert found.keys() - kept.keys() == {"attention", "decoder", "embedding", "spell"}
+    jax.tree.map(
+        lambda own, other: np.testing.assert_array_equal(own[0], other), found["layers"], kept["layers"]
+    )
+    with pytest.raises(training.ConfigError, match="cannot start"):
+        initial_params(dataclasses.replace(config, hidden=8), task)
 
 
 def test_recognise_says_what_is_missing(capsys):
