@@ -414,6 +414,6 @@ def test_every_label_that_answers_a_paper_belongs_to_its_data_set():
 
 def test_a_text_too_short_for_its_windows_is_refused():
     with pytest.raises(
-        training.ConfigError, match="--window, --batch-size or --limit: .* 5 tokens do not give"
+        training.ConfigError, match=r"--window, --batch-size or --limit: .* 5 tokens do not give"
     ):
         training_stream(Config(), corpora.Corpus(Vocabulary(("a",)), *[np.zeros(5, np.int32)] * 3))
