@@ -56,7 +56,8 @@ def _watch(read: int) -> None:
             file=sys.stderr,
             flush=True,
         )
-    _next(read, seconds)
+    if _next(read, seconds) is None:
+        print("it has not ended in time, and is ended.", file=sys.stderr, flush=True)
     os._exit(128 + number)
 
 

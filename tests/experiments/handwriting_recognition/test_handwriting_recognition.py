@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -203,6 +204,7 @@ class TestReading:
         found = report.figures("test", SOURCES["lowercase"], inks, ["a", "", "c", "d"])
         assert found == {"test_accuracy": 0.75, "test_accuracy_worst_writer": pytest.approx(2 / 3)}
 
+    @pytest.mark.slow
     def test_words_learnt_by_heart_are_found_by_all_searches(self, saved, words):
         source, batches = SOURCES["words"], make_batches(SMALL, words, buckets=1)
         learned = adapt(saved, words, steps=200, rate=2e-2)
@@ -258,6 +260,14 @@ class TestRun:
 
     def test_a_finished_run_resumes(self, quick_run, tmp_path):
         assert_finished_run_resumes(Run.open(quick_run), tmp_path, 20)
+
+    def test_a_run_that_was_stopped_is_tested_where_it_came_to(self, quick_run, tmp_path):
+        copy = tmp_path / "copy"
+        shutil.copytree(quick_run, copy)
+        (copy / "summary.json").unlink()
+        assert program.main(["handwriting_recognition", "finish", str(copy)]) == 0
+        assert Run.open(copy).figures() == Run.open(quick_run).figures()
+        assert program.main(["handwriting_recognition", "finish", str(copy)]) == 1, "it has finished"
 
     def test_its_network_recognises_a_users_digit(self, quick_run, tmp_path, capsys):
         file = tmp_path / "digit.json"

@@ -18,7 +18,7 @@ from experiments.common import command_line, models
 from experiments.common.text.subwords import END, START, Subwords
 from experiments.machine_translation import EXPERIMENT, report, training_rate
 from experiments.machine_translation.config import Config
-from experiments.machine_translation.data import load_corpus
+from experiments.machine_translation.data import Bitext, Vocabularies, load_corpus
 from experiments.machine_translation.decode import LONGEST, cut, translate_all
 from experiments.machine_translation.model import (
     Architecture,
@@ -362,3 +362,8 @@ def test_an_unfinished_run_says_so(quick_run, tmp_path):
     (tmp_path / "config.json").write_bytes((quick_run.path / "config.json").read_bytes())
     with pytest.raises(RecordError, match=r"has no parameters\.safetensors"):
         load_model(models.of_run(tmp_path, "machine_translation"))
+
+
+def test_a_vocabulary_too_small_for_the_letters_is_refused():
+    with pytest.raises(training.ConfigError, match=r"--vocabulary: .*a vocabulary of 10 cannot be learned"):
+        Vocabularies.learn(Config(vocabulary=10), Bitext(["a man and a dog"], ["ein Mann und ein Hund"]))
