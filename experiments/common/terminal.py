@@ -1,5 +1,6 @@
 """What a run has, in a terminal: its figures, learning curves and samples; several runs beside each other."""
 
+import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from experiments.common import artifacts
 from experiments.common.command_line import flat
-from experiments.datasets import DataError
+from experiments.datasets.files import DataError, read_bytes
 from lstmjax.training.record import RecordError, Run
 
 console = Console()
@@ -22,8 +23,7 @@ def lines_of(file: Path | None) -> Iterator[str]:
     Bytes of standard input that are no UTF-8 become the replacement character.
 
     Raises:
-      DataError: the file is no UTF-8 text, or standard input is closed.
-      OSError: the file cannot be read.
+      DataError: the file cannot be read or is no UTF-8 text, or standard input is closed.
     """
     if file is None or file == Path("-"):
         if sys.stdin is None or sys.stdin.closed:
@@ -31,12 +31,13 @@ def lines_of(file: Path | None) -> Iterator[str]:
         for line in sys.stdin.buffer:
             yield line.decode("utf-8", errors="replace").rstrip("\r\n")
         return
-    with file.open(encoding="utf-8") as stream:
-        try:
-            for line in stream:
-                yield line.rstrip("\n")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{file} is no UTF-8 text: {error}.") from error
+    content = read_bytes(file)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is no UTF-8 text: {error}.") from error
+    for line in io.StringIO(text, newline=None):
+        yield line.rstrip("\n")
 
 
 def show(run: Run) -> list[Path]:

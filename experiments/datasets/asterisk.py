@@ -17,18 +17,16 @@ leave 46.
 """
 
 import hashlib
-import io
 import re
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 
 from experiments.datasets import Splits
-from experiments.datasets.files import DataError, DataFile, fetch
+from experiments.datasets.audio import samples
+from experiments.datasets.files import DataFile, fetch, member, reading, unarchive
 
 RATE = 16_000
 """Samples in a second."""
@@ -53,6 +51,9 @@ LARGEST = 60.0
 """Families with more seconds are in the training split."""
 
 
+_LARGEST = 64 << 20  # bytes of all files
+
+
 class Prompt(NamedTuple):
     """A prompt."""
 
@@ -75,28 +76,26 @@ def read(path: Path) -> tuple[Prompt, ...]:
     """The spoken prompts of an archive, in order of their names.
 
     Raises:
-        DataError: the archive cannot be read, or a prompt is missing or not mono, at 16 kHz.
+        DataError: the archive cannot be read, or a prompt is missing, there twice, or not mono, at 16 kHz.
     """
-    found = []
-    try:
-        with zipfile.ZipFile(path) as archive:
-            lines = archive.read("transcripts.tsv").decode("utf-8").splitlines()
-            for number, line in enumerate(lines, start=1):
-                name, tab, text = line.partition("\t")
-                if not tab:
-                    raise DataError(f"{path}: line {number} of transcripts.tsv is no name, tab and text.")
-                if NOT_SPEECH.fullmatch(name) is None:
-                    found.append(Prompt(name, text, _samples(archive, path, f"{name}.flac")))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, soundfile.SoundFileError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Put the right file in its place.") from error
-    return tuple(sorted(found, key=lambda each: each.name))
-
-
-def _samples(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
-    samples, rate = soundfile.read(io.BytesIO(archive.read(name)), dtype="float32")
-    if rate != RATE or samples.ndim != 1:
-        raise DataError(f"{path}: {name} is not mono at {RATE} Hz.")
-    return np.asarray(samples)
+    contents = unarchive(path, r"transcripts\.tsv|[^/]+\.flac", _LARGEST)
+    found: dict[str, Prompt] = {}
+    with reading(path) as place:
+        lines = member(contents, "transcripts.tsv").decode("utf-8").splitlines()
+        for number, line in enumerate(lines, start=1):
+            place.text = f"line {number} of transcripts.tsv"
+            name, tab, text = line.partition("\t")
+            if not tab or name in found:
+                raise ValueError("it is no name, tab and text, or the name is there twice")
+            if NOT_SPEECH.fullmatch(name) is None:
+                if not words(text):
+                    raise ValueError("there is no word")
+                sound = member(contents, f"{name}.flac")
+                place.text = f"{name}.flac"
+                found[name] = Prompt(name, text, samples(sound, RATE))
+        if not found:
+            raise ValueError("it has no prompts")
+    return tuple(found[name] for name in sorted(found))
 
 
 def words(text: str) -> list[str]:

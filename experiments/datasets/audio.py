@@ -1,6 +1,9 @@
 """Sound as a sequence of vectors: energies in bands that lie as those of the ear do."""
 
+import io
+
 import numpy as np
+import soundfile
 from jaxtyping import Float
 from scipy import signal
 
@@ -9,6 +12,29 @@ FLOOR = 1e-8
 
 WARPED = 0.6
 """The share of the frequencies, from 0, that a warp multiplies by its whole factor (4.8 of 8 kHz)."""
+
+LONGEST = 600.0
+"""The most seconds of a recording."""
+
+
+def samples(content: bytes, rate: int) -> Float[np.ndarray, " time"]:
+    """The sound of a file, such as FLAC or WAV, float32 in [-1, 1]; to be called within `files.reading`.
+
+    Raises:
+      ValueError: it is not one channel at ``rate``, or empty or longer than `LONGEST`, or not in [-1, 1].
+    """
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            if file.samplerate != rate or file.channels != 1:
+                raise ValueError(f"it is not mono at {rate} Hz")
+            if not 1 <= file.frames <= LONGEST * rate:
+                raise ValueError(f"it has {file.frames} samples, not up to {LONGEST:g} s")
+            found = file.read(dtype="float32")
+    except soundfile.SoundFileError as error:
+        raise ValueError(f"it is no sound: {error}") from error
+    if not (np.abs(found) <= 1).all():
+        raise ValueError("it has samples that are not from -1 to 1")
+    return np.asarray(found)
 
 
 def log_mel(

@@ -23,15 +23,21 @@ it) or `babi_en-10k_without_qa3_train.tar.xz` (``en-10k``, except the training s
 replaced by that of ``en``), these are read instead.
 """
 
-import io
 import re
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from experiments.datasets import Splits
-from experiments.datasets.files import DataError, DataFile, data_folder, fetch, unknown_name
+from experiments.datasets.files import (
+    DataError,
+    DataFile,
+    data_folder,
+    fetch,
+    reading,
+    unarchive,
+    unknown_name,
+)
 
 TASKS = {
     1: "single supporting fact",
@@ -84,6 +90,11 @@ PACKED = {
 
 VALID_SHARE = 0.1
 
+LONGEST = 1000
+"""The most lines of a story; published ones have up to 320."""
+
+_LARGEST = 256 << 20  # bytes of the published file, unpacked
+
 
 class Question(NamedTuple):
     """A question with its story and its answer."""
@@ -125,6 +136,10 @@ def load(size: str = "1k", data_dir: str | Path | None = None) -> Splits[Questio
         train, valid = _divide(stories)
         test = [question for story in parse(files[task, "test"], task) for question in story]
         for part, questions in zip(parts, (train, valid, test), strict=True):
+            if not questions:
+                raise DataError(
+                    f"task {task} of bAbI lacks the questions of a part. Put the right file there."
+                )
             part.extend(questions)
     return Splits(*map(tuple, parts))
 
@@ -139,11 +154,11 @@ def parse(text: str, task: int) -> Iterator[list[Question]]:
     sentences: list[tuple[str, ...]] = []
     place: dict[int, int] = {}
     for count, line in enumerate(text.splitlines(), start=1):
-        matched = re.fullmatch(r"(\d+) ([^\t]+)(?:\t([^\t]+)\t([\d ]*))?", line)
+        matched = re.fullmatch(r"([0-9]{1,4}) ([^\t]*\w[^\t]*)(?:\t(\w[^\t]*)\t([0-9 ]{0,99}))?", line)
         number = int(matched[1]) if matched else 0
-        if matched is None or number not in (1, len(sentences) + len(questions) + 1):
+        if matched is None or number not in (1, len(sentences) + len(questions) + 1) or number > LONGEST:
             raise DataError(
-                f"task {task} of bAbI: line {count} is neither a sentence nor a question: {line!r}."
+                f"task {task} of bAbI: line {count} is neither a sentence nor a question: {line[:80]!r}."
             )
         if number == 1 and (questions or sentences):
             yield questions
@@ -184,15 +199,11 @@ def _files(size: str, data_dir: str | Path | None) -> dict[tuple[int, str], str]
 
 def _read(path: Path, folder: str, missing: set[tuple[int, str]]) -> dict[tuple[int, str], str]:
     found: dict[tuple[int, str], str] = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(path.read_bytes())) as archive:
-            for member in archive:
-                named = re.fullmatch(rf"(?:.*/)?{folder}/qa(\d+)_[^/]*_(train|test)\.txt", member.name)
-                stream = archive.extractfile(member) if named else None
-                if named and stream:
-                    found[int(named[1]), named[2]] = stream.read().decode("utf-8")
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise DataError(f"{path} cannot be unpacked: {error}.") from error
+    contents = unarchive(path, rf"(?:.*/)?{folder}/qa[0-9]{{1,2}}_[^/]*_(train|test)\.txt", _LARGEST)
+    with reading(path) as place:
+        for place.text, content in contents.items():
+            task, _, part = Path(place.text).stem.removeprefix("qa").partition("_")
+            found[int(task), part.rpartition("_")[2]] = content.decode("utf-8")
     absent = {(task, part) for task in TASKS for part in ("train", "test")} - set(found) - missing
     if absent:
         raise DataError(f"{path} lacks parts of bAbI: {sorted(absent)[:4]}.")

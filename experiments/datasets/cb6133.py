@@ -24,7 +24,6 @@ the file of 6133 has some chains twice, so valid, which is the end of it, may gi
 """
 
 import gzip
-import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -33,8 +32,9 @@ from typing import IO, cast
 import numpy as np
 
 from experiments.datasets import Splits
+from experiments.datasets.arrays import read_header
 from experiments.datasets.chains import AMINO_ACIDS, Chain
-from experiments.datasets.files import VARIABLE, DataError, data_folder
+from experiments.datasets.files import VARIABLE, DataError, data_folder, open_file, reading
 
 TRAIN, TEST = "cullpdb+profile_6133_filtered.npy", "cb513+profile_split1.npy"
 """The names of the unpacked files."""
@@ -68,33 +68,37 @@ def chains(path: Path, count: int) -> Iterator[Chain]:
         DataError: the file is not such an array, or a residue is invalid; the message says which.
     """
     name = path.name.partition("+")[0]
-    try:
-        with path.open("rb") as stream:
-            packed = stream.read(2) == b"\x1f\x8b"
-        with cast(IO[bytes], gzip.open(path) if packed else path.open("rb")) as stream:
-            dtype = _header(stream, path, count)
-            for row in range(count):
-                values = stream.read(PLACES * COLUMNS * dtype.itemsize)
-                if len(values) < PLACES * COLUMNS * dtype.itemsize:
-                    raise DataError(f"{path} ends in chain {row} of {count}. Download it again.")
+    with reading(path) as place, open_file(path) as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
+        dtype = _header(stream, path, count)
+        for row in range(count):
+            place.text = f"chain {row}"
+            values = stream.read(PLACES * COLUMNS * dtype.itemsize)
+            if len(values) < PLACES * COLUMNS * dtype.itemsize:
+                raise DataError(f"{path} ends in chain {row} of {count}. Download it again.")
+            with np.errstate(over="ignore"):  # becomes infinite, which is an error
                 places = np.frombuffer(values, dtype).reshape(PLACES, COLUMNS).astype(np.float32)
-                yield chain(places, f"{name}-{row}", str(path))
-            if stream.read(1):
-                raise DataError(f"{path} goes on after its {count} chains. Download it again.")
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}. Download it again.") from error
+            yield chain(places, f"{name}-{row}", str(path))
+        if stream.read(1):
+            raise DataError(f"{path} goes on after its {count} chains. Download it again.")
 
 
 def chain(places: np.ndarray, name: str, path: str = "an array") -> Chain:
     """The chain of an array float32 [700, 57].
 
     Raises:
-        DataError: a value is not finite, an amino acid or a state is not one-hot, or the chain has a gap.
+        DataError: a value is not finite, an amino acid or a state is not one-hot, a value of the profile is
+            not from 0 to 1, or the chain has a gap.
     """
     where = f"{path}, chain {name}"
     if not np.isfinite(places).all():
         raise DataError(f"{where}: place {_first(~np.isfinite(places).all(axis=1))} has values not finite.")
-    residues, labels = places[:, :22], places[:, 22:31]
+    residues, labels, profile = places[:, :22], places[:, 22:31], places[:, 35:]
+    outside = np.any((profile < 0) | (profile > 1), axis=1, keepdims=False)
+    if outside.any():
+        raise DataError(f"{where}: the profile of place {_first(outside)} is not from 0 to 1.")
     for title, block in (("amino acid", residues), ("state", labels)):
         wrong = (block.max(axis=1) != 1) | (np.abs(block).sum(axis=1) != 1)
         if wrong.any():
@@ -117,13 +121,9 @@ def chain(places: np.ndarray, name: str, path: str = "an array") -> Chain:
 
 def _header(stream: IO[bytes], path: Path, count: int) -> np.dtype:
     """Read the header before the values of an array; returns their dtype."""
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
-    else:
-        shape, by_columns, dtype = np.lib.format.read_array_header_2_0(stream)
-    if dtype.hasobject or dtype.kind not in "fiub":
-        raise DataError(f"{path} holds {dtype}, not numbers; objects are never unpickled.")
+    shape, by_columns, dtype = read_header(stream)
+    if dtype.kind == "U":
+        raise DataError(f"{path} holds {dtype}, not numbers.")
     if by_columns:
         raise DataError(f"{path} is stored by columns. Save it again with numpy.ascontiguousarray.")
     if shape not in ((count, PLACES * COLUMNS), (count, PLACES, COLUMNS)):

@@ -34,8 +34,6 @@ import re
 import threading
 import unicodedata
 import warnings
-import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -50,7 +48,8 @@ from rich.console import Console
 from rich.progress import track
 
 from experiments.datasets import Splits
-from experiments.datasets.files import DataError, atomic_write, cache_folder
+from experiments.datasets.arrays import bounds_of, check_arrays, read_arrays
+from experiments.datasets.files import DataError, atomic_write, cache_folder, read_bytes, reading
 from experiments.datasets.piano_rolls import KEYS, LOWEST_PITCH, PianoRoll, as_piano_roll
 
 FRAME_QUARTERS = 0.5  # an eighth note, in quarter notes
@@ -60,7 +59,7 @@ _VOICES = ("Soprano", "Alto", "Tenor", "Bass")
 _SHARED_RUN = 12  # consecutive intervals that two chorales of one melody share
 _LIMITS = (0.70, 0.85)  # fractions of the chorales at which the validation and the test split begin
 _MOST_SILENCE = 0.25  # fraction of the frames; concerted movements have 0.44 and more, chorales at most 0.15
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, DataError, zipfile.BadZipFile, zlib.error)
+_LONGEST = 10_000  # quarter notes of a score
 
 
 class Chorale(NamedTuple):
@@ -90,7 +89,7 @@ def read(cache_dir: str | Path | None = None) -> tuple[Chorale, ...]:
     music21 = _music21()
     folder = Path(cache_dir) if cache_dir else cache_folder() / "chorales"
     path = folder / f"chorales-v{FORMAT}-music21-{music21.__version__}.npz"
-    with contextlib.suppress(*_UNREADABLE):
+    with contextlib.suppress(DataError):
         return _read_cache(path)
     chorales = _select(_cut_all(scores()))
     _write_cache(path, chorales)
@@ -149,14 +148,22 @@ def scores() -> list[Path]:
 
 
 def cut(path: Path) -> Chorale:
-    """Convert one score to frames; raise `DataError` if no part of it is named soprano."""
-    score = _music21().converter.parse(path, forceSource=True)  # past music21's pickled cache
+    """Convert one score to frames; raise `DataError` if it is damaged or no part of it is named soprano."""
+    music21 = _music21()
+    read_bytes(path)  # a pipe would never end
+    with reading(path, Exception):  # music21 has no error of its own for what is no score
+        return _cut(music21.converter.parse(path, forceSource=True), path)  # past music21's pickled cache
+
+
+def _cut(score: Any, path: Path) -> Chorale:
     score.toSoundingPitch(inPlace=True)
     voices = [(voice, part.flatten()) for part in score.parts if (voice := _voice(part))]
     soprano = next((part for voice, part in voices if voice == "Soprano"), None)
     if soprano is None:
         raise DataError(f"{path} has no part called Soprano")
     end = max(part.highestTime for _, part in voices)
+    if not 0 < end <= _LONGEST:
+        raise DataError(f"{path} has {end} quarter notes, not up to {_LONGEST}")
     roll = np.zeros((ceil(end / FRAME_QUARTERS), KEYS), np.uint8)
     for _, part in voices:
         for note in part.notes:
@@ -238,12 +245,29 @@ def _write_cache(path: Path, chorales: Sequence[Chorale]) -> None:
 
 
 def _read_cache(path: Path) -> tuple[Chorale, ...]:
-    with np.load(path, allow_pickle=False) as columns:
-        frames = as_piano_roll(columns["frames"], f"{path}: frames")
-        rolls = np.split(frames, np.cumsum(columns["frame_counts"])[:-1])
-        melodies = np.split(columns["melodies"], np.cumsum(columns["melody_counts"])[:-1])
-        names, titles = columns["names"].tolist(), columns["titles"].tolist()
+    columns = read_arrays(path)
+    check_arrays(
+        columns,
+        {
+            **{"names": ("U", 1), "titles": ("U", 1), "frames": ("u", 2), "melodies": ("i", 1)},
+            **{"frame_counts": ("i", 1), "melody_counts": ("i", 1)},
+        },
+        str(path),
+    )
+    frames, melodies = as_piano_roll(columns["frames"], f"{path}: frames"), columns["melodies"]
+    if ((melodies < LOWEST_PITCH) | (melodies >= LOWEST_PITCH + KEYS)).any():
+        raise DataError(f"{path}: a note of a melody is no key of a piano")
+    pieces = [
+        np.split(
+            values, bounds_of(np.append(0, np.cumsum(columns[counts])), len(values), f"{path}: {counts}")
+        )
+        for values, counts in ((frames, "frame_counts"), (melodies, "melody_counts"))
+    ]
+    names, titles = columns["names"].tolist(), columns["titles"].tolist()
+    rolls, runs = (each[1:-1] for each in pieces)
+    if not len(names) == len(titles) == len(rolls) == len(runs):
+        raise DataError(f"{path} has not as many names, titles, rolls and melodies")
     return tuple(
         Chorale(name, title, roll, tuple(melody.tolist()))
-        for name, title, roll, melody in zip(names, titles, rolls, melodies, strict=True)
+        for name, title, roll, melody in zip(names, titles, rolls, runs, strict=True)
     )

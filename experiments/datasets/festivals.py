@@ -11,15 +11,22 @@ validation part. Each of these years has one peak of each festival.
 
 import csv
 import io
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from experiments.datasets import Splits
-from experiments.datasets.files import DataError, DataFile, data_folder, fetch
-from experiments.datasets.series import Series, divide
+from experiments.datasets.files import (
+    DataFile,
+    data_folder,
+    fetch,
+    member,
+    read_text,
+    reading,
+    unarchive,
+)
+from experiments.datasets.series import Series, day, divide, number
 
 _COMMIT = "1d456fb2e2bcb332197344181d7caeae37269a84"
 _URL = f"https://raw.githubusercontent.com/winedarksea/AutoTS/{_COMMIT}/autots/datasets/data/holidays.zip"
@@ -42,25 +49,29 @@ YEAR = 365
 def load(data_dir: str | Path | None = None) -> Splits[Series]:
     """Load the views; raise DataError if the file is missing, damaged or holds something else."""
     if (data_folder(data_dir) / TABLE.dataset / TABLE.name).exists():
-        text, columns = fetch(TABLE, data_dir).read_text("utf-8"), ("date", *NAMES)
+        name, columns = TABLE.name, ("date", *NAMES)
+        text = read_text(TABLE, data_dir)
     else:
-        with zipfile.ZipFile(fetch(PUBLISHED, data_dir)) as archive:
-            text, columns = archive.read("holidays.csv").decode("utf-8"), ("datetime", *WIKIPEDIA)
-    return divide(parse(text, columns), YEAR, 2 * YEAR)
+        name, columns = PUBLISHED.name, ("datetime", *WIKIPEDIA)
+        files = unarchive(fetch(PUBLISHED, data_dir), "holidays.csv")
+        with reading(name):
+            text = member(files, "holidays.csv").decode("utf-8")
+    with reading(name):
+        return divide(parse(text, columns, name), YEAR, 2 * YEAR)
 
 
-def parse(text: str, columns: Sequence[str] = ("date", *NAMES)) -> list[Series]:
+def parse(text: str, columns: Sequence[str] = ("date", *NAMES), name: str = TABLE.name) -> list[Series]:
     """The series of a table with columns for the date and the festivals; raise DataError for a bad line."""
     date, *names = columns
     dates, views = list[np.datetime64](), list[list[float]]()
-    for line, row in enumerate(csv.DictReader(io.StringIO(text)), start=2):
-        try:
-            dates.append(np.datetime64(row[date][:10], "D"))
-            views.append([float(row[name]) for name in names])
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"line {line} of the festivals is no day with its views: {error}.") from error
-        if len(dates) > 1 and dates[-1] != dates[-2] + 1:
-            raise DataError(f"line {line} of the festivals: {dates[-1]} does not follow {dates[-2]}.")
-    return [
-        Series(name, np.array(dates), column) for name, column in zip(NAMES, np.array(views).T, strict=True)
-    ]
+    with reading(name) as place:
+        for line, row in enumerate(csv.DictReader(io.StringIO(text)), start=2):
+            place.text = f"line {line}"
+            if missing := [name for name in columns if row.get(name) is None]:
+                raise ValueError(f"there is no {', '.join(missing)}")
+            dates.append(day(row[date][:10]))
+            views.append([number(row[name]) for name in names])
+            if len(dates) > 1 and dates[-1] != dates[-2] + 1:
+                raise ValueError(f"{dates[-1]} does not follow {dates[-2]}")
+    table = np.array(views).reshape(-1, len(names))
+    return [Series(name, np.array(dates), column) for name, column in zip(NAMES, table.T, strict=True)]

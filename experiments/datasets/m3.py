@@ -9,15 +9,14 @@ validation part; what comes before, 30 to 108 values, is the training part.
 """
 
 import csv
-import gzip
 import io
 from pathlib import Path
 
 import numpy as np
 
 from experiments.datasets import Splits
-from experiments.datasets.files import DataError, DataFile, fetch
-from experiments.datasets.series import Series, divide
+from experiments.datasets.files import DataFile, fetch, read_bytes, reading, unpack
+from experiments.datasets.series import Series, divide, number
 
 FILE = DataFile(
     "m3",
@@ -32,23 +31,27 @@ HORIZON = 18
 
 def load(data_dir: str | Path | None = None) -> Splits[Series]:
     """Load the series; raise DataError if the file is missing, damaged or holds something else."""
-    with gzip.open(fetch(FILE, data_dir), "rt", encoding="utf-8") as stream:
-        return divide(parse(stream.read()), HORIZON, HORIZON)
+    path = fetch(FILE, data_dir)
+    packed = read_bytes(path)
+    with reading(path):
+        return divide(parse(unpack(packed).decode("utf-8")), HORIZON, HORIZON)
 
 
 def parse(text: str) -> list[Series]:
     """The series of the file; raise DataError for a malformed line."""
-    _, *rows = csv.reader(io.StringIO(text))
     found = []
-    for line, row in enumerate(rows, start=2):
-        try:
+    with reading(FILE.name) as place:
+        for line, row in enumerate(csv.reader(io.StringIO(text)), start=1):
+            if line == 1:
+                continue
+            place.text = f"line {line}"
             name, count, horizon, _, year, month, *values = row
-            numbers = np.array([float(value) for value in values if value])
+            numbers = np.array([number(value) for value in values if value])
             if len(numbers) != int(count) or int(horizon) != HORIZON or len(numbers) <= 2 * HORIZON:
                 raise ValueError("wrong number of values")
             begin = 12 * int(float(year)) + max(int(float(month)) - 1, 0)
-        except ValueError as error:
-            raise DataError(f"{FILE.name}, line {line} is no series of M3: {error}.") from error
-        months = begin - 12 * 1970 + np.arange(len(numbers))
-        found.append(Series(name, months.astype("datetime64[M]"), numbers))
+            if not 0 <= begin < 12 * 2100 or not 0 <= float(month) <= 12:
+                raise ValueError(f"it begins in month {month} of {year}")
+            months = begin - 12 * 1970 + np.arange(len(numbers))
+            found.append(Series(name, months.astype("datetime64[M]"), numbers))
     return found

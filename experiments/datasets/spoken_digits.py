@@ -12,22 +12,21 @@ Silence at both ends is cut off. Licence: CC BY-SA 4.0.
 In place of the published archive its folder may have `recordings-flac.zip`: the same samples, as FLAC.
 """
 
-import io
 import re
-import tarfile
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 
 from experiments.datasets import Splits
-from experiments.datasets.files import DataError, DataFile, data_folder, fetch
+from experiments.datasets.audio import samples
+from experiments.datasets.files import DataError, DataFile, data_folder, fetch, reading, unarchive
 
 RATE = 8000
 """Samples in a second."""
+
+SHORTEST = RATE // 40
+"""Samples of a frame of `audio.log_mel`; published recordings have 1,148 and more."""
 
 PUBLISHED = DataFile(
     "fsdd",
@@ -43,6 +42,10 @@ REPACKED = DataFile(
     "c578298fb763b72b946f124742652f04b6c06198e7fe36c60c6024f80428dbac",
 )
 """Its 3,000 recordings as FLAC, sample for sample."""
+
+
+_NAME = r"(?:.*/)?([0-9])_([a-z]+)_([0-9]{1,4})\.(?:wav|flac)"
+_LARGEST = 64 << 20  # bytes of all recordings, unpacked
 
 
 class Recording(NamedTuple):
@@ -80,28 +83,18 @@ def recordings(path: Path) -> tuple[Recording, ...]:
     """The recordings of an archive, DIGIT_SPEAKER_NUMBER.wav or .flac, by number, speaker and digit.
 
     Raises:
-        DataError: the archive cannot be read, or a recording is not mono, at 8 kHz.
+        DataError: the archive cannot be read, or a recording is there twice, or not mono, at 8 kHz.
     """
-    found = []
-    try:
-        for name, content in _files(path):
-            if matched := re.fullmatch(r"(?:.*/)?([0-9])_([a-z]+)_([0-9]+)\.(?:wav|flac)", name):
-                samples, rate = soundfile.read(io.BytesIO(content), dtype="float32")
-                if rate != RATE or samples.ndim != 1:
-                    raise DataError(f"{path}: {name} is not mono at {RATE} Hz.")
-                found.append(Recording(int(matched[1]), matched[2], int(matched[3]), samples))
-    except (OSError, tarfile.TarError, zipfile.BadZipFile, soundfile.SoundFileError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Put the right file in its place.") from error
-    return tuple(sorted(found, key=lambda each: (each.number, each.speaker, each.digit)))
-
-
-def _files(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of the files in an archive, zip or tar."""
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            yield from ((name, archive.read(name)) for name in archive.namelist())
-        return
-    with tarfile.open(path) as archive:
-        for member in archive:
-            if (stream := archive.extractfile(member)) is not None:
-                yield member.name, stream.read()
+    found = {}
+    with reading(path) as place:
+        for name, content in unarchive(path, _NAME, _LARGEST).items():
+            place.text = name
+            matched = re.fullmatch(_NAME, name)
+            assert matched is not None
+            key = int(matched[3]), matched[2], int(matched[1])
+            if key in found:
+                raise ValueError("the recording is there twice")
+            found[key] = Recording(key[2], key[1], key[0], samples(content, RATE))
+            if len(found[key].samples) < SHORTEST:
+                raise ValueError(f"it has fewer than {SHORTEST} samples")
+    return tuple(recording for _, recording in sorted(found.items()))

@@ -13,16 +13,14 @@ redistributed for research. `wikitext2` is that of Merity et al. 2016 (arXiv:160
 fewer than three occurrences are `<unk>`. In both, valid and test have only words that are in train.
 `shakespeare` is the file of Karpathy's char-rnn, in the public domain, split at 90 and 95 per cent.
 
-A file may be in its folder as published, or packed by xz under the same name with `.xz` added.
+A file may be in its folder as published, or in a copy packed by xz, with `.xz` added to its name.
 """
 
-import hashlib
 import itertools
-import lzma
 from pathlib import Path
 
 from experiments.datasets import Splits
-from experiments.datasets.files import DataError, DataFile, data_folder, fetch, unknown_name
+from experiments.datasets.files import DataError, DataFile, read_text, unknown_name
 
 EOS = "<eos>"
 """The token that ends a line, in word-level sets."""
@@ -34,19 +32,43 @@ _SHAKESPEARE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/
 
 FILES: dict[str, tuple[DataFile, ...]] = {
     "ptb": tuple(
-        DataFile("ptb", f"ptb.{part}.txt", f"{_PTB}/ptb.{part}.txt", sha256)
-        for part, sha256 in (
-            ("train", "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf"),
-            ("valid", "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2"),
-            ("test", "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0"),
+        DataFile("ptb", f"ptb.{part}.txt", f"{_PTB}/ptb.{part}.txt", *sums)
+        for part, *sums in (
+            (
+                "train",
+                "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
+                "ad408fa4397ece97af17c949218a85305c0c99af7dc4fbe0b715c7a82e4d5cd2",
+            ),
+            (
+                "valid",
+                "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
+                "392f0e0ca5ad4e6a863fdf684abdebebe46afcbdec176312d16516f985ee6cf8",
+            ),
+            (
+                "test",
+                "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
+                "2d04646c355d37d345d0d3f4a49b5bd5a140f76537534ed7a27c1d67d1ee444e",
+            ),
         )
     ),
     "wikitext2": tuple(
-        DataFile("wikitext-2", f"wiki.{part}.tokens", f"{_WIKITEXT2}/{part}.txt", sha256)
-        for part, sha256 in (
-            ("train", "82bff9359796029f7bca3af4909ecd8984d3c5f9a6284a79d28b2fd5a613c56d"),
-            ("valid", "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8"),
-            ("test", "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0"),
+        DataFile("wikitext-2", f"wiki.{part}.tokens", f"{_WIKITEXT2}/{part}.txt", *sums)
+        for part, *sums in (
+            (
+                "train",
+                "82bff9359796029f7bca3af4909ecd8984d3c5f9a6284a79d28b2fd5a613c56d",
+                "d2e2087cec3c036d21d9893678b8aded447793ad4883d4612310852a85965d5f",
+            ),
+            (
+                "valid",
+                "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
+                "69ca8b1132d18104a1f4b4569a7fda6f79f422348867f755b4308964ae859153",
+            ),
+            (
+                "test",
+                "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
+                "07eeba52fffcd71044ced625bc3f6694b0aa4d4cd812481bda7bc48eedd3c533",
+            ),
         )
     ),
     "shakespeare": (
@@ -55,10 +77,13 @@ FILES: dict[str, tuple[DataFile, ...]] = {
             "input.txt",
             f"{_SHAKESPEARE}/input.txt",
             "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+            xz="21b40ccf4999c004256d116655824719001352dbc22636354d9cd0c645d03a4a",
         ),
     ),
 }
-"""The files of train, valid and test of each text, or the one file that is split into these."""
+"""The files of train, valid and test of each text, or the one file that is split into these.
+
+The sums are of the file, and of its copy packed by xz."""
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Splits[str]:
@@ -69,7 +94,10 @@ def load(name: str, data_dir: str | Path | None = None) -> Splits[str]:
     """
     if name not in FILES:
         raise unknown_name("text", name, FILES)
-    texts = [read(file, data_dir) for file in FILES[name]]
+    texts = [read_text(file, data_dir) for file in FILES[name]]
+    for file, text in zip(FILES[name], texts, strict=True):
+        if not text.strip():
+            raise DataError(f"{file.name} is empty. Put the right file in its place.")
     if len(texts) == 3:
         return Splits(*(words(text) for text in texts))
     (text,) = texts
@@ -80,30 +108,3 @@ def load(name: str, data_dir: str | Path | None = None) -> Splits[str]:
 def words(text: str) -> tuple[str, ...]:
     """The words of a text, split at spaces, with an `<eos>` at the end of each line, empty ones included."""
     return tuple(text.replace("\n", f" {EOS} ").split())
-
-
-def read(file: DataFile, data_dir: str | Path | None = None) -> str:
-    """Return the text of a published file, or of its xz-packed copy if that is present.
-
-    Raises:
-        DataError: the file is missing and cannot be downloaded, or it is damaged.
-    """
-    packed = data_folder(data_dir) / file.dataset / f"{file.name}.xz"
-    contents = _unpacked(packed, file) if packed.exists() else fetch(file, data_dir).read_bytes()
-    return contents.decode("utf-8")
-
-
-def _unpacked(packed: Path, file: DataFile) -> bytes:
-    try:
-        contents = lzma.decompress(packed.read_bytes())
-    except (OSError, lzma.LZMAError) as error:
-        raise DataError(
-            f"{packed} cannot be unpacked: {error}. Delete it, or put the right one there."
-        ) from error
-    found = hashlib.sha256(contents).hexdigest()
-    if found != file.sha256:
-        raise DataError(
-            f"{packed} is damaged, or another version: what it holds has the SHA-256 {found}, expected "
-            f"{file.sha256}. Delete it, and the next run downloads {file.url}."
-        )
-    return contents

@@ -17,15 +17,23 @@ English one, so that all its translations are in one split: 1 per cent to valid 
 A published text file may also be in its folder packed by xz, with `.xz` added to its name.
 """
 
-import gzip
 import hashlib
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from experiments.datasets import Splits
-from experiments.datasets.files import DataError, DataFile, fetch, unknown_name
-from experiments.datasets.text import read
+from experiments.datasets.files import (
+    DataError,
+    DataFile,
+    fetch,
+    member,
+    read_bytes,
+    read_text,
+    reading,
+    unarchive,
+    unknown_name,
+    unpack,
+)
 
 Translated = dict[str, str]
 """A sentence in several languages, by their two-letter codes."""
@@ -51,6 +59,7 @@ SPANISH = DataFile(
     "spa-eng.tsv",
     "https://www.manythings.org/anki/spa-eng.zip",
     "4b3deb9213d6192e5f6f77c5a57c7f82ae94434b9e2a783aa2e5247a9fb24a2f",
+    xz="9642e71eb6c7edc9bc61dd68298bb40093d18a24264d08a4f8767f4e82ab74b1",
 )
 FRENCH = DataFile(
     "tatoeba",
@@ -70,11 +79,13 @@ def load(name: str, data_dir: str | Path | None = None) -> Splits[Translated]:
         parts = ("train", "val", f"test_{name.partition('-')[2] or 2016}_flickr")
         return Splits(*(multi30k(part, data_dir) for part in parts))
     if name == "tatoeba-spa":
-        return split_by_hash(pairs(read(SPANISH, data_dir), "es", SPANISH.name))
+        return split_by_hash(pairs(read_text(SPANISH, data_dir), "es", SPANISH.name))
     if name == "tatoeba-fra":
         path = fetch(FRENCH, data_dir)
-        with zipfile.ZipFile(path) as archive:
-            text = archive.read("fra.txt").decode("utf-8")
+        files = unarchive(path, "fra.txt")
+        with reading(path) as place:
+            place.text = "fra.txt"
+            text = member(files, "fra.txt").decode("utf-8")
         return split_by_hash(pairs(text, "fr", f"{FRENCH.name}/fra.txt"))
     raise unknown_name("set of translations", name, NAMES)
 
@@ -97,11 +108,16 @@ def multi30k(part: str, data_dir: str | Path | None = None) -> tuple[Translated,
     columns = []
     for language in _LANGUAGES:
         path = fetch(multi30k_file(part, language), data_dir)
-        text = gzip.decompress(path.read_bytes()).decode("utf-8")
+        packed = read_bytes(path)
+        with reading(path):
+            text = unpack(packed).decode("utf-8")
         columns.append([line.strip() for line in text.removesuffix("\n").split("\n")])
+        if not all(columns[-1]):
+            raise DataError(f"{path}, line {columns[-1].index('') + 1} is empty. Put the right file there.")
     if len({len(column) for column in columns}) > 1:
         raise DataError(
-            f"{part} of multi30k has {[len(column) for column in columns]} lines in {_LANGUAGES}."
+            f"{', '.join(multi30k_file(part, each).name for each in _LANGUAGES)} of multi30k have "
+            f"{[len(column) for column in columns]} lines, where all should have as many."
         )
     return tuple(dict(zip(_LANGUAGES, lines, strict=True)) for lines in zip(*columns, strict=True))
 

@@ -22,7 +22,6 @@ of a part's writers. A ``\"`` of a label is a quotation mark, which is in the in
 """
 
 import re
-import zipfile
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -30,6 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.datasets import Splits
+from experiments.datasets.arrays import bounds_of, check_arrays, read_arrays
 from experiments.datasets.files import DataError, DataFile, data_folder, fetch, unknown_name
 from experiments.datasets.ink import Ink
 
@@ -52,6 +52,9 @@ FILES = {
         ),
     )
 }
+
+_LARGEST = 128 << 20  # bytes of all arrays of a file
+_QUALITIES = {"GOOD", "OK", "BAD", "?"}
 
 WRITERS = Path(__file__).with_name("unipen_writers.txt")
 """Lines of a writer and a part: train, valid or test."""
@@ -127,12 +130,7 @@ def inks(name: str, data_dir: str | Path | None = None) -> tuple[Ink, ...]:
             f"{file.name} is not in {folder}, and it cannot be downloaded: it is an extract, not published "
             f"itself, of the collection that {file.url} describes. Put the file there, or take pendigits."
         )
-    path = fetch(file, data_dir)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return inks_of_arrays({each: stored[each] for each in stored.files}, file.name)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read: {error}. Put the right file in its place.") from error
+    return inks_of_arrays(read_arrays(fetch(file, data_dir), _LARGEST), file.name)
 
 
 def inks_of_arrays(arrays: dict[str, np.ndarray], name: str) -> tuple[Ink, ...]:
@@ -147,21 +145,32 @@ def inks_of_arrays(arrays: dict[str, np.ndarray], name: str) -> tuple[Ink, ...]:
     Raises:
         DataError: an array is missing or does not fit the others, or an ink does not end with the pen up.
     """
-    wanted = {"dxy", "pen_up", "offsets", "labels", "quality", "source_id", "source_files"}
-    if missing := wanted - set(arrays):
-        raise DataError(f"{name} lacks the arrays {', '.join(sorted(missing))}.")
-    bounds, pen_up = arrays["offsets"], arrays["pen_up"].astype(bool)
+    check_arrays(
+        arrays,
+        {
+            **{"dxy": ("i", 2), "pen_up": ("i", 1), "offsets": ("i", 1), "source_id": ("i", 1)},
+            **{"labels": ("U", 1), "quality": ("U", 1), "source_files": ("U", 1)},
+        },
+        name,
+    )
+    pen_up = arrays["pen_up"].astype(bool)
     labels, quality, source = (arrays[each].tolist() for each in ("labels", "quality", "source_id"))
     points = len(arrays["dxy"])
     if arrays["dxy"].shape != (points, 2) or len(pen_up) != points:
         raise DataError(f"{name}: there are {points} steps and {len(pen_up)} states of the pen.")
-    if {len(labels), len(quality), len(source)} != {len(bounds) - 1}:
-        raise DataError(f"{name}: labels, qualities and sources are not of {len(bounds) - 1} inks.")
-    if bounds[0] != 0 or bounds[-1] != points or (np.diff(bounds) < 1).any():
-        raise DataError(f"{name}: the offsets do not part {points} points into inks.")
-    if not pen_up[bounds[1:] - 1].all():
+    count = len(arrays["offsets"]) - 1
+    if {len(labels), len(quality), len(source)} != {count}:
+        raise DataError(f"{name}: labels, qualities and sources are not of {count} inks.")
+    bounds = bounds_of(arrays["offsets"], points, name)
+    if not pen_up[[end - 1 for end in bounds[1:]]].all():
         raise DataError(f"{name}: an ink does not end where the pen is lifted.")
     writers = [writer_of(file) for file in arrays["source_files"].tolist()]
+    if not all(0 <= each < len(writers) for each in source) or not set(quality) <= _QUALITIES:
+        raise DataError(f"{name}: a source is none of its {len(writers)} files, or a quality is unknown.")
+    if unknown := set(writers) - set(parts()):
+        raise DataError(
+            f"{name}: the writer {min(unknown)!r} is in no part. Put the right file in its place."
+        )
     return tuple(
         Ink(
             label.replace('\\"', '"'),

@@ -16,14 +16,13 @@ part with them would leave none to learn from.
 
 import csv
 import io
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from experiments.datasets import Splits
-from experiments.datasets.files import DataError, DataFile, fetch
-from experiments.datasets.series import Series, divide
+from experiments.datasets.files import DataFile, fetch, member, reading, unarchive
+from experiments.datasets.series import Series, day, divide, number
 
 KAGGLE = "https://www.kaggle.com/competitions/walmart-recruiting-store-sales-forecasting/data"
 FILE = DataFile(
@@ -43,22 +42,33 @@ VALID, TEST = 13, 52
 
 def load(data_dir: str | Path | None = None) -> Splits[Series]:
     """Load the complete series; raise DataError if the file is missing, damaged or holds something else."""
-    with zipfile.ZipFile(fetch(FILE, data_dir)) as archive:
-        return divide(parse(archive.read("train.csv").decode("utf-8")), VALID, TEST)
+    path = fetch(FILE, data_dir)
+    files = unarchive(path, "train.csv")
+    with reading(path):
+        return divide(parse(member(files, "train.csv").decode("utf-8")), VALID, TEST)
 
 
 def parse(text: str) -> list[Series]:
     """The departments that have a line for every week; raise DataError for a malformed line."""
     sales: dict[tuple[str, str], dict[str, float]] = {}
-    _, *rows = csv.reader(io.StringIO(text))
-    for line, row in enumerate(rows, start=2):
-        try:
+    known: dict[str, np.datetime64] = {}
+    with reading(f"{FILE.name}, train.csv") as place:
+        for line, row in enumerate(csv.reader(io.StringIO(text)), start=1):
+            if line == 1:
+                continue
+            place.text = f"line {line}"
             store, department, week, value, _ = row
-            sales.setdefault((store, department), {})[week] = float(value)
-        except ValueError as error:
-            raise DataError(f"train.csv, line {line} is no week of a department: {error}.") from error
-    weeks = sorted({week for each in sales.values() for week in each})
-    dates = np.array(weeks, "datetime64[D]")
+            own = sales.setdefault((store, department), {})
+            if week not in known:
+                known[week] = day(week)
+            if week in own:
+                raise ValueError(f"{week} is there twice")
+            own[week] = number(value)
+        place.text = ""
+        weeks = sorted(known)
+        dates = np.array([known[week] for week in weeks], "datetime64[D]")
+        if (np.diff(dates).astype(int) != 7).any():
+            raise ValueError("its dates are not all weeks from the first to the last")
     return [
         Series(f"store {store}, department {department}", dates, np.array([each[week] for week in weeks]))
         for (store, department), each in sales.items()

@@ -14,19 +14,22 @@ r"""Handwriting: the text that a pen wrote, from its path.
     python -m experiments handwriting_recognition closed-loop        what one network writes, the other reads
 
 Paper. Graves, Liwicki, Fernandez, Bertolami, Bunke and Schmidhuber 2009 (IEEE TPAMI 31(5)), who read lines of
-text, of a data set that must be asked for.
+text, of a data set that must be asked for. Writing: Graves 2013 (arXiv:1308.0850).
 
 Data. `unipen.py` and `pendigits.py` in `experiments/datasets`: no writer of a test split is in another split.
 `normalisation.py` has slope, size and resampling, `augmentation.py` the distortions of training inks.
 
 Model. `model.py` has the equations: bidirectional LSTMs over frames of two points, which are halved after the
 first layer. Letters of a word are labels of frames, with connectionist temporal classification (CTC); of a
-single character the mean of the last outputs is read out.
+single character the mean of the last outputs is read out. `writing/model.py` has the network that writes:
+LSTMs with a window over the text, and a mixture density of the next step of the pen.
 
 Loss. The negative log-likelihood of the text. ``test_cer`` is the edit distance of what is read to the text,
 by characters, upper and lower case being different; ``test_wer`` the share of words with any error;
 ``test_cer_unseen`` and ``test_wer_unseen`` are of the words that no writer of the training split has written.
-``test_accuracy`` is the share of single characters that are right.
+``test_accuracy`` is the share of single characters that are right. ``test_nll`` of synthesis is the negative
+log-likelihood of a word, of steps in letters of ink (see `writing/path.py`), ``test_nll_per_point`` that of a
+point of it, ``test_primed_nll`` that of a word after another of its writer, ``test_second_nll`` without it.
 
 Recipe. Adam with a cosine schedule, distorted inks, dropout, an exponential moving average of the parameters;
 those with the lowest error rate on the validation split are tested once.

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from experiments.datasets.files import DataError
+from experiments.datasets.files import DataError, read_bytes, reading
 from experiments.datasets.ink import Ink, of_strokes
 
 FARTHEST = 1e9
@@ -37,10 +37,12 @@ def read(path: Path, y: Direction | None = None) -> list[Ink]:
     Raises:
       DataError: the file cannot be read, is of another format or damaged, or an ink has no point.
     """
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as text: {error}.") from error
+    content = read_bytes(path)
+    with reading(path):
+        return _inks(content.decode("utf-8-sig"), str(path), y)
+
+
+def _inks(text: str, path: str, y: Direction | None) -> list[Ink]:
     start = text.lstrip()[:1]
     if not start:
         raise DataError(f"{path} is empty: there is nothing to read.")
@@ -48,7 +50,7 @@ def read(path: Path, y: Direction | None = None) -> list[Ink]:
         start, (_unipen, "up")
     )
     inks = []
-    for number, (label, strokes) in enumerate(reader(text, str(path)), start=1):
+    for number, (label, strokes) in enumerate(reader(text, path), start=1):
         points = [stroke for stroke in strokes if len(stroke)]
         if not points:
             raise DataError(

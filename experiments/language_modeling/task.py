@@ -50,9 +50,11 @@ def training_stream(config: Config, corpus: Corpus) -> TokenStream | VariableTok
     try:
         if config.size == "awd":
             return VariableTokenStream(corpus.train, config.batch_size, WindowLengths(config.window))
-        return TokenStream(corpus.train, config.batch_size, config.window)
+        windows = TokenStream(corpus.train, config.batch_size, config.window)
+        windows.at(config.train.seed, 0)
     except ValueError as error:
         raise training.ConfigError(f"--window, --batch-size or --limit: {error}") from error
+    return windows
 
 
 def make_task(config: Config, model: Functional, corpus: Corpus) -> training.Task:

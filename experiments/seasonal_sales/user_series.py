@@ -2,12 +2,13 @@
 
 import csv
 import datetime
+import io
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from experiments.datasets.files import DataError
+from experiments.datasets.files import DataError, read_bytes, reading
 from experiments.datasets.series import Series
 
 
@@ -40,23 +41,22 @@ def read(path: Path, date: str, value: str) -> tuple[Series, Frequency]:
         date that another line has; dates are in no equal steps.
     """
     found: dict[datetime.date, tuple[float, int]] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = csv.DictReader(stream)
-            for name in (date, value):
-                if name not in (rows.fieldnames or ()):
-                    columns = ", ".join(rows.fieldnames or ())
-                    raise DataError(f"{path} has no column {name!r}. Its columns: {columns}.")
-            for row in rows:
-                day, number = _parsed(row[date], row[value], f"{path}, line {rows.line_num}")
-                if day in found:
-                    raise DataError(
-                        f"{path}, line {rows.line_num}: {day} is in line {found[day][1]} already. "
-                        "Keep one of them, or add them up."
-                    )
-                found[day] = number, rows.line_num
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read: {error}.") from error
+    content = read_bytes(path)
+    with reading(path) as place:
+        rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        for name in (date, value):
+            if name not in (rows.fieldnames or ()):
+                columns = " ".join(", ".join(rows.fieldnames or ()).split())[:200]
+                raise DataError(f"{path} has no column {name!r}. Its columns: {columns}.")
+        for row in rows:
+            place.text = f"line {rows.line_num}"
+            day, number = _parsed(row[date], row[value], f"{path}, {place.text}")
+            if day in found:
+                raise DataError(
+                    f"{path}, {place.text}: {day} is in line {found[day][1]} already. "
+                    "Keep one of them, or add them up."
+                )
+            found[day] = number, rows.line_num
     return _series(path, {day: number for day, (number, _) in sorted(found.items())})
 
 
@@ -64,13 +64,15 @@ def _parsed(date: str | None, value: str | None, place: str) -> tuple[datetime.d
     try:
         day = datetime.date.fromisoformat((date or "").strip()[:10])
     except ValueError as error:
-        raise DataError(f"{place}: {date!r} is no date such as 2024-03-25.") from error
+        raise DataError(f"{place}: {(date or '')[:40]!r} is no date such as 2024-03-25.") from error
     try:
         number = float((value or "").strip() or "nan")
     except ValueError as error:
-        raise DataError(f"{place}: {value!r} is no number. Leave it empty where it is not known.") from error
+        raise DataError(
+            f"{place}: {(value or '')[:40]!r} is no number. Leave it empty where it is not known."
+        ) from error
     if number < 0 or np.isinf(number):
-        raise DataError(f"{place}: {value} is negative or infinite; leave it empty, or correct it.")
+        raise DataError(f"{place}: {number:g} is negative or infinite; leave it empty, or correct it.")
     return day, number
 
 
@@ -84,7 +86,9 @@ def _series(path: Path, numbers: dict[datetime.date, float]) -> tuple[Series, Fr
     if not near:
         raise DataError(f"{path}: its dates are {usual:g} days apart, and not daily, weekly or monthly.")
     (frequency,) = near
-    steps, unit = _steps(days, frequency)
+    if all(map(np.isnan, numbers.values())):
+        raise DataError(f"{path} has dates, and no value at any of them.")
+    steps, unit = _steps(path, days, frequency)
     if (np.diff(steps) == 0).any():
         day = days[1:][np.diff(steps) == 0][0]
         raise DataError(f"{path}: {day} is in the same month as the date before. Keep one of them.")
@@ -93,7 +97,7 @@ def _series(path: Path, numbers: dict[datetime.date, float]) -> tuple[Series, Fr
     return Series(path.stem, unit, values), frequency
 
 
-def _steps(days: np.ndarray, frequency: Frequency) -> tuple[np.ndarray, np.ndarray]:
+def _steps(path: Path, days: np.ndarray, frequency: Frequency) -> tuple[np.ndarray, np.ndarray]:
     """The number of the step of each date, from 0, and the dates of all steps."""
     if frequency.name == "monthly":
         months = days.astype("datetime64[M]")
@@ -102,7 +106,7 @@ def _steps(days: np.ndarray, frequency: Frequency) -> tuple[np.ndarray, np.ndarr
     steps, beside = np.divmod((days - days[0]).astype(int), frequency.days)
     if beside.any():
         day = days[beside > 0][0]
-        raise DataError(f"{day} is no whole number of weeks after {days[0]}, the first date.")
+        raise DataError(f"{path}: {day} is no whole number of weeks after {days[0]}, the first date.")
     return steps, days[0] + frequency.days * np.arange(steps[-1] + 1)
 
 

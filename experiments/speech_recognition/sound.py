@@ -1,5 +1,6 @@
 """Sounds of any rate and number of channels: files are read, or refused in one line."""
 
+import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import soundfile
 from jaxtyping import Float
 from scipy import signal
 
-from experiments.datasets.files import DataError
+from experiments.datasets.files import DataError, read_bytes
 from experiments.datasets.spoken_digits import RATE
 
 SILENCE = 1e-3
@@ -19,6 +20,12 @@ CLIPPED = 1e-3
 
 LONGEST = 600.0
 """Seconds of the longest sound."""
+
+RATES = (1000, 400_000)
+"""The lowest and the highest number of samples in a second."""
+
+_LARGEST = 256 << 20  # bytes of a file
+_SAMPLES = 1 << 26  # of all channels
 
 
 class Sound(NamedTuple):
@@ -36,10 +43,13 @@ def read(path: Path) -> Sound:
     Raises:
       DataError: the file cannot be read, or has no sound, values that are no numbers, or too much sound.
     """
+    content = read_bytes(path, _LARGEST)
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
             rate, seconds = file.samplerate, len(file) / file.samplerate
-            if seconds > LONGEST:
+            if not RATES[0] <= rate <= RATES[1]:
+                raise DataError(f"{path} has {rate} samples in a second, not from {RATES[0]} to {RATES[1]}.")
+            if seconds > LONGEST or len(file) * file.channels > _SAMPLES:
                 raise DataError(f"{path} has {seconds:.0f} s of sound: cut it to at most {LONGEST:.0f} s.")
             samples = file.read(dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.datasets.files import DataError
+from experiments.datasets.files import DataError, read_bytes, reading
 from experiments.speech_synthesis.text import PAUSE, PHONES, Phone
 
 FILE = Path(__file__).parent / "alignment.tsv"
@@ -23,7 +23,7 @@ STEP = 160
 LONGEST_PAUSE = 15
 """Steps that a phrase keeps of the silence on each of its sides."""
 
-TOKEN = re.compile(r"([,.?]?)(\|?)([^\d:|]+)([12]?):(\d+)")
+TOKEN = re.compile(r"([,.?]?)(\|?)([^\d:|]+)([12]?):([0-9]{1,5})")
 
 
 class Timed(NamedTuple):
@@ -53,10 +53,9 @@ def read(path: Path = FILE) -> dict[str, list[Timed]]:
       DataError: the file cannot be read, or a line is malformed.
     """
     found = {}
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}. Restore it, or make it with `align`.") from error
+    content = read_bytes(path)
+    with reading(path):
+        lines = content.decode("utf-8").splitlines()
     for number, line in enumerate(lines, start=1):
         name, _, tokens = line.partition("\t")
         matched = [TOKEN.fullmatch(token) for token in tokens.split()]

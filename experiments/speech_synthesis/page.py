@@ -31,7 +31,12 @@ INTRODUCTION = (
     "Figures are of the 81 prompts of the test split, 2.9 minutes, with the durations that were spoken and "
     "without pauses: errors, the smaller the better, but for the correlation. The prompts repeat each "
     "other, so splits are of families of phrases; 8 % of the word trigrams of the test are in the training "
-    "split. Each run reads the test split once. Several seeds: mean ± sample standard deviation.",
+    "split. Several seeds: mean ± sample standard deviation.",
+    "Our aim was less than 6 dB, and LSTMs ahead in every column. The test split was read twice for the "
+    "LSTMs: a first recipe, with smaller layers and all standardized features weighed alike, had 6.27 dB "
+    "on the validation split and 6.29 dB on the test split. Then layers were made larger, long phrases cut, "
+    "and the mel-cepstrum weighed as in the distortion, for both models: 5.75 dB on the validation split. "
+    "The LSTMs had 12 passes over the training split, the dense layers 20.",
     "How near is near? Papers have other data, so no figure of theirs stands here. On a new voice "
     "of 50 to 300 sentences a user of Merlin reports 6.60 dB on the validation set and 6.79 dB on the test "
     "set (github.com/CSTR-Edinburgh/merlin, issue 132), with the same vocoder.",
@@ -43,6 +48,31 @@ LISTENING = (
     "livelier than the average that a network predicts (Silén et al. 2012); the figures are of what is "
     "predicted.",
 )
+
+HEARD = {
+    "digits_wer": "ten digits, %",
+    "strings_wer": "strings, %",
+    "recorded_digits_wer": "ten recorded digits, %",
+    "recorded_strings_wer": "strings of recordings, %",
+}
+"""Errors of the recogniser in synthesised digits, and in the speaker's own."""
+
+HEARING = (
+    "The closed loop: `python -m experiments speech_synthesis digits` has digits said by the kept model and "
+    "heard by the kept network of `speech_recognition`; with `--recordings` it hears the speaker's own, "
+    "which are in this data set. Word errors: wrong, missing and additional digits. The recogniser has "
+    "learnt from six other speakers, so what it makes of the recordings is as much as can be asked for."
+)
+
+
+def _heard(records: Sequence[Record]) -> str:
+    """The errors of the recogniser, of the records that have them."""
+    rows = [["model", *HEARD.values()]]
+    for label, own in by_label(records).items():
+        figures = [mean_of(own, f"test_{metric}", 1, 100) for metric in HEARD]
+        rows += [[f"**{label}**", *figures]] if any(figures) else []
+    return f"## Heard by the recogniser\n\n{HEARING}\n\n{table(rows)}" if len(rows) > 1 else ""
+
 
 UNIT = "mel-cepstral distortion, dB"
 
@@ -58,7 +88,7 @@ def page(records: Sequence[Record]) -> str:
         rows.append([titled(label, MODELS), *figures, parameters, str(len(own)), minutes(own), own[0].device])
     parts = ["# Speech synthesis", *INTRODUCTION]
     if records:
-        parts += [table(rows), commands(records), *LISTENING]
+        parts += [table(rows), commands(records), *LISTENING, _heard(records)]
     parts += [
         f"![Spectrograms of {label}](pictures/{label}/spectrograms.jpg)"
         for label in by_label(records)

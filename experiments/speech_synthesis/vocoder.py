@@ -9,13 +9,13 @@ Speech Coding and Synthesis); Tokuda et al. 1994 (ICSLP) for mel-generalized cep
 
 import contextlib
 import hashlib
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from experiments.datasets.arrays import check_arrays, read_arrays
 from experiments.datasets.asterisk import RATE
 from experiments.datasets.files import DataError, atomic_write, cache_folder
 
@@ -105,9 +105,12 @@ def cached(samples: Float[np.ndarray, " time"], folder: Path | None = None) -> S
     folder = folder or cache_folder() / "world"
     digest = hashlib.sha256(np.ascontiguousarray(samples, np.float32).tobytes()).hexdigest()
     path = folder / f"v{FORMAT}-{digest[:32]}.npz"
-    unreadable = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-    with contextlib.suppress(*unreadable), np.load(path, allow_pickle=False) as stored:
-        return Speech(*(stored[name] for name in Speech._fields))
+    with contextlib.suppress(DataError):
+        stored = read_arrays(path)
+        axes = {"mel_cepstrum": 2, "log_f0": 1, "voiced": 1, "aperiodicity": 2}
+        check_arrays(stored, {name: ("f", count) for name, count in axes.items()}, str(path))
+        if {len(stored[name]) for name in axes} == {len(samples) // FRAME}:
+            return Speech(*(stored[name] for name in Speech._fields))
     speech = analyse(samples)
     with atomic_write(path) as file:
         np.savez(file, **speech._asdict())

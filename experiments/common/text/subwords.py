@@ -10,6 +10,8 @@ import numpy as np
 import sentencepiece
 from jaxtyping import Int
 
+from experiments.datasets.files import read_bytes, reading
+
 UNKNOWN, START, END = 0, 1, 2
 """Ids of the special tokens. Characters that are not in the training text are encoded as bytes."""
 
@@ -93,5 +95,11 @@ class Subwords:
 
     @classmethod
     def load(cls, path: Path) -> "Subwords":
-        """Read what `save` wrote."""
-        return cls(path.read_bytes())
+        """Read what `save` wrote.
+
+        Raises:
+          DataError: the file is missing or damaged.
+        """
+        content = read_bytes(path)
+        with reading(path):
+            return cls(content)

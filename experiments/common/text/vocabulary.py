@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from experiments.datasets.files import read_bytes, reading
+
 UNKNOWN = "<unk>"
 
 
@@ -66,5 +68,15 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
-        """Read what `save` wrote."""
-        return cls(json.loads(path.read_text("utf-8")))
+        """Read what `save` wrote.
+
+        Raises:
+          DataError: the file is missing or damaged.
+        """
+        content = read_bytes(path)
+        with reading(path):
+            tokens = json.loads(content)
+            if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+                raise ValueError("it is no list of tokens")
+            "".join(tokens).encode()
+            return cls(tokens)

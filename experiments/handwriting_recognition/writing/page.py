@@ -12,10 +12,12 @@ LABEL = "words-synthesis"
 INTRODUCTION = (
     "## Writing",
     "Graves 2013 (arXiv:1308.0850) turns the network round: it writes a given text, point by point. "
-    "Here two LSTMs with a window over the text write words of UNIPEN, with 20 Gaussians for the next "
-    "step of the pen, the end of a stroke, and, beyond the paper, the end of the word. Half of the "
-    "training words follow another word of the same writer, so that a word can set the style of the "
-    "next.",
+    "Here two LSTMs with a window over the text write words of UNIPEN: a mixture of Gaussians for the "
+    "next step of the pen, and the end of a stroke. Two things are not as in the paper. The window "
+    "moves with the ink, by a learned factor, where the paper's learns its pace from nothing: with "
+    "that, a network still wrote strokes that had nothing to do with the text after 1,000 steps. And "
+    "the end of a word is an output, which the paper reads off the window. Half of the training words "
+    "follow another word of the same writer, so that a word can set the style of the next.",
     "Figures are negative log-likelihoods in nats, of all words of the test split, whose writers are "
     "in no other. They are densities, and so depend on the unit: a letter of ink, the length of a "
     "word's ink by its letters. Points are the corners of strokes simplified to within 0.025 of it, "

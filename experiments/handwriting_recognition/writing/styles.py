@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.datasets.files import DataError
+from experiments.datasets.files import DataError, read_bytes, reading
 from experiments.handwriting_recognition import ink_files
 from experiments.handwriting_recognition.writing import path as paths
 from experiments.handwriting_recognition.writing.model import encode
@@ -21,6 +21,9 @@ FILE = "styles.json"
 """Of a model's folder: a list of texts with steps and writers."""
 
 STYLES = 8
+
+FARTHEST = 1e3
+"""Longer steps are of no word; the unit is the length of a letter."""
 
 
 def choose(model: Functional, params: Params, batches: PairBatches, words: Sequence[Word]) -> list[Word]:
@@ -54,14 +57,15 @@ def load(folder: Path) -> list[Word]:
     Raises:
       DataError: they cannot be read.
     """
-    try:
-        styles = json.loads((folder / FILE).read_text("utf-8"))
-        words = [
-            Word(each["text"], np.array(each["path"], np.float32).reshape(-1, FEATURES), each["writer"])
-            for each in styles
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder / FILE} cannot be read as styles: {error}.") from error
+    content = read_bytes(folder / FILE)
+    with reading(folder / FILE, KeyError, TypeError) as place:
+        words = []
+        for number, each in enumerate(json.loads(content)):
+            place.text = f"style {number}"
+            path = np.array(each["path"], np.float64).reshape(-1, FEATURES)
+            if not len(path) or not (np.abs(path) < FARTHEST).all():
+                raise ValueError("its path has no steps, or some that are too long")
+            words.append(Word(str(each["text"]), path.astype(np.float32), str(each["writer"])))
     return words
 
 

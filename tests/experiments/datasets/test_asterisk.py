@@ -32,11 +32,11 @@ def test_prompts_are_read_in_order_of_names_and_without_silences(tmp_path):
 
 def test_what_is_no_such_archive_is_named(tmp_path):
     path, _ = archive(tmp_path / "a.zip", {"a": "one"}, rate=8000)
-    with pytest.raises(DataError, match=r"a.zip: a.flac is not mono at 16000 Hz"):
+    with pytest.raises(DataError, match=r"a.zip, a.flac cannot be read: it is not mono at 16000 Hz"):
         asterisk.read(path)
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
         file.writestr("transcripts.tsv", "a\tone\n")
-    with pytest.raises(DataError, match=r"b.zip cannot be read"):
+    with pytest.raises(DataError, match=r"b.zip, line 1 .* cannot be read: it lacks a.flac"):
         asterisk.read(tmp_path / "b.zip")
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as file:
         file.writestr("transcripts.tsv", "a one\n")

@@ -96,7 +96,7 @@ def test_the_published_packing_is_read_too(tmp_path):
     with pytest.raises(DataError, match=r"lacks parts of bAbI: \[\(1, 'test'\), \(1, 'train'\)\]"):
         babi._read(path, "en", set())
     path.write_bytes(b"damaged")
-    with pytest.raises(DataError, match="cannot be unpacked"):
+    with pytest.raises(DataError, match="cannot be read"):
         babi._read(path, "en", set())
 
 

@@ -224,7 +224,7 @@ class TestPianoRolls:
     def test_what_is_no_matlab_file_is_named(self, content, tmp_path):
         path = tmp_path / "rolls.mat"
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"rolls\.mat cannot be read as a MATLAB file"):
+        with pytest.raises(DataError, match=r"rolls\.mat cannot be read"):
             piano_rolls.read(path)
 
 

@@ -55,7 +55,7 @@ class TestUnipen:
         ("changed", "message"),
         [
             ({"labels": np.array(["a"])}, "not of 2 inks"),
-            ({"offsets": np.array([0, 3, 5])}, "do not part 4 points"),
+            ({"offsets": np.array([0, 3, 5])}, "do not part 4 items"),
             ({"pen_up": np.array([0, 1, 0, 1])}, "does not end where the pen is lifted"),
             ({"pen_up": np.array([1])}, "4 steps and 1 states"),
             ({"source_files": np.array(["readme", "readme"])}, "'readme' does not tell who wrote it"),

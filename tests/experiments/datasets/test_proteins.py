@@ -69,7 +69,7 @@ class TestNR25:
             ({"sequence": np.frombuffer(b"ACDE*", np.uint8)}, r"sequence: '\*' where only"),
             ({"dssp8": np.frombuffer(b"HHLLL", np.uint8)}, "dssp8: 'L' where only HGIEBTSC"),
             ({"profile": np.zeros((5, 21), np.uint8)}, "do not fit 2 chains of 5 residues"),
-            ({"offsets": np.array([0, 5, 5])}, "do not part 5 residues"),
+            ({"offsets": np.array([0, 5, 5])}, "do not part 5 items"),
             ({"split": np.array(["train", "tset"])}, "part of chain b is 'tset'"),
         ],
     )
@@ -176,10 +176,10 @@ class TestFlipAndCB513:
         monkeypatch.setattr(proteins, "fetch", lambda *_: path)
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("splits/sequences.fasta", FASTA["sequences"])
-        with pytest.raises(DataError, match="cannot be unpacked"):
+        with pytest.raises(DataError, match="cannot be read"):
             proteins.flip()
         path.write_bytes(b"damaged")
-        with pytest.raises(DataError, match="cannot be unpacked"):
+        with pytest.raises(DataError, match="cannot be read"):
             proteins.flip()
 
 

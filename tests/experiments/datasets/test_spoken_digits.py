@@ -58,7 +58,7 @@ class TestRecordings:
     @pytest.mark.parametrize("changed", [{"rate": 16000}, {"channels": 2}])
     def test_a_recording_of_another_form_is_named(self, tmp_path, changed):
         path = repacked(tmp_path / "a.zip", {"3_theo_7.flac": sound(0, kind="flac", **changed)[0]})
-        with pytest.raises(DataError, match=r"a.zip: 3_theo_7.flac is not mono at 8000 Hz"):
+        with pytest.raises(DataError, match=r"a.zip, 3_theo_7.flac cannot be read: it is not mono at 8000"):
             spoken_digits.recordings(path)
 
     @pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])

@@ -365,5 +365,5 @@ def test_an_unfinished_run_says_so(quick_run, tmp_path):
 
 
 def test_a_vocabulary_too_small_for_the_letters_is_refused():
-    with pytest.raises(training.ConfigError, match="--vocabulary: .*a vocabulary of 10 cannot be learned"):
+    with pytest.raises(training.ConfigError, match=r"--vocabulary: .*a vocabulary of 10 cannot be learned"):
         Vocabularies.learn(Config(vocabulary=10), Bitext(["a man and a dog"], ["ein Mann und ein Hund"]))
