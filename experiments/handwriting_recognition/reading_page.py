@@ -75,7 +75,6 @@ def section(records: Sequence[Record]) -> list[str]:
             "of the letters, frame by frame. Frames without a letter have the colour of the nearest "
             "one.",
             f"![Misread words](pictures/{WORDS}/errors.png)",
-            f"![Words that were read](pictures/{WORDS}/words.png)",
         ]
     if others:
         parts += [
