@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from experiments.common.tables import Row, commands, mean_of, minutes, table
+from experiments.common.tables import commands, mean_of, minutes, table
 from lstmjax.training.record import Record
 
 LABEL = "words-synthesis"
@@ -127,10 +127,3 @@ def _loop(record: Record) -> str:
     start = "closed_loop_cer_"
     cers = {name[len(start) :]: value for name, value in record.metrics.items() if name.startswith(start)}
     return f"{record.metrics['closed_loop_words']:.0f} words.\n\n{loop_table(cers)}"
-
-
-def rows(records: Sequence[Record]) -> list[Row]:
-    """Rows of the README's table of results."""
-    own = [record for record in records if record.label == LABEL]
-    ours = mean_of(own, "test_nll_per_point") if own else ""
-    return [Row("UNIPEN words, writing", LABEL, "nats a point", "", ours, own)] if own else []
