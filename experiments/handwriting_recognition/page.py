@@ -18,7 +18,7 @@ def page(records: Sequence[Record]) -> str:
 
 def rows(records: Sequence[Record]) -> list[Row]:
     """Rows of the README's table of results."""
-    return [*reading.rows(records), *writing.rows(records)]
+    return reading.rows(records)
 
 
 PAGE = Page(page, rows)

@@ -102,5 +102,4 @@ def test_the_page_has_what_the_records_have():
     assert "| written, in the hand of the writer | 0.5 | 14.0 | 1.40 |" in text
     standard = -2.0 - 2 * np.log(0.1) * 39 / 40
     assert f"| {standard:.3f} |" in text
-    assert page.section([]) == page.rows([]) == []
-    assert page.rows([record])[0].ours == "-2.000"
+    assert page.section([]) == []
