@@ -96,7 +96,8 @@ def read_inks(
       DataError: an ink is longer than a line, or the words have letters that the network does not know.
     """
     source = SOURCES[saved.config.task]
-    batches = make_batches(saved.config, inks, buckets=1)
+    unlabelled = [ink._replace(label="") for ink in inks]  # labels may have letters that it does not know
+    batches = make_batches(saved.config, unlabelled, buckets=1)
     for number, path in enumerate(batches.sources, start=1):
         if len(path) > LONGEST_PATH:
             raise DataError(f"ink {number} is too long for a word: give each word as an ink of its own.")

@@ -271,7 +271,7 @@ class TestRun:
 
     def test_its_network_recognises_a_users_digit(self, quick_run, tmp_path, capsys):
         file = tmp_path / "digit.json"
-        file.write_text(json.dumps({"label": "1", "strokes": [[[0, 0], [0, 50], [1, 90]]]}))
+        file.write_text(json.dumps({"label": "é1", "strokes": [[[0, 0], [0, 50], [1, 90]]]}))
         flags = ["recognise", str(file), "--run", str(quick_run), "--alternatives", "3"]
         assert program.main(["handwriting_recognition", *flags]) == 0
         lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
