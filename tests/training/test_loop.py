@@ -501,3 +501,15 @@ def test_the_rate_factor_of_a_batch_scales_its_update_after_clipping():
 def test_averages_that_do_not_go_together_are_named(settings, message):
     with pytest.raises(training.ConfigError, match=message):
         training.TrainConfig(**settings)
+
+
+def test_evaluations_are_traced_in_the_types_of_training():
+    seen = []
+
+    def evaluate(params, batch):
+        seen.append(jnp.zeros(3).dtype)
+        return {"nll": Mean.of(jnp.asarray(batch.values))}
+
+    task = make_task(evaluate=evaluate)
+    training.evaluate(task, {}, task.valid())
+    assert set(seen) == {np.dtype("float32")}
