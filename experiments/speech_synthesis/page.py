@@ -61,8 +61,8 @@ HEARING = (
     "The closed loop: `python -m experiments speech_synthesis digits` has digits said by the kept model and "
     "heard by the kept network of `speech_recognition`; with `--recordings` it hears the speaker's own, "
     "which are in this data set. Word errors: wrong, missing and additional digits. The recogniser has "
-    "learnt from six other speakers. Recorded digits of a string are 0.2 s apart, synthesised ones have the pauses "
-    "of commas, which it hears better: the two are not quite alike."
+    "learnt from six other speakers. Recorded digits of a string are 0.2 s apart, synthesised ones have the "
+    "pauses of commas, which it hears better: the two are not quite alike."
 )
 
 
