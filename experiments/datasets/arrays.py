@@ -2,6 +2,7 @@
 
 import io
 import math
+import tokenize
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -40,10 +41,12 @@ def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
         ValueError: there is no such header, or the array holds something else than numbers or texts.
     """
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
-    else:
-        shape, by_columns, dtype = np.lib.format.read_array_header_2_0(stream)
+    formats = np.lib.format
+    read = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
+    try:
+        shape, by_columns, dtype = read(stream)
+    except (tokenize.TokenError, SyntaxError) as error:  # NumPy reads headers as Python
+        raise ValueError(f"its header is damaged: {error}") from error
     if dtype.kind not in "fiubU":
         raise ValueError(f"it holds {dtype}, not numbers or texts; objects are never unpickled")
     if min(shape, default=0) < 0 or math.prod(shape) * max(dtype.itemsize, 1) >= 1 << 48:

@@ -192,9 +192,11 @@ def chains_of_fasta(sequences: str, labels: str, mask: str, name: str) -> Splits
     )
     parts: dict[str, list[Chain]] = {"train": [], "valid": [], "test": []}
     for head, states in heads.items():
-        matched = re.fullmatch(r"(\S+) SET=(train|test) VALIDATION=(True|False)", head)
+        matched = re.fullmatch(r"(\S{1,40}) SET=(train|test) VALIDATION=(True|False)", head)
         if matched is None:
-            raise DataError(f"{name}: the head line {head!r} does not say to which part its chain belongs.")
+            raise DataError(
+                f"{name}: the head line {head[:80]!r} does not say to which part its chain belongs."
+            )
         chain = matched[1]
         if {len(each.get(chain, "")) for each in (residues, masks)} != {len(states)}:
             raise DataError(f"{name}: chain {chain} is not of one length in its sequence, labels and mask.")

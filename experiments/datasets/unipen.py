@@ -30,7 +30,7 @@ import numpy as np
 
 from experiments.datasets import Splits
 from experiments.datasets.arrays import bounds_of, check_arrays, read_arrays
-from experiments.datasets.files import DataError, DataFile, data_folder, fetch, unknown_name
+from experiments.datasets.files import DataError, DataFile, data_folder, fetch, reading, unknown_name
 from experiments.datasets.ink import Ink
 
 UNIPEN = "http://unipen.nici.ru.nl/cdroms/"
@@ -83,12 +83,12 @@ def writer_of(file: str) -> str:
     """The writer of a file of the collection, such as ``hp-aeb`` for ``sta/sta0/hpb0-aeb.dat``.
 
     Raises:
-        DataError: no rule fits the name.
+        ValueError: no rule fits the name.
     """
     for pattern, writer in _RULES:
         if matched := re.match(pattern, file):
             return writer.format(*matched.groups())
-    raise DataError(f"unipen: {file!r} does not tell who wrote it: its name is none of this collection's.")
+    raise ValueError(f"{file!r} does not tell who wrote it: its name is none of this collection's")
 
 
 @cache
@@ -164,7 +164,9 @@ def inks_of_arrays(arrays: dict[str, np.ndarray], name: str) -> tuple[Ink, ...]:
     bounds = bounds_of(arrays["offsets"], points, name)
     if not pen_up[[end - 1 for end in bounds[1:]]].all():
         raise DataError(f"{name}: an ink does not end where the pen is lifted.")
-    writers = [writer_of(file) for file in arrays["source_files"].tolist()]
+    with reading(name) as place:
+        place.text = "source_files"
+        writers = [writer_of(file) for file in arrays["source_files"].tolist()]
     if not all(0 <= each < len(writers) for each in source) or not set(quality) <= _QUALITIES:
         raise DataError(f"{name}: a source is none of its {len(writers)} files, or a quality is unknown.")
     if unknown := set(writers) - set(parts()):
