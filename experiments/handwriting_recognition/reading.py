@@ -53,7 +53,7 @@ LONGEST = 24
 """Letters of the longest text that the beam search finds; the longest label has 18."""
 
 
-@functools.partial(jax.jit, static_argnames=("beams", "weight", "bonus"))
+@functools.partial(jax.jit, static_argnames="beams")
 def _search(
     logits: jax.Array,
     lengths: jax.Array,

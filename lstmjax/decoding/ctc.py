@@ -131,8 +131,8 @@ def ctc_beam_search(
     max_length: int,
     blank: int = 0,
     language: Automaton | None = None,
-    language_weight: float = 1.0,
-    label_bonus: float = 0.0,
+    language_weight: float | Float[Array, ""] = 1.0,
+    label_bonus: float | Float[Array, ""] = 0.0,
 ) -> Hypotheses:
     r"""Prefix beam search: the likeliest label sequences, each summed over its alignments.
 
@@ -148,7 +148,8 @@ def ctc_beam_search(
       max_length: the largest number of labels.
       blank: the class that stands for no label.
       language: a language model over the same classes; by default every sequence is equally likely.
-      language_weight: alpha; what is impossible by the language model stays so with any positive weight.
+      language_weight: alpha; what is impossible by the language model stays so with any weight. It may be
+        traced, so that other values need no compilation, and so may beta.
       label_bonus: beta, which offsets that a language model prefers few labels.
 
     Returns:
@@ -171,7 +172,9 @@ def ctc_beam_search(
     classes = logits.shape[-1]
     if language is None:
         language = Automaton(jnp.zeros((1, classes), jnp.int32), jnp.zeros((1, classes)), jnp.zeros(1))
-    if not language_weight >= 0 or language.log_probs.shape[-1] != classes:
+    if (isinstance(language_weight, int | float) and not language_weight >= 0) or language.log_probs.shape[
+        -1
+    ] != classes:
         raise ValueError(
             f"ctc_beam_search: language_weight must not be negative, got {language_weight}, and the language "
             f"model must have {classes} classes, got {language.log_probs.shape[-1]}."
@@ -248,7 +251,7 @@ def _grow(kept: _Beams, log_probs: jax.Array, next_state: jax.Array, gains: jax.
     )
 
 
-def _weigh(log_probs: Array, weight: float, dtype: Any) -> jax.Array:
+def _weigh(log_probs: Array, weight: float | Array, dtype: Any) -> jax.Array:
     log_probs = jnp.asarray(log_probs, dtype)
     return jnp.where(log_probs > -jnp.inf, weight * jnp.maximum(log_probs, jnp.finfo(dtype).min), -jnp.inf)
 
