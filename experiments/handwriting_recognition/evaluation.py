@@ -44,7 +44,9 @@ def with_language(saved: Saved, data_dir: Path | None, limit: int = 0) -> dict[s
 
     def texts(inks: Sequence[Ink], beam: Beam) -> list[str]:
         batches = make_batches(saved.config, inks)
-        return [found[0][0] for found in search(source, saved.model, saved.params, batches, beam)]
+        # A list of words may have none that begins as any of the beams does.
+        read_by_beam = search(source, saved.model, saved.params, batches, beam)
+        return [found[0][0] if found else "" for found in read_by_beam]
 
     tuned = spread(parts.valid, TUNED)
 
