@@ -124,10 +124,6 @@ def read_inks(
     return search(source, saved.model, saved.params, batches, beam)
 
 
-TOLERANCE = 3e-3
-"""By how much error rates may differ from the record: the height of sparse inks was mended after the training."""
-
-
 def test_language(arguments: Sequence[str]) -> None:
     """``language``: the test split with prefix beam search and language models."""
 
@@ -149,7 +145,7 @@ def test_language(arguments: Sequence[str]) -> None:
         found = evaluation.with_language(saved, data_dir, limit)
         _show(found)
         if record and not limit:
-            print(models.add_metrics(folder, EXPERIMENT, found, TOLERANCE))
+            print(models.add_metrics(folder, EXPERIMENT, found, tolerance=1e-3))
 
     tyro.cli(test, prog=f"{PROGRAM} language", args=arguments)
 
