@@ -102,8 +102,8 @@ def make_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The jitted training step; the state passed to it is donated and must not be used again.
 
-    Where the loss, the norm of its gradient or the next carry is not finite, the state is returned as it was,
-    but for the number of steps, and the metrics count nothing.
+    Where the loss or the norm of its gradient is not finite, or the next carry has NaN, the state is returned
+    as it was, but for the number of steps, and the metrics count nothing.
     """
     update_average = config.average.update
 
@@ -117,7 +117,7 @@ def make_step(
             updates = optax.tree.scale(task.rate_factor(batch), updates)
         params = optax.apply_updates(state.params, updates)
         average, norm = update_average(state.average, params, state.step), optax.tree.norm(gradients)
-        is_finite = jnp.isfinite(loss) & jnp.isfinite(norm) & _all_finite(carry)
+        is_finite = jnp.isfinite(loss) & jnp.isfinite(norm) & ~_any_nan(carry)
 
         def if_finite(new: Any, old: Any) -> Any:
             return jax.tree.map(functools.partial(jnp.where, is_finite), new, old)
@@ -134,10 +134,9 @@ def make_step(
     return step
 
 
-@jax.jit
-def _all_finite(tree: Any) -> jax.Array:
+def _any_nan(tree: Any) -> jax.Array:
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return functools.reduce(jnp.logical_and, [jnp.isfinite(leaf).all() for leaf in leaves], jnp.array(True))
+    return functools.reduce(jnp.logical_or, [jnp.isnan(leaf).any() for leaf in leaves], jnp.array(False))
 
 
 def _key(config: TrainConfig, step: int | jax.Array) -> jax.Array:
@@ -291,7 +290,7 @@ def _stop_if_not_finite(task: Task, config: TrainConfig, state: TrainState, step
     Raises:
       NonFiniteError: there are too many, or parameters are not finite, which no checkpoint may have.
     """
-    if not _all_finite(state.params):
+    if not jnp.isfinite(optax.tree.norm(state.params)):
         raise NonFiniteError(f"parameters are not finite at step {step}: lower --train.learning-rate.")
     in_row = int(state.skipped.in_row)
     if in_row < config.max_skipped:

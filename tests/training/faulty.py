@@ -5,6 +5,7 @@ It runs as all experiments do. A file of a stage's name in the folder makes that
 """
 
 import dataclasses
+import signal
 import sys
 import time
 from pathlib import Path
@@ -78,6 +79,9 @@ class Config(CommonConfig):
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a test in the background may have them ignored
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signals.install()
     program.EXPERIMENTS["faulty"] = "ended in all ways"
     program.load = lambda name: Experiment("faulty", Config, run, Page(str))

@@ -214,7 +214,7 @@ def test_steps_that_are_not_finite_are_skipped_with_the_state_unchanged_and_coun
         value = ((params["slope"] * number - carry) ** 2).sum()
         if what == "gradient":  # infinite at zero
             value += jnp.sqrt(jnp.where(is_bad, 0, 1) * params["slope"])
-        after = jnp.where(is_bad & (what == "carry"), jnp.inf, carry + 1)
+        after = jnp.where(is_bad & (what == "carry"), jnp.nan, carry + 1)
         return value, (after, {"size": Mean.of(number)})
 
     task = dataclasses.replace(

@@ -296,7 +296,14 @@ def test_a_run_writes_what_it_promises(quick_run):
     assert metrics["valid_greedy_bleu"] == pytest.approx(max(found.values())) != 0
     assert len((quick_run.path / "test2016-hypotheses.txt").read_text().split("\n")) == 60 + 1
     assert len((quick_run.path / "test2016-translations.txt").read_text().split("\n\n")) == 50
-    kept = {"config.json", "parameters.safetensors", "source.model", "target.model", "search.json"}
+    kept = {
+        "config.json",
+        "parameters.safetensors",
+        "source.model",
+        "target.model",
+        "search.json",
+        "sha256.json",
+    }
     assert {path.name for path in (quick_run.path / "model").iterdir()} == kept
     assert [entry.step for entry in quick_run.metrics("valid") if "bleu" in entry.metrics] == [6, 12]
 
