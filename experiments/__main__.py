@@ -71,37 +71,40 @@ def load(name: str) -> "Experiment":
 
 
 def _do(name: str, arguments: Sequence[str]) -> int:
-    """Run a command; expected errors are reported in one line."""
+    """Run a command, and report how a signal ended it; returns the exit status."""
     try:
-        from experiments.common import command_line  # noqa: PLC0415 (keeps the list quick)
-        from experiments.datasets import DataError  # noqa: PLC0415
-        from lstmjax.training import NonFiniteError  # noqa: PLC0415
-
-        expected = (DataError, *command_line.ERRORS)
+        return _report(name, arguments)
     except KeyboardInterrupt as error:
         return _interrupted(name, error)
+
+
+def _report(name: str, arguments: Sequence[str]) -> int:
+    """Run a command, and report expected errors in one line; returns the exit status."""
+    from experiments.common import command_line  # noqa: PLC0415 (keeps the list quick)
+    from experiments.datasets import DataError  # noqa: PLC0415
+    from lstmjax.training import NonFiniteError  # noqa: PLC0415
+
     try:
         _dispatch(name, arguments)
         sys.stdout.flush()
-    except KeyboardInterrupt as error:
-        return _interrupted(name, error)
     except BrokenPipeError:  # what reads standard output has ended, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         print(f"{name}: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 1
-    except expected as error:
+    except (DataError, *command_line.ERRORS) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 3 if isinstance(error, NonFiniteError) else 1
     return 0
 
 
 def _dispatch(name: str, arguments: Sequence[str]) -> None:
-    from experiments import commands  # noqa: PLC0415
     from experiments.common import command_line  # noqa: PLC0415
 
     if name in COMMANDS:
+        from experiments import commands  # noqa: PLC0415
+
         commands.main(name, arguments)
         return
     experiment = load(name)

@@ -31,8 +31,8 @@ from experiments.bidirectional_context.config import Config, preset
 from experiments.bidirectional_context.data import load
 from experiments.bidirectional_context.model import make_architecture, make_model
 from experiments.bidirectional_context.page import PAGE
-from experiments.bidirectional_context.task import make_batches, make_task, make_test, save_first
-from experiments.common import mapped
+from experiments.bidirectional_context.task import make_batches, make_task, make_test
+from experiments.common import mapped, models
 from experiments.common.experiment import Experiment
 from experiments.common.learning import finish, learn
 from experiments.common.recipes import training_config
@@ -51,7 +51,7 @@ def run(config: Config, run: Run) -> None:
     settings = training_config(config, train.steps_per_epoch)
     optimizer = mapped.optimizer(training.adam(settings))
     learned = learn(task, settings, run, optimizer, curves={"accuracy": "share of right frames"})
-    save_first(learned.params, run.path)
+    models.save_first(learned.params, run.path)
 
     figures = learned.figures | {"hidden": float(architecture.hidden)}
     figures |= mapped.spread(

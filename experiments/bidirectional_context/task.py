@@ -114,21 +114,6 @@ def probabilities(model: Functional, params: Params, inputs: np.ndarray) -> np.n
     return np.asarray(jax.nn.softmax(logits)[0])
 
 
-class Saved(NamedTuple):
-    """The first network of a run."""
-
-    config: Config
-    model: Functional
-    params: Params
-
-
-def save_first(params: Params, run: Path) -> None:
-    """Keep only the first network as the model of a run, which is enough for pictures."""
-    models.save_params(models.folder_in(run), jax.tree.map(lambda leaf: leaf[0], params))
-
-
-def load_model(folder: Path) -> Saved:
-    """Load a network, from a folder that `models.Source` gives."""
-    config = models.config_of(folder, Config)
-    model = make_model(make_architecture(config))
-    return Saved(config, model, models.load_params(folder, model.init))
+def load_model(folder: Path) -> models.Saved[Config]:
+    """Load the first network of a run, from a folder that `models.Source` gives."""
+    return models.load(folder, Config, lambda config: make_model(make_architecture(config)))

@@ -13,13 +13,14 @@ import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import tyro
 
 from experiments.common.command_line import RunConfig, from_mapping, open_run
+from lstmjax.nnx import Functional
 from lstmjax.training import checkpoint
 from lstmjax.training.environment import commit, device, versions
 from lstmjax.training.record import Record, RecordError, Session, load_records, read_json, write_record
@@ -125,6 +126,26 @@ def config_of(folder: Path, kind: type[Config]) -> Config:
       ConfigError: it has unknown fields.
     """
     return from_mapping(kind, read_json(folder / "config.json")["config"], allow_missing=True)
+
+
+class Saved(NamedTuple, Generic[Config]):
+    """A saved model."""
+
+    config: Config
+    model: Functional
+    params: Params
+
+
+def load(folder: Path, kind: type[Config], make: Callable[[Config], Functional]) -> Saved[Config]:
+    """Load a model, from a folder that `Source` gives; ``make`` makes that of a config."""
+    config = config_of(folder, kind)
+    model = make(config)
+    return Saved(config, model, load_params(folder, model.init))
+
+
+def save_first(params: Params, run: Path) -> None:
+    """Keep only the first of several networks as the model of a run."""
+    save_params(folder_in(run), jax.tree.map(lambda leaf: leaf[0], params))
 
 
 def save_params(folder: Path, params: Params) -> None:

@@ -12,7 +12,7 @@ import tyro
 
 from experiments.common import models
 from experiments.common.command_line import from_mapping, open_run
-from experiments.datasets import DataError
+from experiments.datasets.files import DataError, read_bytes, reading
 from experiments.datasets.ink import Ink
 from experiments.handwriting_recognition import evaluation, ink_files, language, pictures
 from experiments.handwriting_recognition.adaptation import adapt
@@ -78,10 +78,8 @@ def _adapted(saved: Saved, inks: Sequence[Ink]) -> Saved:
 
 
 def _words(path: Path) -> list[str]:
-    try:
-        words = path.read_text("utf-8-sig").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as text: {error}.") from error
+    with reading(path):
+        words = read_bytes(path).decode("utf-8-sig").split()
     if not words:
         raise DataError(f"{path} has no words.")
     return words

@@ -1,7 +1,6 @@
 """The training task, and loading a saved network."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,19 +68,15 @@ def make_task(config: Config, model: Functional, train: PairBatches, valid: Pair
     )
 
 
-class Saved(NamedTuple):
-    """A saved network."""
-
-    config: Config
-    model: Functional
-    params: Params
+Saved = models.Saved[Config]
 
 
 def load_model(folder: Path) -> Saved:
     """Load a network, one that writes as well, from a folder that `models.Source` gives."""
-    config = models.config_of(folder, Config)
-    if config.task == "synthesis":
-        model = writer.make_model(writer_task.make_architecture(config))
-    else:
-        model = make_model(make_architecture(config))
-    return Saved(config, model, models.load_params(folder, model.init))
+
+    def make(config: Config) -> Functional:
+        if config.task == "synthesis":
+            return writer.make_model(writer_task.make_architecture(config))
+        return make_model(make_architecture(config))
+
+    return models.load(folder, Config, make)

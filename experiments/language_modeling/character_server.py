@@ -20,6 +20,7 @@ import tyro
 
 import lstmjax
 from experiments.common.flags import Count, Number
+from experiments.datasets.files import DataError, read_bytes, reading
 from lstmjax.losses import cross_entropy
 from lstmjax.sequence.streaming import Stream
 
@@ -113,9 +114,10 @@ def main(text: Path, hidden: Count = 64, steps: Number = 300) -> None:
     if sys.stdin is None:
         sys.exit("standard input is closed: it has the characters to predict from")
     try:
-        written = text.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        sys.exit(f"{text} cannot be read: {error}")
+        with reading(text):
+            written = read_bytes(text).decode("utf-8")
+    except DataError as error:
+        sys.exit(str(error))
     if len(written) <= LENGTH:
         sys.exit(f"{text} has {len(written)} characters: it takes more than {LENGTH}.")
     sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,16 +88,6 @@ def predict_chains(config: Config, model: Functional, params: Params, chains: Se
     return Predictions(chains, found, STATES[config.dataset])
 
 
-class Saved(NamedTuple):
-    """A saved model."""
-
-    config: Config
-    model: Functional
-    params: Params
-
-
-def load_model(folder: Path) -> Saved:
+def load_model(folder: Path) -> models.Saved[Config]:
     """Load a model, from a folder that `models.Source` gives."""
-    config = models.config_of(folder, Config)
-    model = make_model(config)
-    return Saved(config, model, models.load_params(folder, model.init))
+    return models.load(folder, Config, make_model)

@@ -33,7 +33,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from experiments.common import mapped
+from experiments.common import mapped, models
 from experiments.common.experiment import Experiment
 from experiments.common.learning import finish, learn
 from experiments.common.recipes import training_config
@@ -50,7 +50,6 @@ from experiments.speech_recognition.task import (
     initial_params,
     make_architecture,
     make_task,
-    save_first,
 )
 from lstmjax import training
 from lstmjax.training.record import Run
@@ -70,7 +69,7 @@ def run(config: Config, run: Run) -> None:
     curves = {"nll": "loss, nats a digit", "exact": "share of utterances that are right"}
     params = initial_params(config, task)
     learned = learn(task, settings, run, optimizer, params, curves=curves)
-    save_first(learned.params, run.path)
+    models.save_first(learned.params, run.path)
 
     figures = learned.figures
     for part, batches in (("valid", valid), ("test", tested)):

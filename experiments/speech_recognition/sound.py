@@ -9,7 +9,7 @@ import soundfile
 from jaxtyping import Float
 from scipy import signal
 
-from experiments.datasets.files import DataError, read_bytes
+from experiments.datasets.files import DataError, read_bytes, reading
 from experiments.datasets.spoken_digits import RATE
 
 SILENCE = 1e-3
@@ -44,16 +44,13 @@ def read(path: Path) -> Sound:
       DataError: the file cannot be read, or has no sound, values that are no numbers, or too much sound.
     """
     content = read_bytes(path, _LARGEST)
-    try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            rate, seconds = file.samplerate, len(file) / file.samplerate
-            if not RATES[0] <= rate <= RATES[1]:
-                raise DataError(f"{path} has {rate} samples in a second, not from {RATES[0]} to {RATES[1]}.")
-            if seconds > LONGEST or len(file) * file.channels > _SAMPLES:
-                raise DataError(f"{path} has {seconds:.0f} s of sound: cut it to at most {LONGEST:.0f} s.")
-            samples = file.read(dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    with reading(path, soundfile.SoundFileError), soundfile.SoundFile(io.BytesIO(content)) as file:
+        rate, seconds = file.samplerate, len(file) / file.samplerate
+        if not RATES[0] <= rate <= RATES[1]:
+            raise DataError(f"{path} has {rate} samples in a second, not from {RATES[0]} to {RATES[1]}.")
+        if seconds > LONGEST or len(file) * file.channels > _SAMPLES:
+            raise DataError(f"{path} has {seconds:.0f} s of sound: cut it to at most {LONGEST:.0f} s.")
+        samples = file.read(dtype="float32", always_2d=True)
     if not samples.size:
         raise DataError(f"{path} has no samples: record it again.")
     if not np.isfinite(samples).all():

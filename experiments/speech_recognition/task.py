@@ -3,11 +3,9 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Bool, Float
 
 from experiments.common import mapped, models
@@ -165,21 +163,9 @@ class Evaluate:
         return found
 
 
-class Saved(NamedTuple):
-    """A saved network."""
-
-    config: Config
-    model: Functional
-    params: Params
-
-
-def save_first(params: Params, run: Path) -> None:
-    """Keep only the first network as the model of a run."""
-    models.save_params(models.folder_in(run), jax.tree.map(lambda leaf: np.asarray(leaf)[0], params))
+Saved = models.Saved[Config]
 
 
 def load_model(folder: Path) -> Saved:
     """Load a network, from a folder that `models.Source` gives."""
-    config = models.config_of(folder, Config)
-    model = make_model(make_architecture(config))
-    return Saved(config, model, models.load_params(folder, model.init))
+    return models.load(folder, Config, lambda config: make_model(make_architecture(config)))

@@ -149,6 +149,4 @@ class Saved(NamedTuple):
 @functools.cache
 def load_model(folder: Path) -> Saved:
     """Load a network, from a folder that `models.Source` gives."""
-    config = models.config_of(folder, Config)
-    model = make_model(make_architecture(config))
-    return Saved(config, model, models.load_params(folder, model.init), folder)
+    return Saved(*models.load(folder, Config, lambda config: make_model(make_architecture(config))), folder)
