@@ -20,7 +20,7 @@ test: $(READY) lint      ## the tests, without the full matrix and what is slow
 	$(PYTEST) -m "not slow and not full and not notebooks and not faults" $(ARGS)
 
 test-full: $(READY)      ## the rest of the matrix of cells, backends and dtypes
-	$(PYTEST) -m "full and not slow and not notebooks" $(ARGS)
+	$(PYTEST) -m "full and not slow and not notebooks and not faults" $(ARGS)
 
 test-faults: $(READY)    ## end, damage and race running experiments, hundreds of times: half an hour
 	$(PYTEST) -m faults $(ARGS)

@@ -35,7 +35,7 @@ def lines_of(file: Path | None) -> Iterator[str]:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is no UTF-8 text: {error}.") from error
+        raise DataError(f"{file} is no UTF-8 text: {error}. If it is packed, unpack it.") from error
     for line in io.StringIO(text, newline=None):
         yield line.rstrip("\n")
 

@@ -94,7 +94,8 @@ def reading(name: str | Path, *others: type[Exception]) -> Iterator[Place]:
         raise
     except damage as error:
         where = f"{name}, {place.text}" if place.text else f"{name}"
-        what = " ".join(str(error).split())[:200] or type(error).__name__
+        told = getattr(error, "strerror", None) or str(error)  # without the file, which is named already
+        what = " ".join(told.split())[:200] or type(error).__name__
         raise DataError(f"{where} cannot be read: {what}. Put the right file in its place.") from error
 
 

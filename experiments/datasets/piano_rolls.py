@@ -77,6 +77,9 @@ def _part(path: Path, found: dict[str, list[np.ndarray]], part: str) -> tuple[Pi
     rolls = found.get(f"{part}data")
     if not rolls:
         raise DataError(f"{path} has no list of piano rolls called {part}data")
+    for position, roll in enumerate(rolls, start=1):
+        if len(roll) == 0:
+            raise DataError(f"{path}: {part}data {{{position}}} has no frames")
     return tuple(
         as_piano_roll(roll, f"{path}: {part}data {{{position}}}")
         for position, roll in enumerate(rolls, start=1)
@@ -86,7 +89,7 @@ def _part(path: Path, found: dict[str, list[np.ndarray]], part: str) -> tuple[Pi
 def as_piano_roll(roll: npt.ArrayLike, name: str = "the piano roll") -> PianoRoll:
     """Return `roll` as uint8 [time, 88]; raise `DataError` with its `name` if it is not a piano roll."""
     array = np.asarray(roll)
-    if array.ndim != 2 or array.shape[1] != KEYS or len(array) == 0 or array.dtype.kind not in "biuf":
+    if array.ndim != 2 or array.shape[1] != KEYS or array.dtype.kind not in "biuf":
         raise DataError(f"{name} is not [time, {KEYS}] but {list(array.shape)} of {array.dtype}")
     if not np.isin(array, (0, 1)).all():
         raise DataError(f"{name} has values other than 0 and 1")

@@ -181,14 +181,15 @@ def fit(
         train_step, start = make_step(task, config, optimizer), int(state.step)
         with ProgressReport(config.steps, start) as report:
             report.line(_headline(state))
-            step, done = start, not progress.evaluates and _done(task, config, average, start, state, best)
+            step = start
+            done = _is_evaluated(config, start) and not progress.evaluates and _done(task, config, Fit(state, best))
             while not done:
                 if not progress.evaluates:
                     began = time.monotonic()
                     state, metrics = train_step(state, task.batch(config.seed, step))
                     progress.recent.append(metrics)
                     step += 1
-                    progress.evaluates = step % config.evaluate_every == 0 or step == config.steps
+                    progress.evaluates = _is_evaluated(config, step)
                     saves = step % config.checkpoint_every == 0
                     if progress.evaluates or saves or step % config.log_every == 0:
                         _stop_if_not_finite(task, config, state, step)
@@ -199,7 +200,7 @@ def fit(
                     found = _validate(task, average, Fit(state, best), report, run, signals)
                     if found is not None:
                         (state, best), progress.evaluates = found, False
-                done = not progress.evaluates and _done(task, config, average, step, state, best)
+                        done = _done(task, config, found)
                 stops = done or signals.received is not None
                 if checkpoints is not None and (stops or step % config.checkpoint_every == 0):
                     checkpoints.save(step, Fit(state, best), progress.as_text())
@@ -264,12 +265,16 @@ def _candidate(average: Averaging, state: TrainState) -> Params:
     return jax.tree.map(jnp.copy, average.params(state.average, state.params))
 
 
-def _done(
-    task: Task, config: TrainConfig, average: Averaging, step: int, state: TrainState, best: Best
-) -> bool:
+def _is_evaluated(config: TrainConfig, step: int) -> bool:
+    return step % config.evaluate_every == 0 or step >= config.steps
+
+
+def _done(task: Task, config: TrainConfig, fit: Fit) -> bool:
+    """Whether training is over after an evaluation."""
+    state, best = fit
     stale = config.patience > 0 and best.stale >= config.patience
     over = task.done is not None and task.done(state.carry)
-    return step >= config.steps or stale or over or average.done(state.average)
+    return int(state.step) >= config.steps or stale or over or config.average.done(state.average)
 
 
 def _log(step: int, progress: _Progress, state: TrainState, report: ProgressReport, run: Run | None) -> None:

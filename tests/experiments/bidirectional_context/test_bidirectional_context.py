@@ -205,12 +205,7 @@ def test_the_page_orders_networks_by_what_they_know(tmp_path):
     assert places == sorted(places)
     assert "| **digits-delayed-4** | what came before, and the next 4 frames | 70.0 (70.0 to 70.0) |" in text
     assert "| from the start | 1 | 2 | 3-4 | 5-8 | 9-16 | 17-32 | 33 on |" in text
-    assert [row.label for row in page.results(RECORDS)] == [
-        "digits-past",
-        "digits-delayed",
-        "digits-both",
-        "protein-future",
-    ]
+    assert [row.label for row in page.results(RECORDS)] == ["digits-past", "digits-both"]
     pictures.draw_delays(RECORDS, tmp_path / "delays.png")
     pictures.draw_places(RECORDS, tmp_path / "places.png")
     pictures.draw_digit(drawn(9), {"digits-past": np.linspace(0, 1, 9)}, "a 7", tmp_path / "digit.png")

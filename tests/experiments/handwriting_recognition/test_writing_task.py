@@ -211,5 +211,5 @@ def test_styles_are_of_several_writers_and_are_kept(model, tmp_path):
         assert (after.text, after.writer) == (before.text, before.writer)
         np.testing.assert_allclose(after.path, before.path, atol=1e-4)
     (tmp_path / styles.FILE).write_text(json.dumps([{"text": "a"}]))
-    with pytest.raises(DataError, match="cannot be read as styles"):
+    with pytest.raises(DataError, match="style 0 cannot be read"):
         styles.load(tmp_path)

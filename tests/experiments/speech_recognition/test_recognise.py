@@ -60,7 +60,7 @@ def broken_files(folder):
     (folder / "nothing.wav").write_bytes(b"")
     (folder / "text.wav").write_text("no sound")
     soundfile.write(folder / "nan.wav", np.array([0.1, np.nan]), 8000, subtype="FLOAT")
-    soundfile.write(folder / "long.wav", np.zeros(601 * 100), 100)
+    soundfile.write(folder / "long.wav", np.zeros(601 * 1000), 1000)
     return {
         "empty.wav": "no samples",
         "nothing.wav": "cannot be read",
