@@ -105,9 +105,11 @@ def _dispatch(name: str, arguments: Sequence[str]) -> None:
     if name in COMMANDS:
         from experiments import commands  # noqa: PLC0415
 
+        signals.imported()
         commands.main(name, arguments)
         return
     experiment = load(name)
+    signals.imported()
     if arguments and arguments[0] in experiment.commands:
         experiment.commands[arguments[0]](arguments[1:])
     elif command_line.SHOW_CONFIG in arguments:

@@ -1,8 +1,9 @@
 """Signals of the command line: the process ends soon, with the status that shells expect, whatever it does.
 
-`lstmjax.training.fit` holds signals back until its state is saved. Elsewhere there is nothing to save, and a
-signal raises `KeyboardInterrupt`. Should that be lost, as in callbacks of JAX, or the program be in compiled
-code for long, a thread ends the process. A second signal ends it at once.
+While modules are imported, a signal ends the process at once, since compiled modules turn an exception into
+another. `lstmjax.training.fit` holds signals back until its state is saved. Elsewhere there is nothing to
+save, and a signal raises `KeyboardInterrupt`. Should that be lost, as in callbacks of JAX, or the program be
+in compiled code for long, a thread ends the process. A second signal ends it at once.
 """
 
 import os
@@ -17,6 +18,9 @@ SECONDS = 8
 
 SECONDS_TO_SAVE = 25
 """The same while it trains, for a long step or evaluation, and the save after it."""
+
+
+_imports = True
 
 
 class Ended(KeyboardInterrupt):
@@ -38,8 +42,18 @@ def install() -> None:
     threading.Thread(target=_watch, args=(read,), daemon=True, name="signals").start()
 
 
+def imported() -> None:
+    """All modules are imported: from now on a signal raises `Ended`."""
+    global _imports  # noqa: PLW0603 (signals belong to the process)
+    _imports = False
+
+
 def _receive(number: int, frame: FrameType | None) -> None:
-    raise Ended(number)
+    ended = Ended(number)
+    if _imports:
+        os.write(2, f"{ended}\n".encode())
+        os._exit(128 + number)
+    raise ended
 
 
 def _watch(read: int) -> None:

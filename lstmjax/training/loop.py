@@ -182,14 +182,14 @@ def fit(
         with ProgressReport(config.steps, start) as report:
             report.line(_headline(state))
             step = start
-            done = _is_evaluated(config, start) and not progress.evaluates and _done(task, config, Fit(state, best))
+            done = _is_due(config, step) and not progress.evaluates and _done(task, config, Fit(state, best))
             while not done:
                 if not progress.evaluates:
                     began = time.monotonic()
                     state, metrics = train_step(state, task.batch(config.seed, step))
                     progress.recent.append(metrics)
                     step += 1
-                    progress.evaluates = _is_evaluated(config, step)
+                    progress.evaluates = _is_due(config, step)
                     saves = step % config.checkpoint_every == 0
                     if progress.evaluates or saves or step % config.log_every == 0:
                         _stop_if_not_finite(task, config, state, step)
@@ -265,7 +265,7 @@ def _candidate(average: Averaging, state: TrainState) -> Params:
     return jax.tree.map(jnp.copy, average.params(state.average, state.params))
 
 
-def _is_evaluated(config: TrainConfig, step: int) -> bool:
+def _is_due(config: TrainConfig, step: int) -> bool:
     return step % config.evaluate_every == 0 or step >= config.steps
 
 

@@ -10,8 +10,9 @@ The folder of a run, `runs/<experiment>/<time>-<seed>/`, holds
 * `lock`: who writes to the run now, while a process does (`Run.lock`);
 * `checkpoints/`, and the figures and samples that the experiment writes.
 
-`keep` makes a record of a finished run, and tables are built from `load_records`. All files are
-strict JSON; a float that is not finite is one of the strings "NaN", "Infinity", "-Infinity".
+`keep` makes a record of a finished run, and tables are built from `load_records`. All files are strict JSON; a
+float that is not finite is one of the strings "NaN", "Infinity", "-Infinity". A line of metrics, the sessions
+and the summary have the CRC-32 of their other fields, `crc32`, which is checked.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ import re
 import time
 import typing
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import Enum
@@ -283,7 +285,7 @@ class Run:
         else:
             return sessions
         fields = {"sessions": [dataclasses.asdict(session) for session in sessions]}
-        write_atomically(self.path / "sessions.json", _json(fields, indent=2))
+        write_atomically(self.path / "sessions.json", _json(_sealed(fields), indent=2))
         return sessions
 
     def log(self, step: int, metrics: Mapping[str, SupportsFloat], kind: str = "train") -> None:
@@ -303,7 +305,7 @@ class Run:
             if file.read(1) not in (b"", b"\n"):  # a killed session left an incomplete line
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
-            file.write(_json(entry._asdict()))
+            file.write(_json(_sealed(entry._asdict())))
         for sink in tuple(self._sinks):
             try:
                 sink(entry)
@@ -334,7 +336,7 @@ class Run:
         entries = self.metrics()
         kept = [entry for entry in entries if entry.step <= step]
         if len(kept) < len(entries):
-            lines = b"".join(_json(entry._asdict()) for entry in kept)
+            lines = b"".join(_json(_sealed(entry._asdict())) for entry in kept)
             write_atomically(self.path / "metrics.jsonl", lines)
             (self.path / "summary.json").unlink(missing_ok=True)
 
@@ -367,7 +369,7 @@ class Run:
             "started": self._started,
             "finished": _now(),
         }
-        write_atomically(self.path / "summary.json", _json(summary, indent=2))
+        write_atomically(self.path / "summary.json", _json(_sealed(summary), indent=2))
 
 
 def _now() -> str:
@@ -527,8 +529,13 @@ def _json(value: Any, indent: int | None = None) -> bytes:
     return json.dumps(_plain(value), indent=indent, allow_nan=False).encode() + b"\n"
 
 
+def _sealed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with their checksum."""
+    return {**fields, "crc32": zlib.crc32(_json(fields))}
+
+
 def _parse(text: bytes, where: object) -> dict[str, Any]:
-    """Read a JSON object, strictly."""
+    """Read a JSON object, strictly; a checksum is checked, and left out."""
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
@@ -539,6 +546,9 @@ def _parse(text: bytes, where: object) -> dict[str, Any]:
         raise RecordError(f"{where} is damaged: {error}") from error
     if not isinstance(value, dict):
         raise RecordError(f"{where} is damaged: it holds no JSON object")
+    expected = value.pop("crc32", None)
+    if expected is not None and expected != zlib.crc32(_json(value)):
+        raise RecordError(f"{where} is damaged: its checksum is not that of its content")
     return value
 
 

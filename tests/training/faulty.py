@@ -4,8 +4,17 @@ It runs as all experiments do. A file of a stage's name in the folder makes that
 ``batch``, ``evaluate``, ``final``; the stage then writes ``<stage>.reached``.
 """
 
-import dataclasses
 import signal
+
+from experiments.common import signals
+
+if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a test in the background may have them ignored
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signals.install()
+
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -14,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import __main__ as program
-from experiments.common import learning, signals
+from experiments.common import learning
 from experiments.common.command_line import CommonConfig
 from experiments.common.experiment import Experiment, Page
 from lstmjax import training
@@ -79,10 +88,6 @@ class Config(CommonConfig):
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGHUP):  # a test in the background may have them ignored
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signals.install()
     program.EXPERIMENTS["faulty"] = "ended in all ways"
     program.load = lambda name: Experiment("faulty", Config, run, Page(str))
     sys.exit(program.main(["faulty", *sys.argv[2:]]))

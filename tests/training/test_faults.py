@@ -146,10 +146,13 @@ def test_signals_at_random_times(tmp_path, whole, number, attempt):
     if ended.status == 0:
         assert content(run_in(tmp_path)) == whole
         return
-    # In its first moments Python itself treats signals as the system does.
-    assert ended.status in (128 + number, -number) if not paths else ended.status == 128 + number, ended
     assert ended.seconds < 10
-    assert "Traceback" not in ended.errors or not paths
+    if ended.status != 128 + number:  # in its first moments Python itself treats signals, in its own way
+        assert not paths, ended
+        assert ended.status == -number or "KeyboardInterrupt" in ended.errors, ended
+        assert "import jax" not in ended.errors, ended
+        return
+    assert "Traceback" not in ended.errors
     if paths:
         again = end(start(tmp_path, "--resume", run_in(tmp_path)))
         assert again.status == 0, again.errors
