@@ -11,8 +11,8 @@ The folder of a run, `runs/<experiment>/<time>-<seed>/`, holds
 * `checkpoints/`, and the figures and samples that the experiment writes.
 
 `keep` makes a record of a finished run, and tables are built from `load_records`. All files are strict JSON;
-a float that is not finite is one of the strings "NaN", "Infinity", "-Infinity". A line of metrics, the sessions
-and the summary have the CRC-32 of their other fields, `crc32`, which is checked.
+a float that is not finite is one of the strings "NaN", "Infinity", "-Infinity". A line of metrics, sessions
+and summary have the CRC-32 of their other fields, `crc32`, which is checked.
 """
 
 import contextlib
