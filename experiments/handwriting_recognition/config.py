@@ -29,7 +29,7 @@ class Config(CommonConfig):
     """Points of a batch after resampling, padding included."""
     buckets: int = 8
     """Number of lengths that training inks are padded to; each is compiled."""
-    epochs: int = 3
+    epochs: int = 8
     """Passes over the training set, the validation set after each; 0 lets train.steps say."""
     components: int = 10
     """Synthesis: Gaussians of a step of the pen."""
