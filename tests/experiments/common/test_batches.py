@@ -12,7 +12,7 @@ STEPS = (0, 1, 2, 3, 4, 5, 6, 7, 1000, 1001, 1002, 1003)
 """Across edges of epochs, which are of a few steps with ``--quick``."""
 
 
-class Captured(Exception):  # noqa: N818 (no error)
+class Captured(Exception):
     """Training would begin."""
 
 
