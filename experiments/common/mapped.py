@@ -1,13 +1,11 @@
 """Several models of one architecture as one task: what is mapped over a leading axis of models."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lstmjax.nnx import Functional
 from lstmjax.types import Key, Params
@@ -28,19 +26,6 @@ def optimizer(one: optax.GradientTransformation) -> optax.GradientTransformation
         return jax.vmap(one.update)(gradients, state, params)
 
     return optax.GradientTransformation(jax.vmap(one.init), update)
-
-
-def over_devices(tree: Any, models: int) -> Any:
-    """Divide arrays with an axis of so many models over the devices, as many as divide it evenly.
-
-    For use under ``jax.jit``: XLA then divides alike what is computed from them. With one device, nothing is
-    done.
-    """
-    devices = np.array(jax.devices()[: math.gcd(models, jax.device_count())])
-    if len(devices) == 1:  # the mesh would be part of the types of results, and so compile callers twice
-        return tree
-    sharding = NamedSharding(Mesh(devices, ("models",)), PartitionSpec("models"))
-    return jax.lax.with_sharding_constraint(tree, sharding)
 
 
 def spread(figures: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -48,8 +48,7 @@ def make_task(
     def each(params: Params, batch: Chorales) -> Mean:
         """The loss of every network: a `Mean` of arrays ``[networks]``."""
         one = functools.partial(frame_losses, model)
-        params, noise = mapped.over_devices((params, jnp.asarray(settings.noise)), count)
-        return jax.vmap(one, in_axes=(0, 0, None))(params, noise, batch)
+        return jax.vmap(one, in_axes=(0, 0, None))(params, jnp.asarray(settings.noise), batch)
 
     def loss(params: Params, batch: Chorales, key: Key) -> tuple[jax.Array, training.Metrics]:
         del key  # the noise is part of the batch

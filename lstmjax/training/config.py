@@ -47,6 +47,8 @@ class TrainConfig:
     """Steps between two reports of the training loss."""
     checkpoint_every: int = 500
     """Steps between two checkpoints; the last step always has one."""
+    devices: int = 0
+    """Devices that divide the rows of batches, or the models of a task; 0: all accelerators, or one CPU."""
     max_skipped: int = 10
     """Number of steps in a row with a loss or gradient that is not finite, each without an effect, after
     which training stops."""
@@ -55,7 +57,10 @@ class TrainConfig:
         for name in ("learning_rate", "clip_norm", "averaging"):
             if not math.isfinite(getattr(self, name)):
                 raise ConfigError(f"train.{name} must be a finite number, got {getattr(self, name)}.")
-        for name in ("steps", "seed", "learning_rate", "warmup", "clip_norm", "nonmonotone", "patience"):
+        for name in (
+            *("steps", "seed", "learning_rate", "warmup", "clip_norm"),
+            *("nonmonotone", "patience", "devices"),
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name} must not be negative, got {getattr(self, name)}.")
         if self.seed >= 2**32:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from lstmjax.metrics import Mean
+from lstmjax.training.parallel import placement_of
 from lstmjax.training.task import Batch, Carry, Metrics, Task
 from lstmjax.types import Params
 
@@ -28,9 +29,10 @@ def evaluate_each(
     """As `evaluate`, of each model: float64 ``[models]``, or ``[]`` where the metric has no such axis."""
 
     def each() -> Iterator[Metrics]:
-        following = task.initial_evaluation_carry() if carry is None else carry
+        place = placement_of(params, task.models)
+        following = place.rows(task.initial_evaluation_carry() if carry is None else carry)
         for batch in batches:
-            following, metrics = _evaluate(task.evaluate, params, following, batch)
+            following, metrics = _evaluate(task.evaluate, params, following, place.rows(batch))
             yield metrics
 
     return compute_each(each())

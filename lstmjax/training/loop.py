@@ -29,6 +29,7 @@ from lstmjax.training.config import TrainConfig
 from lstmjax.training.evaluation import Sums, compute, evaluate_each, sums_of
 from lstmjax.training.interruption import Abandoned, HeldBack, Interrupted, held_back
 from lstmjax.training.nonfinite import locate
+from lstmjax.training.parallel import placement
 from lstmjax.training.progress import ProgressReport, format_figures
 from lstmjax.training.record import Run
 from lstmjax.training.task import Batch, Carry, Metrics, Task
@@ -88,24 +89,26 @@ class NonFiniteError(TrainingError):
 def init_state(
     task: Task, config: TrainConfig, optimizer: optax.GradientTransformation, params: Params | None = None
 ) -> TrainState:
-    """The state before the first step, with fresh parameters or copies of the given ones."""
+    """The state before the first step, with fresh parameters or copies of the given ones, on its devices."""
+    place = placement(config.devices, task.models)
     init_key, _ = jax.random.split(jax.random.key(config.seed))
     params = jax.jit(task.init)(init_key) if params is None else jax.tree.map(jnp.array, params)
     carry = jax.tree.map(jnp.array, task.initial_carry())
     average = config.average.init(params)
     skipped = Skipped(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
-    return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params), skipped, carry)
+    state = TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params), skipped)
+    return place.state(state)._replace(carry=place.rows(carry))
 
 
 def make_step(
     task: Task, config: TrainConfig, optimizer: optax.GradientTransformation
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The jitted training step; the state passed to it is donated and must not be used again.
+    """The training step, compiled; the state passed to it is donated and must not be used again.
 
     Where the loss or the norm of its gradient is not finite, or the next carry has NaN, the state is returned
     as it was, but for the number of steps, and the metrics count nothing.
     """
-    update_average = config.average.update
+    update_average, place = config.average.update, placement(config.devices, task.models)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -129,9 +132,12 @@ def make_step(
         params, average, optimizer_state, carry = if_finite(updated, before)
         metrics = {"loss": Mean.of(loss), **metrics, "gradient_norm": Mean.of(norm)}
         metrics = if_finite(metrics, jax.tree.map(jnp.zeros_like, metrics))
-        return TrainState(state.step + 1, params, average, optimizer_state, skipped, carry), metrics
+        state = TrainState(state.step + 1, params, average, optimizer_state, skipped)
+        return place.state(state)._replace(carry=place.rows(carry)), metrics
 
-    return step
+    if place.mesh is None:
+        return step
+    return lambda state, batch: step(state, place.rows(batch))
 
 
 def _any_nan(tree: Any) -> jax.Array:

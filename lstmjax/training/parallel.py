@@ -1,9 +1,93 @@
-"""Memory settings of the host."""
+"""Training on several devices: where the arrays of a task lie. And the memory of the host.
+
+There is one mesh with one axis. A task of one model divides the rows of its batches over it, and each device
+has all parameters; XLA then sums the gradient over the devices, and computes what a single one would. A task
+of several models (`Task.models`) divides the models, and each device has the whole batch.
+"""
 
 import ctypes
+import math
 import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lstmjax.training.config import ConfigError
+
+AXIS = "data"
+"""The axis of the mesh."""
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of mallopt(3)
+
+
+class Placement(NamedTuple):
+    """Where the arrays of a task lie; without a mesh, on the one device."""
+
+    mesh: Mesh | None = None
+    models: int | None = None
+
+    def rows(self, tree: Any) -> Any:
+        """Divide arrays with a leading axis of rows: a batch, or a carry.
+
+        Rows that do not divide evenly are on every device, which is right, and no faster than one device.
+        """
+        if self.models is not None:
+            return self.state(tree)
+        return self._put(tree, lambda shape: bool(shape) and shape[0] % self._size == 0)
+
+    def state(self, tree: Any) -> Any:
+        """Parameters, and what is kept beside them: on every device, or divided by models."""
+        return self._put(tree, lambda shape: self.models is not None and shape[:1] == (self.models,))
+
+    @property
+    def _size(self) -> int:
+        return 1 if self.mesh is None else self.mesh.size
+
+    def _put(self, tree: Any, is_divided: Callable[[tuple[int, ...]], bool]) -> Any:
+        if self.mesh is None:
+            return tree
+        mesh = self.mesh
+
+        def one(leaf: Any) -> Any:
+            sharding = NamedSharding(mesh, PartitionSpec(AXIS) if is_divided(leaf.shape) else PartitionSpec())
+            if isinstance(leaf, jax.core.Tracer):
+                return jax.lax.with_sharding_constraint(leaf, sharding)
+            return jax.device_put(leaf, sharding)
+
+        return jax.tree.map(one, tree)
+
+
+def placement(devices: int = 0, models: int | None = None) -> Placement:
+    """The placement of a task.
+
+    Args:
+      devices: how many; 0 for all accelerators, or one CPU, whose cores one device uses.
+      models: `Task.models`; of the devices, as many are used as divide them evenly.
+
+    Raises:
+      ConfigError: there are not so many devices.
+    """
+    found = jax.devices()
+    count = devices or (1 if jax.default_backend() == "cpu" else len(found))
+    if count > len(found):
+        raise ConfigError(
+            f"train.devices is {count}, but JAX has {len(found)} of kind {found[0].platform}. Those of a CPU "
+            "are made when JAX starts: set JAX_NUM_CPU_DEVICES."
+        )
+    count = count if models is None else math.gcd(models, count)
+    return Placement(Mesh(np.array(found[:count]), (AXIS,)) if count > 1 else None, models)
+
+
+def placement_of(params: Any, models: int | None) -> Placement:
+    """The placement that parameters have."""
+    for leaf in jax.tree.leaves(params):
+        sharding = getattr(leaf, "sharding", None)
+        if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
+            return Placement(sharding.mesh if sharding.mesh.axis_names == (AXIS,) else None, models)
+    return Placement(None, models)
 
 
 def keep_memory() -> bool:

@@ -198,24 +198,6 @@ def test_an_overflowing_gradient_is_that_networks_own():
     assert gradients["b"].tolist() == [1, 0, 1]
 
 
-def test_networks_are_divided_over_devices(monkeypatch):
-    assert jax.device_count() == 2
-    splits, settings = chorales(), settings_of(0.03, 0.01, 0.02, 0.05)
-    task, params = make_task(SMALL, splits, settings), random_params(make_model(SMALL, splits.train), 4)
-    divided = jax.jit(task.evaluate)(params, (), next(task.valid()))[1]["nll"].total
-    assert [shard.data.shape for shard in divided.addressable_shards] == [(2,), (2,)]
-    monkeypatch.setattr(mapped, "over_devices", lambda tree, models: tree)
-    single = jax.jit(make_task(SMALL, splits, settings).evaluate)(params, (), next(task.valid()))[1][
-        "nll"
-    ].total
-    assert len(single.addressable_shards) == 1
-    np.testing.assert_allclose(divided, single, rtol=1e-6)
-
-
-def test_three_networks_are_not_divided_by_two():
-    assert len(jax.jit(lambda tree: mapped.over_devices(tree, 3))(jnp.arange(3)).sharding.device_set) == 1
-
-
 def test_the_figures_of_a_search_are_those_of_its_best_trials():
     valid = np.array([9.0, 8.5, 9.5, 8.4, 9.1, 8.9, 9.2, 9.3])
     trials = Trials(settings_of(*np.linspace(0.01, 0.08, 8)), valid, valid + 0.1 * np.arange(8), np.arange(8))

@@ -1,0 +1,65 @@
+"""The training task of every experiment: a run can go on at any step, and be divided over devices."""
+
+import dataclasses
+import re
+
+import jax
+import numpy as np
+import pytest
+from resuming import assert_same_bits
+
+from experiments import __main__ as program
+from lstmjax import training
+from lstmjax.training import parallel
+
+TRAINED = sorted(set(program.EXPERIMENTS) - {"speed"})
+
+STEPS = (0, 1, 2, 3, 4, 5, 6, 7, 1000, 1001, 1002, 1003)
+"""Across edges of epochs, which are of a few steps with ``--quick``."""
+
+COLLECTIVES = re.compile(r" (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
+
+
+class Captured(Exception):
+    """Training would begin."""
+
+
+def capture(name, folder, data, monkeypatch):
+    """The task that an experiment trains first, its settings and its optimizer."""
+    if name == "speech_synthesis":
+        pytest.importorskip("pysptk", reason="the extra `speech` is not installed")
+
+    def fit(task, settings, run=None, optimizer=None, params=None):
+        raise Captured(task, settings, optimizer or training.adam(settings))
+
+    with monkeypatch.context() as context, pytest.raises(Captured) as captured:
+        context.setattr(training, "fit", fit)
+        program.main([name, "--quick", "--data-dir", str(data), "--runs", str(folder)])
+    return captured.value.args
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_batch_depends_on_seed_and_step_alone(name, tmp_path, real_data, monkeypatch):
+    first, second = (capture(name, tmp_path, real_data, monkeypatch)[0] for _ in range(2))
+    forward = {step: first.batch(3, step) for step in STEPS}
+    backward = {step: second.batch(3, step) for step in reversed(STEPS)}
+    for step in STEPS:
+        assert_same_bits(forward[step], backward[step])
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(forward)), "a device holds none of it"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", sorted(set(TRAINED) - {"question_answering"}))  # its models come before rows
+def test_two_devices_exchange_nothing_but_the_gradient(name, tmp_path, real_data, monkeypatch):
+    task, settings, optimizer = capture(name, tmp_path, real_data, monkeypatch)
+    settings = dataclasses.replace(settings, devices=2)
+    rows = parallel.placement(2).rows
+
+    def is_divided(batch):
+        return not all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(rows(batch)))
+
+    batch = next(filter(is_divided, (task.batch(1, step) for step in STEPS)))  # others have an odd number
+    step = training.make_step(task, settings, optimizer)
+    state = training.init_state(task, settings, optimizer)
+    program_text = jax.jit(lambda *arguments: step(*arguments)).lower(state, batch).compile().as_text()
+    assert set(COLLECTIVES.findall(program_text)) <= {"all-reduce"}
