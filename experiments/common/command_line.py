@@ -7,7 +7,9 @@ them, and the flags are parsed again on top, so that explicit flags always take 
 
 import dataclasses
 import math
+import os
 import shlex
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +22,7 @@ import tyro
 from experiments.common import tensorboard
 from experiments.common.experiment import Experiment
 from lstmjax.backends import native
-from lstmjax.training import TrainingError, parallel
+from lstmjax.training import TrainingError, distributed, parallel
 from lstmjax.training.checkpoint import CheckpointError
 from lstmjax.training.config import ConfigError, TrainConfig
 from lstmjax.training.environment import device
@@ -46,6 +48,14 @@ class RunConfig:
     """Also write the metrics as TensorBoard events into the run's folder (the extra `tensorboard`)."""
     resume: Path | None = None
     """Folder of a run to resume, with its own config, from its latest checkpoint."""
+    distributed: bool = False
+    """Be one of several processes, on one host or several, that do one run."""
+    coordinator: str | None = None
+    """HOST:PORT of the first process; it, --processes and --process are found under SLURM and others."""
+    processes: int | None = None
+    """Number of processes."""
+    process: int | None = None
+    """Number of this process, from 0."""
 
     @property
     def seed(self) -> int:
@@ -73,24 +83,20 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
     program = f"python -m experiments {name}"
     config = parse(experiment, arguments, program)
     experiment.prepare(config)
+    if config.distributed:
+        distributed.initialize(config.coordinator, config.processes, config.process)
+        if not distributed.is_first():
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for as long as it runs)
     backend = _backend()
     kept = "kept" if config.keep_memory and parallel.keep_memory() else "given back"
     print(f"host: {device()}; recurrent layers: {backend}; freed memory is {kept}")
-    if config.resume is not None:
-        run = open_run(config.resume, name)
-        _check_resume(experiment, config, run)
-        if run.finished:
-            print(f"{run.path} has finished: its summary stays as it is.")
-            return run
-        for before in run.sessions()[-1:]:
-            if (before.device, before.backend or backend) != (device(), backend):
-                print(
-                    f"it was on {before.device}, recurrent layers by {before.backend or backend}: results "
-                    "differ in rounding from those of a run that stays there."
-                )
-    else:
-        command = shlex.join(["python", "-m", "experiments", name, *arguments])
-        run = Run.create(config.runs, name, dataclasses.asdict(config), config.seed, command)
+    run = _open(name, experiment, arguments, config, backend) if distributed.is_first() else None
+    if distributed.count() > 1:
+        run = distributed.run_of_first(run)
+    assert run is not None
+    if run.finished:
+        print(f"{run.path} has finished: its summary stays as it is.")
+        return run
     run.backend = backend
     if config.tensorboard:
         run.add_sink(tensorboard.sink(run.path))
@@ -99,9 +105,28 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
         with run.lock():
             experiment.run(config, run)
     except KeyboardInterrupt as interruption:
-        if any(run.path.glob("checkpoints/step-*")):
+        if distributed.is_first() and any(run.path.glob("checkpoints/step-*")):
             interruption.add_note(f"--resume {run.path} goes on.")
         raise
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        distributed.end_if_lost(error)
+        raise
+    return run
+
+
+def _open(name: str, experiment: Experiment, arguments: Sequence[str], config: Any, backend: str) -> Run:
+    """The run that the flags ask for, new or resumed."""
+    if config.resume is None:
+        command = shlex.join(["python", "-m", "experiments", name, *arguments])
+        return Run.create(config.runs, name, dataclasses.asdict(config), config.seed, command)
+    run = open_run(config.resume, name)
+    _check_resume(experiment, config, run)
+    for before in [] if run.finished else run.sessions()[-1:]:
+        if (before.device, before.backend or backend) != (device(), backend):
+            print(
+                f"it was on {before.device}, recurrent layers by {before.backend or backend}: results "
+                "differ in rounding from those of a run that stays there."
+            )
     return run
 
 
@@ -149,10 +174,11 @@ def _backend() -> str:
 
 def _check_resume(experiment: Experiment, config: Any, run: Run) -> None:
     """Refuse to resume a run with another config: its folder and its record have the original config."""
+    elsewhere = {
+        field.name: field.default for field in dataclasses.fields(RunConfig) if field.name != "quick"
+    }
     before, now = (
-        dataclasses.replace(
-            each, resume=None, data_dir=None, runs=Path(), keep_memory=True, tensorboard=False
-        )
+        dataclasses.replace(each, **elsewhere)
         for each in (from_mapping(experiment.config, run.config), config)
     )
     if before != now:

@@ -352,4 +352,6 @@ def _place(name: str, leaf: _Leaf, values: np.ndarray, like: Any) -> Any:
         array = jax.random.wrap_key_data(array, impl=leaf.key_implementation)
     # An array not committed to a device can be combined with arrays on any device; it must stay so.
     is_committed = getattr(like, "committed", True) and like.sharding is not None
+    if is_committed and not like.sharding.is_fully_addressable:  # over several processes
+        return jax.make_array_from_callback(values.shape, like.sharding, values.__getitem__)
     return jax.device_put(array, like.sharding) if is_committed else array

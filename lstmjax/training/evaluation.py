@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from lstmjax.metrics import Mean
-from lstmjax.training.parallel import placement_of
+from lstmjax.training.parallel import Placement, placement_of
 from lstmjax.training.task import Batch, Carry, Metrics, Task
 from lstmjax.types import Params
 
@@ -32,15 +32,18 @@ def evaluate_each(
         place = placement_of(params, task.models)
         following = place.rows(task.initial_evaluation_carry() if carry is None else carry)
         for batch in batches:
-            following, metrics = _evaluate(task.evaluate, params, following, place.rows(batch))
+            following, metrics = _evaluate(task.evaluate, place, params, following, place.rows(batch))
             yield metrics
 
     return compute_each(each())
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _evaluate(function: Callable[..., Any], params: Params, carry: Carry, batch: Batch) -> Any:
-    return function(params, carry, batch)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _evaluate(
+    function: Callable[..., Any], place: Placement, params: Params, carry: Carry, batch: Batch
+) -> Any:
+    following, metrics = function(params, carry, batch)
+    return following, place.everywhere(metrics)
 
 
 Sums = Mapping[str, Sequence[Any]]

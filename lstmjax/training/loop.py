@@ -21,7 +21,7 @@ import numpy as np
 import optax
 
 from lstmjax.metrics import Mean
-from lstmjax.training import checkpoint
+from lstmjax.training import checkpoint, distributed
 from lstmjax.training import config as configs
 from lstmjax.training.averaging import Averaging
 from lstmjax.training.checkpoint import Checkpoints
@@ -131,7 +131,7 @@ def make_step(
         before = (state.params, state.average, state.optimizer, state.carry)
         params, average, optimizer_state, carry = if_finite(updated, before)
         metrics = {"loss": Mean.of(loss), **metrics, "gradient_norm": Mean.of(norm)}
-        metrics = if_finite(metrics, jax.tree.map(jnp.zeros_like, metrics))
+        metrics = place.everywhere(if_finite(metrics, jax.tree.map(jnp.zeros_like, metrics)))
         state = TrainState(state.step + 1, params, average, optimizer_state, skipped)
         return place.state(state)._replace(carry=place.rows(carry)), metrics
 
@@ -202,22 +202,29 @@ def fit(
                         _log(step, progress, state, report, run)
                     if step > start + 1:  # the first step compiles
                         progress.productive += time.monotonic() - began
-                if progress.evaluates and signals.received is None:
+                if progress.evaluates and not _received(signals, step):
                     found = _validate(task, average, Fit(state, best), report, run, signals)
                     if found is not None:
                         (state, best), progress.evaluates = found, False
                         done = _done(task, config, found)
-                stops = done or signals.received is not None
-                if checkpoints is not None and (stops or step % config.checkpoint_every == 0):
-                    checkpoints.save(step, Fit(state, best), progress.as_text())
-                if signals.received is not None and not done:
-                    raise Interrupted(signals.received, step, saved=checkpoints is not None)
+                received = _received(signals, step)
+                if checkpoints is not None and (done or received or step % config.checkpoint_every == 0):
+                    checkpoints.save(step, distributed.gathered(Fit(state, best)), progress.as_text())
+                if received and not done:
+                    raise Interrupted(received, step, saved=checkpoints is not None)
             if step < config.steps:
                 reason = f"no new best in {best.stale} evaluations" if best.stale else "the task is done"
                 report.line(f"stopped early at step {step}: {reason}")
     if run is not None:
         run.productive_seconds = progress.productive
-    return Fit(state, best)
+    return distributed.gathered(Fit(state, best))
+
+
+def _received(signals: HeldBack, step: int) -> int:
+    """The signal that ends training after this step, in all processes alike; 0 without one."""
+    if distributed.count() > 1 and step % distributed.AGREE_EVERY:
+        return 0
+    return distributed.largest(signals.received or 0)
 
 
 class _Progress:
@@ -336,7 +343,7 @@ def _validate(
     (state, best), params = progress, average.params(progress.state.average, progress.state.params)
     step = int(state.step)
     try:
-        with signals.abandon():
+        with signals.abandon() if distributed.count() == 1 else contextlib.nullcontext():
             each = evaluate_each(task, params, task.valid())
             if each and task.examine is not None:
                 each |= {name: np.asarray(value) for name, value in task.examine(params).items()}

@@ -40,7 +40,12 @@ class Placement(NamedTuple):
 
     def state(self, tree: Any) -> Any:
         """Parameters, and what is kept beside them: on every device, or divided by models."""
-        return self._put(tree, lambda shape: self.models is not None and shape[:1] == (self.models,))
+        divides = self.models is not None and self.models % self._size == 0
+        return self._put(tree, lambda shape: divides and shape[:1] == (self.models,))
+
+    def everywhere(self, tree: Any) -> Any:
+        """On every device."""
+        return self._put(tree, lambda shape: False)
 
     @property
     def _size(self) -> int:
@@ -55,7 +60,9 @@ class Placement(NamedTuple):
             sharding = NamedSharding(mesh, PartitionSpec(AXIS) if is_divided(leaf.shape) else PartitionSpec())
             if isinstance(leaf, jax.core.Tracer):
                 return jax.lax.with_sharding_constraint(leaf, sharding)
-            return jax.device_put(leaf, sharding)
+            if jax.process_count() == 1:
+                return jax.device_put(leaf, sharding)
+            return jax.make_array_from_callback(leaf.shape, sharding, np.asarray(leaf).__getitem__)
 
         return jax.tree.map(one, tree)
 
@@ -64,20 +71,24 @@ def placement(devices: int = 0, models: int | None = None) -> Placement:
     """The placement of a task.
 
     Args:
-      devices: how many; 0 for all accelerators, or one CPU, whose cores one device uses.
+      devices: how many; 0 for all accelerators, or one CPU, whose cores one device uses. Of several processes
+        (`distributed`) all devices are used.
       models: `Task.models`; of the devices, as many are used as divide them evenly.
 
     Raises:
       ConfigError: there are not so many devices.
     """
     found = jax.devices()
-    count = devices or (1 if jax.default_backend() == "cpu" else len(found))
+    uses_one = jax.default_backend() == "cpu" and jax.process_count() == 1
+    count = devices or (1 if uses_one else len(found))
+    if jax.process_count() > 1 and count != len(found):
+        raise ConfigError(f"train.devices is {count}, but the processes have {len(found)}: leave it out.")
     if count > len(found):
         raise ConfigError(
             f"train.devices is {count}, but JAX has {len(found)} of kind {found[0].platform}. Those of a CPU "
             "are made when JAX starts: set JAX_NUM_CPU_DEVICES."
         )
-    count = count if models is None else math.gcd(models, count)
+    count = count if models is None or jax.process_count() > 1 else math.gcd(models, count)
     return Placement(Mesh(np.array(found[:count]), (AXIS,)) if count > 1 else None, models)
 
 

@@ -17,7 +17,9 @@ TRAINED = sorted(set(program.EXPERIMENTS) - {"speed"})
 STEPS = (0, 1, 2, 3, 4, 5, 6, 7, 1000, 1001, 1002, 1003)
 """Across edges of epochs, which are of a few steps with ``--quick``."""
 
-COLLECTIVES = re.compile(r" (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
+COLLECTIVES = re.compile(
+    r" (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
+)
 
 
 class Captured(Exception):
@@ -32,8 +34,8 @@ def capture(name, folder, data, monkeypatch):
     def fit(task, settings, run=None, optimizer=None, params=None):
         raise Captured(task, settings, optimizer or training.adam(settings))
 
-    with monkeypatch.context() as context, pytest.raises(Captured) as captured:
-        context.setattr(training, "fit", fit)
+    monkeypatch.setattr(training, "fit", fit)
+    with pytest.raises(Captured) as captured:
         program.main([name, "--quick", "--data-dir", str(data), "--runs", str(folder)])
     return captured.value.args
 
@@ -61,5 +63,5 @@ def test_two_devices_exchange_nothing_but_the_gradient(name, tmp_path, real_data
     batch = next(filter(is_divided, (task.batch(1, step) for step in STEPS)))  # others have an odd number
     step = training.make_step(task, settings, optimizer)
     state = training.init_state(task, settings, optimizer)
-    program_text = jax.jit(lambda *arguments: step(*arguments)).lower(state, batch).compile().as_text()
+    program_text = jax.jit(step).lower(state, batch).compile().as_text()
     assert set(COLLECTIVES.findall(program_text)) <= {"all-reduce"}
