@@ -41,7 +41,7 @@ class Config(CommonConfig):
     """Different strings of the training set."""
     batch_frames: int = 3000
     """Frames of a batch, padding included."""
-    epochs: int = 25
+    epochs: int = 40
     """Passes over the training set, the validation set after each; 0 lets train.steps say."""
     limit: int = 0
     """Use only so many recordings of each split; 0 for all. Figures are then of no use."""
@@ -67,11 +67,11 @@ TRAIN = training.TrainConfig(
 )
 
 RECIPES = (
-    Recipe({"dataset": "unseen-speaker"}, {"epochs": 16}),
+    Recipe({"dataset": "unseen-speaker"}, {"hidden": 96, "dropout": 0.3, "epochs": 24}),
     Recipe(
         {"dataset": "strings"},
         {"epochs": 0, "batch_frames": 6000, "dropout": 0.3},
-        {"steps": 1500, "evaluate_every": 250},
+        {"steps": 2500, "evaluate_every": 250},
     ),
     Recipe({"dataset": "strings", "model": "las"}, {"start": "strings-blstm", "dropout": 0.2}),
     Recipe({"dataset": "strings", "model": "las"}, train={"steps": 500, "evaluate_every": 100}),

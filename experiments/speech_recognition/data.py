@@ -31,6 +31,9 @@ NOTHING = (0.2, 2.0)
 LONGEST_GAP = 0.3
 """Seconds of the longest gap around a digit of a string."""
 
+NO_GAP = 0.25
+"""Share of the gaps that are none: recordings are cut close to what is said."""
+
 COUNTS = {"train": 0, "valid": 300, "test": 1000}
 """Strings of each split; those of the training set are for the config to say."""
 
@@ -93,6 +96,8 @@ class Strings(Sequence[Utterance]):
             chosen = random.choice(own[number % len(own)], digits)
             least, most = (0, LONGEST_GAP) if digits else NOTHING
             gaps = random.integers(round(least * RATE), round(most * RATE), digits + 1)
+            if digits:
+                gaps *= random.random(digits + 1) >= NO_GAP
             plans.append(Plan(tuple(map(int, chosen)), tuple(map(int, gaps))))
         return tuple(plans)
 
@@ -129,7 +134,7 @@ class Batch(NamedTuple):
     """What the networks read of utterances, padded; rows that fill up a batch have length 0."""
 
     values: np.ndarray
-    """float32 [batch, time, bands]: see `features`."""
+    """float32 [batch, time, 2 * bands]: see `features`."""
     lengths: np.ndarray
     """int32 [batch]: frames."""
     labels: np.ndarray

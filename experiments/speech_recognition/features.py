@@ -11,7 +11,7 @@ from experiments.datasets.spoken_digits import RATE
 POINTS = 256
 """Of the Fourier transform of a frame of 25 ms."""
 
-WARPS = np.linspace(0.85, 1.18, 12)
+WARPS = np.geomspace(1 / 1.15, 1.15, 12)
 """Factors of vocal tract length."""
 
 TEMPO = (0.8, 1.25)
@@ -26,8 +26,14 @@ SLOPE = 1.5
 ACTIVE = 35.0
 """Decibels below the loudest frame to which a frame counts as speech."""
 
-RANGE = 60.0
-"""Decibels below the loudest frame to which energies are told apart."""
+RANGE = 40.0
+"""Decibels below the loudest band to which energies are told apart: below it is the noise of a room."""
+
+EQUALIZER = 5.0
+"""Decibels: standard deviation of the slopes and curves that a microphone may add to the spectrum."""
+
+KINDS = 2
+"""Numbers of each band of a frame: the energy, and its change."""
 
 BAND_MASKS, BAND_MASK = 2, 4
 """SpecAugment: number of masks, and the most bands of each."""
@@ -41,18 +47,18 @@ NATS = np.log(10) / 10
 Spectra = Float[np.ndarray, "frames frequencies"]
 
 
-def plain(spectra: Spectra, bands: int) -> Float[np.ndarray, "frames bands"]:
-    """The normalized log-mel energies, float32."""
-    return normalized(spectra @ filters(bands))
+def plain(spectra: Spectra, bands: int) -> Float[np.ndarray, "frames numbers"]:
+    """The normalized log-mel energies, and then their changes, float32 ``[frames, 2 * bands]``."""
+    return with_changes(normalized(spectra @ filters(bands)))
 
 
 def varied(
     spectra: Spectra, bands: int, random: np.random.Generator, longest: int
-) -> Float[np.ndarray, "frames2 bands"]:
+) -> Float[np.ndarray, "frames2 numbers"]:
     """The same of the utterance as it might have sounded.
 
     At random: the tempo (linear interpolation between frames), noise of a random level and slope of spectrum,
-    the length of the vocal tract (Jaitly and Hinton 2013), and masks of some bands and of some frames
+    the length of the vocal tract (Jaitly and Hinton 2013), the microphone, and masks of some bands and frames
     (SpecAugment, Park et al. 2019, arXiv:1904.08779).
 
     Args:
@@ -62,7 +68,8 @@ def varied(
       longest: the most frames of the result.
     """
     spectra = _noisy(_paced(spectra, random, longest), random)
-    values = normalized(spectra @ filters(bands, float(random.choice(WARPS))))
+    energies = spectra @ filters(bands, float(random.choice(WARPS)))
+    values = with_changes(normalized(energies * _equalizer(bands, random)))
     for _ in range(BAND_MASKS):
         values[:, _span(bands, BAND_MASK, random)] = 0
     for _ in range(TIME_MASKS):
@@ -88,6 +95,20 @@ def normalized(energies: Float[np.ndarray, "frames bands"]) -> Float[np.ndarray,
     mean = spoken.mean(axis=0)
     deviation = np.sqrt(np.mean((spoken - mean) ** 2) + 0.1)
     return ((logs - mean) / deviation).astype(np.float32)
+
+
+def with_changes(values: Float[np.ndarray, "frames bands"]) -> Float[np.ndarray, "frames numbers"]:
+    """The values of each frame, and then their slopes over five frames, in units of a third of a frame."""
+    padded = np.pad(values, ((2, 2), (0, 0)), mode="edge")
+    changes = (2 * (padded[4:] - padded[:-4]) + padded[3:-1] - padded[1:-3]) / 3
+    return np.concatenate([values, changes], axis=1)
+
+
+def _equalizer(bands: int, random: np.random.Generator) -> Float[np.ndarray, " bands"]:
+    """Factors of the energies of bands: a random slope and curves of the spectrum, float32."""
+    angles = np.pi * (np.arange(bands) + 0.5) / bands
+    decibels = sum(EQUALIZER * random.normal() * np.cos(order * angles) for order in (1, 2, 3))
+    return np.exp(NATS * decibels).astype(np.float32)
 
 
 def _paced(spectra: Spectra, random: np.random.Generator, longest: int) -> Spectra:

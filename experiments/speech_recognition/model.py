@@ -21,7 +21,8 @@ END = 0
 class Architecture(NamedTuple):
     """The hyperparameters of a network."""
 
-    bands: int
+    features: int
+    """Numbers of a frame."""
     stack: int
     hidden: int
     layers: int
@@ -69,7 +70,9 @@ class Recognizer(nnx.Module):
     def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs) -> None:
         self.architecture = nnx.static(architecture)
         hidden, joined = architecture.hidden, 2 if architecture.pyramid else 1
-        sizes = [architecture.bands * architecture.stack] + [2 * hidden * joined] * (architecture.layers - 1)
+        sizes = [architecture.features * architecture.stack] + [2 * hidden * joined] * (
+            architecture.layers - 1
+        )
         self.layers = nnx.List(
             Recurrent(lstmjax.bidirectional(cell, cell), rngs=rngs)
             for cell in (lstmjax.lstm(size, hidden) for size in sizes)
@@ -85,7 +88,7 @@ class Recognizer(nnx.Module):
 
     def listen(
         self,
-        values: Float[Array, "batch time bands"],
+        values: Float[Array, "batch time features"],
         lengths: Int[Array, " batch"],
         key: Key | None = None,
     ) -> Heard:

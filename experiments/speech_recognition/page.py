@@ -38,18 +38,17 @@ REMARKS = {
         "Six networks learn side by side, from the same batches; the loss of each leaves out one speaker, of "
         "whom it is tested on all 500 recordings. No published figure of this split was found. The "
         "validation set has recordings of the five speakers that a network is trained on.",
-        "Our aim was 85 %, which is not reached. The recipe is that of single digits with fewer passes, and "
-        "was not tuned for new speakers: `--inner` leaves out a second one to validate on, without a look at "
-        "the first.",
+        "Features, size and number of passes were chosen with `--inner`, which leaves out a second speaker "
+        "of each network and validates on that one: 80 % before (energies down to -60 dB, no changes, no "
+        "microphones, 64 units, 12 passes), 85 % with all. The test of an earlier recipe had been read once "
+        "(77.3 % on average, 67.8 % for the worst speaker).",
     ),
     "strings": (
-        "Recordings of one speaker, joined to strings of one to seven digits with gaps of up to 0.3 s; 1,000 "
-        "strings from recordings of the official test split. Speakers say each digit by itself, so this is "
+        "Recordings of one speaker, joined to strings of one to seven digits with gaps of up to 0.3 s, a "
+        "quarter of them none; 1,000 strings from recordings of the official test split. Speakers say each digit by itself, so this is "
         "easier than digits that run into each other. The word error rate counts substitutions, deletions "
         "and insertions (jiwer); beam search has 8 hypotheses. **strings-las** starts with the layers of "
-        "**strings-blstm**, whose CTC loss also goes on with a weight of 0.3. Seed 1 of "
-        "**strings-blstm** learned with stronger variation than later runs: noise from 0 dB on, and vocal "
-        "tracts from 0.8 to 1.25 times the length.",
+        "**strings-blstm**, whose CTC loss also goes on with a weight of 0.3.",
     ),
 }
 

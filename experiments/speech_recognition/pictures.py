@@ -25,7 +25,9 @@ def draw(saved: Saved, said: Utterance, path: Path) -> None:
     figure = Figure(figsize=(9, 5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
     end = len(values) * SECONDS
-    above.imshow(values.T, origin="lower", aspect="auto", extent=(0, end, 0, values.shape[1]), cmap="magma")
+    bands = saved.config.bands
+    energies = values[:, :bands].T
+    above.imshow(energies, origin="lower", aspect="auto", extent=(0, end, 0, bands), cmap="magma")
     above.set(ylabel="mel band", title=" ".join(WORDS[label - 1] for label in said.labels))
     if weights is None:
         _draw_classes(below, np.asarray(logits), said.labels, end)

@@ -50,7 +50,7 @@ def _decode(model, spells, beams, longest, params, values, lengths):  # type: ig
 
 def decode(
     saved: Saved,
-    values: Float[np.ndarray, "batch time bands"],
+    values: Float[np.ndarray, "batch time features"],
     lengths: np.ndarray,
     beams: int = 1,
     longest: int = 2 * LONGEST,

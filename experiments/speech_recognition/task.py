@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from experiments.common import mapped, models
 from experiments.speech_recognition.config import Config
 from experiments.speech_recognition.data import CLASSES, Batch, Batches, heard
+from experiments.speech_recognition.features import KINDS
 from experiments.speech_recognition.model import END, Architecture, Heard, make_model
 from lstmjax import decoding, losses, training
 from lstmjax.metrics import Mean
@@ -21,7 +22,7 @@ from lstmjax.types import Array, Key, Params
 def make_architecture(config: Config) -> Architecture:
     """The architecture of a config."""
     return Architecture(
-        bands=config.bands,
+        features=KINDS * config.bands,
         stack=config.stack,
         hidden=config.hidden,
         layers=config.layers,

@@ -42,8 +42,16 @@ class TestFeatures:
         np.testing.assert_allclose(features.plain(100 * self.spectra, 20), found, atol=1e-3)
         silence = np.zeros((50, self.spectra.shape[1]), np.float32)
         longer = features.plain(np.concatenate([silence, self.spectra]), 20)
-        np.testing.assert_allclose(longer[50:], found, atol=1e-3)
+        np.testing.assert_allclose(longer[50:, :20], found[:, :20], atol=1e-3)
+        np.testing.assert_allclose(longer[52:, 20:], found[2:, 20:], atol=1e-3)
         assert np.isfinite(features.plain(silence, 20)).all(), "of digital silence alone"
+
+    def test_changes_are_slopes_of_bands(self):
+        values = np.arange(7.0)[:, None] * [1, -2]
+        np.testing.assert_allclose(
+            features.with_changes(values)[2:-2],
+            np.tile([0, 0, 10 / 3, -20 / 3], (3, 1)) + np.pad(values, ((0, 0), (0, 2)))[2:-2],
+        )
 
     def test_a_varied_utterance_fits_in_and_is_reproducible(self):
         first, again = (
