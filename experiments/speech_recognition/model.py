@@ -70,9 +70,8 @@ class Recognizer(nnx.Module):
     def __init__(self, architecture: Architecture, *, rngs: nnx.Rngs) -> None:
         self.architecture = nnx.static(architecture)
         hidden, joined = architecture.hidden, 2 if architecture.pyramid else 1
-        sizes = [architecture.features * architecture.stack] + [2 * hidden * joined] * (
-            architecture.layers - 1
-        )
+        first, further = architecture.features * architecture.stack, 2 * hidden * joined
+        sizes = [first, *[further] * (architecture.layers - 1)]
         self.layers = nnx.List(
             Recurrent(lstmjax.bidirectional(cell, cell), rngs=rngs)
             for cell in (lstmjax.lstm(size, hidden) for size in sizes)
