@@ -46,9 +46,9 @@ REMARKS = {
     "strings": (
         "Recordings of one speaker, joined to strings of one to seven digits with gaps of up to 0.3 s, a "
         "quarter of them none; 1,000 strings from recordings of the official test split. Speakers say each "
-        "digit by itself, so this is easier than digits that run into each other. The word error rate counts substitutions, deletions "
-        "and insertions (jiwer); beam search has 8 hypotheses. **strings-las** starts with the layers of "
-        "**strings-blstm**, whose CTC loss also goes on with a weight of 0.3.",
+        "digit by itself, so this is easier than digits that run into each other. The word error rate counts "
+        "substitutions, deletions and insertions (jiwer); beam search has 8 hypotheses. **strings-las** "
+        "starts with the layers of **strings-blstm**, whose CTC loss also goes on with a weight of 0.3.",
     ),
 }
 
