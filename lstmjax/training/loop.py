@@ -137,7 +137,13 @@ def make_step(
 
     if place.mesh is None:
         return step
-    return lambda state, batch: step(state, place.rows(batch))
+
+    def divided(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        result = step(state, place.rows(batch))
+        # Of CPU devices, one that is ahead could fill the queue of programs, and wait for others for ever.
+        return jax.block_until_ready(result) if jax.default_backend() == "cpu" else result
+
+    return divided
 
 
 def _any_nan(tree: Any) -> jax.Array:
