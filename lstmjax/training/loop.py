@@ -182,11 +182,7 @@ def fit(
         with ProgressReport(config.steps, start) as report:
             report.line(_headline(state))
             step = start
-            done = (
-                _is_evaluated(config, start)
-                and not progress.evaluates
-                and _done(task, config, Fit(state, best))
-            )
+            done = _is_evaluated(config, start) and not progress.evaluates and _done(task, config, Fit(state, best))
             while not done:
                 if not progress.evaluates:
                     began = time.monotonic()

@@ -147,10 +147,7 @@ def test_numbers_out_of_range_are_refused_with_their_flag(command, message, caps
         ("long_term_memory --forget-bias nan", "--forget-bias must be a finite number, got nan"),
         ("long_term_memory --quick --runs FILE", "FILE"),
         ("long_term_memory --quick --runs FILE/within", "FILE/within"),
-        (
-            "question_answering ask --file FOLDER/none",
-            "FOLDER/none cannot be read: No such file or directory. ",
-        ),
+        ("question_answering ask --file FOLDER/none", "FOLDER/none cannot be read: No such file or directory. "),
         ("question_answering ask --file BINARY", "BINARY is no UTF-8 text"),
         ("polyphonic_music --resume RUN", "RUN is a run of long_term_memory, not of polyphonic_music"),
         ("long_term_memory --resume DEEP", "config.json is damaged: maximum recursion depth"),
