@@ -27,9 +27,11 @@ class Config(CommonConfig):
     """Filters in a row and in a column of the grid that reads, with attention."""
     write: int = 5
     """Filters in a row and in a column of the grid that writes, with attention."""
+    kl_warmup: int = 500
+    """Steps in which the weight of the KL in the loss grows to 1; the latent variables then come into use."""
     batch_size: int = 100
     """Images of a batch."""
-    epochs: int = 20
+    epochs: int = 35
     """Passes over the training set, the validation set after each; 0 lets train.steps say."""
     importance: int = 50
     """Samples of each test image, for both figures."""
@@ -40,7 +42,7 @@ class Config(CommonConfig):
         check_numbers(
             self,
             positive=("glimpses", "hidden", "latent", "read", "write", "batch_size", "importance"),
-            not_negative=("epochs", "limit"),
+            not_negative=("kl_warmup", "epochs", "limit"),
         )
 
 
@@ -49,7 +51,7 @@ TRAIN = training.TrainConfig(
 )
 
 RECIPES = (
-    Recipe({"attention": False}, {"epochs": 12}),
+    Recipe({"attention": False}, {"epochs": 12, "kl_warmup": 0}),
     Recipe(
         {"quick": True},
         {"hidden": 32, "latent": 8, "glimpses": 4, "importance": 3, "epochs": 0, "limit": 300},

@@ -27,6 +27,8 @@ class Batch(NamedTuple):
     """bool [batch]: false for rows that fill up the batch."""
     seed: np.uint32
     """Of the noise, in evaluation."""
+    kl_weight: np.float32 = np.float32(1)
+    """Of the KL in the training loss."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 import lstmjax
 from experiments.datasets.mnist import SIDE
 from experiments.image_generation.config import Config
-from lstmjax.attention.filterbank import Window, gaussian_filterbank
+from lstmjax.attention import Window, gaussian_filterbank
 from lstmjax.cells.lstm import LSTMState
 from lstmjax.nnx import Functional, Recurrent, functional
 from lstmjax.types import Array
@@ -42,8 +42,8 @@ class Attentive(nnx.Module):
     def __init__(self, config: Config, *, rngs: nnx.Rngs) -> None:
         self.read_grid, self.write_grid = config.read, config.write
         self.features = 2 * config.read**2
-        self.aim_read = _aim(config, self.read_grid, writes=False, rngs=rngs)
-        self.aim_write = _aim(config, self.write_grid, writes=True, rngs=rngs)
+        self.aim_read = _aim(config, config.read, 4.0, rngs)
+        self.aim_write = _aim(config, config.write, (config.write / SIDE) ** 2 / 3, rngs)  # ones give threes
         self.paint = nnx.Linear(config.hidden, config.write**2, rngs=rngs)
 
     def read(self, pair: Float[Array, "batch two side side"], hidden: Array) -> tuple[jax.Array, Window]:
@@ -59,16 +59,15 @@ class Attentive(nnx.Module):
         return bank.write(patch).reshape(-1, PIXELS), bank.window
 
 
-def _aim(config: Config, grid: int, writes: bool, rngs: nnx.Rngs) -> nnx.Linear:
-    """From a hidden state to a window, which at first covers the image without gaps.
+def _aim(config: Config, grid: int, gain: float, rngs: nnx.Rngs) -> nnx.Linear:
+    """From a hidden state to a window that at first covers the image, with an intensity.
 
-    With the bias 0 of most codes the four filters that read lie in the corners, where there is nothing to be
-    seen, and what is written is faint: the posterior then stays at the prior for thousands of steps.
+    With a bias of 0 the four filters that read lie in the corners, where there is nothing to be seen, and
+    what is written is faint: the posterior then stays at the prior for thousands of steps.
     """
     stride = SIDE / grid
     relative = math.log(stride * max(grid - 1, 1) / (SIDE - 1))
-    intensity = -2 * math.log(stride) if writes else 0.0  # a patch of ones gives an image of ones
-    bias = jnp.array([0.0, 0.0, 2 * math.log(stride / 2), relative, intensity])
+    bias = jnp.array([0.0, 0.0, 2 * math.log(stride / 4), relative, math.log(gain)])
     return nnx.Linear(config.hidden, 5, bias_init=lambda key, shape, dtype: bias.astype(dtype), rngs=rngs)
 
 

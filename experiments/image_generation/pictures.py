@@ -12,7 +12,7 @@ from experiments.common import models
 from experiments.datasets.mnist import SIDE
 from experiments.image_generation.config import Config
 from experiments.image_generation.model import Drawn
-from lstmjax.attention.filterbank import Window
+from lstmjax.attention import Window
 
 SCALE, GAP = 3, 4
 """Pixels of a picture for one of an image, and between images."""
@@ -22,6 +22,9 @@ ROWS, COLUMNS = 6, 12
 """How many digits are shown step by step, and how many of the glimpses."""
 MILLISECONDS = 2000
 """How long an animation draws, and how long it shows what it has drawn."""
+
+COLOURS = 32
+"""Of an animation."""
 
 Tiles = Sequence[Sequence[Image.Image]]
 
@@ -65,6 +68,7 @@ def animate(drawn: Drawn, config: Config, path: Path) -> None:
     frames = [square([canvas(drawn, step, row, config) for row in range(count)]) for step in range(glimpses)]
     frames.append(square([tile(_ink(logits)) for logits in drawn.canvas[-1]]))
     durations = [max(MILLISECONDS // glimpses, 40)] * glimpses + [MILLISECONDS]
+    frames = [frame.quantize(COLOURS) for frame in frames]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from experiments.common import models
@@ -56,17 +57,25 @@ def importance(config: Config, params: Params, batch: Batch) -> training.Metrics
 
 
 def make_task(config: Config, train: ImageBatches, valid: ImageBatches) -> training.Task:
-    """The task: the bound; the first canvas begins with the log odds of the mean image."""
+    """The task: the bound; the first canvas begins with the log odds of the mean image.
+
+    The weight of the KL grows in the first steps (Bowman et al. 2016, arXiv:1511.06349).
+    """
     model, canvas = make_model(config), log_odds(train.brightness)
+
+    def batch(seed: int, step: int) -> Batch:
+        weight = min((step + 1) / max(config.kl_warmup, 1), 1)
+        return train.at(seed, step)._replace(kl_weight=np.float32(weight))
 
     def loss(params: Params, batch: Batch, key: Key) -> tuple[jax.Array, training.Metrics]:
         metrics = bound(config, params, batch, key)
-        return metrics["bound_nats"].compute(), metrics
+        kl = batch.kl_weight * metrics["kl_nats"].compute()
+        return metrics["reconstruction_nats"].compute() + kl, metrics
 
     return training.Task.plain(
         init=lambda key: model.init(key) | {"canvas": jnp.asarray(canvas)},
         loss=loss,
-        batch=train.at,
+        batch=batch,
         evaluate=lambda params, batch: bound(config, params, batch, jax.random.key(batch.seed)),
         valid=valid.once,
         monitor="bound_nats",
