@@ -29,7 +29,7 @@ class WholeImage(nnx.Module):
 
     def read(self, pair: Float[Array, "batch two side side"], hidden: Array) -> tuple[jax.Array, None]:
         """The image and the error of the canvas, as they are."""
-        return pair.reshape(len(pair), -1), None
+        return jnp.asarray(pair).reshape(len(pair), -1), None
 
     def write(self, hidden: Array) -> tuple[jax.Array, None]:
         """What is added to the canvas, ``[batch, pixels]``."""
@@ -116,15 +116,18 @@ class Draw(nnx.Module):
 
     def begin(self, batch: int) -> Progress:
         """Before the first glimpse."""
-        states = (each.initial_state((batch,)) for each in (self.encoder, self.decoder))
-        return Progress(*states, jnp.broadcast_to(self.canvas[...], (batch, PIXELS)))
+        return Progress(
+            encoder=self.encoder.initial_state((batch,)),
+            decoder=self.decoder.initial_state((batch,)),
+            canvas=jnp.broadcast_to(self.canvas[...], (batch, PIXELS)),
+        )
 
     def reconstruct(
         self, images: Float[Array, "batch pixels"], noise: Float[Array, "glimpses batch latent"]
     ) -> tuple[Progress, Drawn]:
         """Draw given images, with z from the posterior by this standard normal noise."""
 
-        def glimpse(before: Progress, noise: Array) -> tuple[Progress, Drawn]:
+        def glimpse(before: Progress, noise: jax.Array) -> tuple[Progress, Drawn]:
             hidden = before.decoder.hidden
             pair = jnp.stack([images, images - jax.nn.sigmoid(before.canvas)], axis=1)
             seen, window = self.glimpse.read(pair.reshape(-1, 2, SIDE, SIDE), hidden)
@@ -136,13 +139,13 @@ class Draw(nnx.Module):
             after, drawn = self._draw(before._replace(encoder=encoder), z)
             return after, drawn._replace(kl=kl.sum(-1), log_ratio=log_ratio.sum(-1), read=window)
 
-        return jax.lax.scan(glimpse, self.begin(len(images)), noise)
+        return jax.lax.scan(glimpse, self.begin(len(images)), jnp.asarray(noise))
 
     def generate(self, z: Float[Array, "glimpses batch latent"]) -> tuple[Progress, Drawn]:
         """Draw from given z, such as standard normal noise, their prior."""
-        return jax.lax.scan(self._draw, self.begin(z.shape[1]), z)
+        return jax.lax.scan(self._draw, self.begin(z.shape[1]), jnp.asarray(z))
 
-    def _draw(self, before: Progress, z: Float[Array, "batch latent"]) -> tuple[Progress, Drawn]:
+    def _draw(self, before: Progress, z: Float[jax.Array, "batch latent"]) -> tuple[Progress, Drawn]:
         decoder, output = self.decoder.step(before.decoder, z)
         added, window = self.glimpse.write(output)
         after = Progress(before.encoder, decoder, before.canvas + added)

@@ -13,6 +13,7 @@ from experiments.datasets.mnist import SIDE
 from experiments.image_generation.config import Config
 from experiments.image_generation.model import Drawn
 from lstmjax.attention import Window
+from lstmjax.types import Array
 
 SCALE, GAP = 3, 4
 """Pixels of a picture for one of an image, and between images."""
@@ -20,13 +21,8 @@ READ, WRITE = (0, 150, 60), (220, 30, 30)
 """Colours of the windows."""
 ROWS, COLUMNS = 6, 12
 """How many digits are shown step by step, and how many of the glimpses."""
-MILLISECONDS = 2000
-"""How long an animation draws, and how long it shows what it has drawn."""
-
-COLOURS = 32
-"""Of an animation."""
-
-Tiles = Sequence[Sequence[Image.Image]]
+MILLISECONDS, COLOURS = 2000, 32
+"""How long an animation draws, and shows what it has drawn; its colours."""
 
 
 def generate(saved: models.Saved[Config], count: int, seed: int) -> Drawn:
@@ -119,7 +115,7 @@ def square(tiles: Sequence[Image.Image]) -> Image.Image:
     return together([tiles[first : first + wide] for first in range(0, len(tiles), wide)])
 
 
-def together(rows: Tiles) -> Image.Image:
+def together(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
     """Pictures of one size as one."""
     side = SCALE * SIDE + GAP
     whole = Image.new("RGB", (side * len(rows[0]) + GAP, side * len(rows) + GAP), (128, 128, 128))
@@ -139,5 +135,5 @@ def _at(window: Window | None, step: int, row: int) -> Window | None:
     return jax.tree.map(lambda leaf: leaf[step, row], window)
 
 
-def _ink(logits: Float[np.ndarray, "*batch pixels"]) -> Float[np.ndarray, "*batch pixels"]:
+def _ink(logits: Float[Array, "*batch pixels"]) -> Float[np.ndarray, "*batch pixels"]:
     return np.asarray(jax.nn.sigmoid(logits))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 from resuming import assert_finished_run_resumes
 
@@ -15,7 +16,7 @@ from experiments.datasets.mnist import SIDE, Digit
 from experiments.image_generation import data, page, pictures
 from experiments.image_generation import task as tasks
 from experiments.image_generation.config import Config, preset
-from experiments.image_generation.model import make_model
+from experiments.image_generation.model import _aim, make_model
 from lstmjax.attention import Window, gaussian_filterbank
 from lstmjax.training.record import Record, Run
 
@@ -147,6 +148,27 @@ def test_the_estimate_is_the_likelihood_and_the_bound_is_above_it():
     wanted = -(top + np.log(np.exp(joint - top[:, None]).sum(axis=1) * (z[1] - z[0]))).mean()
     assert float(found["iwae_nats"].compute()) == pytest.approx(wanted, abs=0.05)
     assert float(found["bound_nats"].compute()) > wanted + 0.05
+
+
+def test_the_weight_of_the_kl_grows():
+    config = dataclasses.replace(SMALL, kl_warmup=4)
+    batches = data.ImageBatches(np.full((8, PIXELS), 128, np.uint8), 4)
+    task = tasks.make_task(config, batches, batches)
+    assert [float(task.batch(1, step).kl_weight) for step in (0, 1, 3, 4)] == [0.25, 0.5, 1, 1]
+    params, batch = make(config), task.batch(1, 0)
+    loss, (_, metrics) = jax.jit(task.loss)(params, (), batch, jax.random.key(0))
+    wanted = metrics["reconstruction_nats"].compute() + 0.25 * metrics["kl_nats"].compute()
+    assert float(loss) == pytest.approx(float(wanted), rel=1e-6)
+
+
+def test_windows_cover_the_image_at_first():
+    """Each pixel is within half a stride of a filter, and filters are as wide as a quarter of it."""
+    for grid in (2, 5):
+        aim = _aim(SMALL, grid, 1.0, nnx.Rngs(0))
+        window = gaussian_filterbank(aim(jnp.zeros(SMALL.hidden)), (SIDE, SIDE), grid).window
+        assert float(window.stride) == pytest.approx(SIDE / grid, rel=1e-5)
+        assert float(window.deviation) == pytest.approx(SIDE / grid / 4, rel=1e-5)
+        assert float(window.column) == float(window.row) == (SIDE + 1) / 2
 
 
 def test_rows_that_fill_up_a_batch_do_not_count():
