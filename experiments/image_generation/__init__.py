@@ -37,7 +37,7 @@ from experiments.image_generation.page import PAGE
 from experiments.image_generation.task import make_task, make_test
 from lstmjax.training.record import Run
 
-SAMPLES = 36
+SAMPLES = 25
 """Digits that a run draws."""
 
 

@@ -14,7 +14,7 @@ from experiments.image_generation.task import load_model
 def generate(arguments: Sequence[str]) -> None:
     """``generate``: draw digits, as an animation and step by step."""
 
-    def write(source: models.Chosen, count: Count = 36, seed: Seed = 1, out: Path = Path("drawn")) -> None:
+    def write(source: models.Chosen, count: Count = 25, seed: Seed = 1, out: Path = Path("drawn")) -> None:
         """Draw digits that nobody wrote: ``drawing.gif`` has all of them, ``drawing.png`` the first in steps.
 
         Args:

@@ -21,7 +21,7 @@ READ, WRITE = (0, 150, 60), (220, 30, 30)
 """Colours of the windows."""
 ROWS, COLUMNS = 6, 12
 """How many digits are shown step by step, and how many of the glimpses."""
-MILLISECONDS, COLOURS = 2000, 32
+MILLISECONDS, COLOURS = 2000, 16
 """How long an animation draws, and shows what it has drawn; its colours."""
 
 
@@ -69,9 +69,9 @@ def animate(drawn: Drawn, config: Config, path: Path) -> None:
 
 
 def draw_neighbours(drawn: Drawn, train: Float[np.ndarray, "images pixels"], path: Path) -> None:
-    """Draw rows of digits, below each the nearest of grey training images."""
+    """Draw two rows of digits, below each the nearest of grey training images."""
     rows = []
-    for first in range(0, drawn.canvas.shape[1], COLUMNS):
+    for first in (0, COLUMNS):
         digits = _ink(drawn.canvas[-1, first : first + COLUMNS])
         rows += [list(map(tile, digits)), list(map(tile, nearest(digits, train)))]
     together(rows).save(path)

@@ -45,7 +45,9 @@ class Filterbank(NamedTuple):
         return image / self.window.intensity[..., None, None]
 
 
-def gaussian_filterbank(outputs: Float[Array, "*batch outputs"], shape: tuple[int, int], grid: int) -> Filterbank:
+def gaussian_filterbank(
+    outputs: Float[Array, "*batch outputs"], shape: tuple[int, int], grid: int
+) -> Filterbank:
     r"""A square grid of N x N Gaussian filters over an image of height B and width A.
 
     .. math::
