@@ -53,7 +53,7 @@ class ImageBatches:
         return self._drawn(self._order.at(seed, step)[1], seed, step)
 
     def once(self) -> Iterator[Batch]:
-        """Every image once, in order; always with the same pixels, so that figures can be compared."""
+        """Every image once, in order; with the same pixels each time, for a batch size."""
         for number, (_, items) in enumerate(self._order.once()):
             yield self._drawn(items, 0, number)
 

@@ -42,8 +42,9 @@ class Attentive(nnx.Module):
     def __init__(self, config: Config, *, rngs: nnx.Rngs) -> None:
         self.read_grid, self.write_grid = config.read, config.write
         self.features = 2 * config.read**2
+        unit = (config.write / SIDE) ** 2  # the gain at which a patch of ones is written as ones, on average
         self.aim_read = _aim(config, config.read, 4.0, rngs)
-        self.aim_write = _aim(config, config.write, (config.write / SIDE) ** 2 / 3, rngs)  # ones give threes
+        self.aim_write = _aim(config, config.write, unit / 3, rngs)
         self.paint = nnx.Linear(config.hidden, config.write**2, rngs=rngs)
 
     def read(self, pair: Float[Array, "batch two side side"], hidden: Array) -> tuple[jax.Array, Window]:
@@ -60,10 +61,10 @@ class Attentive(nnx.Module):
 
 
 def _aim(config: Config, grid: int, gain: float, rngs: nnx.Rngs) -> nnx.Linear:
-    """From a hidden state to a window that at first covers the image, with an intensity.
+    """From a hidden state to a window that at first covers the image, with ``gain`` as its intensity.
 
     With a bias of 0 the four filters that read lie in the corners, where there is nothing to be seen, and
-    what is written is faint: the posterior then stays at the prior for thousands of steps.
+    what is written is faint: the posterior then stays at the prior for more than a thousand steps.
     """
     stride = SIDE / grid
     relative = math.log(stride * max(grid - 1, 1) / (SIDE - 1))
