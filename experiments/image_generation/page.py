@@ -2,8 +2,8 @@
 
 from experiments.common.published import Benchmark, Published
 
-GREGOR = "Gregor et al. 2015, 64 glimpses, fixed binarisation"
-WAKEFORD = "Wakeford, Afaq and Razavi 2025, 10 glimpses, 30 epochs, read 5 x 5"
+GREGOR = "Gregor et al. 2015, 64 glimpses"
+WAKEFORD = "Wakeford et al., a course project, 10 glimpses, 30 epochs"
 
 NOTE = """\
 DRAW (Gregor et al. 2015) draws a binary image in several glimpses: at each one an encoder, an LSTM, reads
@@ -15,10 +15,10 @@ The bound is that on the negative log-likelihood of the 10,000 test images, in n
 the mean over 50 samples of each. The estimate weighs the same samples by importance (Burda et al. 2016),
 and comes nearer to the likelihood. Binarisation is dynamic: pixels are drawn with their brightness as
 probability, anew in every epoch; the test images once and for all. The paper's figure is for other draws of
-these pixels, 64 glimpses, and far longer training; it is quoted from table 2 of Shabanian et al. 2017, and
-the paper's own figure without attention was not at hand. The course project of Wakeford, Afaq and Razavi (a
-README on GitHub, m1-deep-learning-draw-vae-mnist) is nearest to our setting; it does not say how its images
-are made binary.
+these pixels and 64 glimpses; it is taken from table 2 of "Variational Bi-LSTMs" (2017), which cites it, and
+the paper's own figure without attention was not at hand. The course project of Wakeford, Afaq and Razavi
+(the README of m1-deep-learning-draw-vae-mnist on GitHub) is nearest to our setting; it does not say how its
+images are made binary.
 
 At 10 glimpses attention is behind, here as there: a window of 5 x 5 filters adds less to the canvas at each
 glimpse than a whole image does. That it is ahead at 64 glimpses is the paper's finding, and was not
@@ -28,6 +28,10 @@ The learning rate and the first windows of the attention were chosen on validati
 epochs at most. With a bias of 0, as the equations suggest it, the four filters that read begin in the
 corners of the image, and the posterior stayed at the prior for the 1,100 steps that we looked; windows that
 cover the image at first, and a weight of the KL that grows in the first 500 steps, mend that.
+
+![Without attention](pictures/mnist-plain/drawing.png)
+
+Without attention: canvases of six digits, which come out of a blur as wholes.
 
 ![Digits while they are drawn](pictures/mnist-attention/drawing.gif)
 
