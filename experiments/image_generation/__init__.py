@@ -24,6 +24,8 @@ Recipe. Adam with a cosine schedule; the parameters with the lowest bound on the
 once. Cost and figures: `experiments/results/image_generation`.
 """
 
+import numpy as np
+
 from experiments.common import models
 from experiments.common.experiment import Experiment
 from experiments.common.learning import evaluate, finish, learn
@@ -54,7 +56,7 @@ def run(config: Config, run: Run) -> None:
     drawn = pictures.generate(saved, SAMPLES, seed=0)
     pictures.animate(drawn, config, run.path / "drawing.gif")
     pictures.draw_steps(drawn, config, run.path / "drawing.png")
-    pictures.draw_neighbours(drawn, train.brightness / 255.0, run.path / "samples.png")
+    pictures.draw_neighbours(drawn, train.brightness / np.float32(255), run.path / "samples.png")
     images = next(test.once()).images[: pictures.ROWS]
     drawn = pictures.reconstruct(saved, images, seed=0)
     pictures.draw_reading(drawn, images, config, run.path / "reconstruction.png")

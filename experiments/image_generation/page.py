@@ -24,10 +24,11 @@ At 10 glimpses attention is behind, here as there: a window of 5 x 5 filters add
 glimpse than a whole image does. That it is ahead at 64 glimpses is the paper's finding, and was not
 measured here.
 
-The learning rate and the first windows of the attention were chosen on validation images in runs of two
-epochs at most. With a bias of 0, as the equations suggest it, the four filters that read begin in the
-corners of the image, and the posterior stayed at the prior for the 1,100 steps that we looked; windows that
-cover the image at first, and a weight of the KL that grows in the first 500 steps, mend that.
+The learning rate and the first windows of the attention were chosen in runs of two epochs at most, by the
+bounds of training and validation images. With a bias of 0, as the equations suggest it, the four filters
+that read begin in the corners of the image, and the posterior stayed at the prior for the 1,100 steps that
+we looked; windows that cover the image at first, and a weight of the KL that grows in the first 500 steps,
+mend that. Minutes are of one core that much other work shared.
 
 ![Without attention](pictures/mnist-plain/drawing.png)
 
