@@ -39,6 +39,7 @@ EXPERIMENTS = {
     "seasonal_sales": "forecasts of sales and views, with peaks on dates that move",
     "handwriting_recognition": "the text that a pen wrote, from its path",
     "speech_synthesis": "text to speech: durations and vocoder parameters, from one speaker's 25 minutes",
+    "image_generation": "digits that are drawn glimpse by glimpse, with and without attention",
     "polyphonic_music": "the next frame of four-part chorales, folk tunes and piano music",
 }
 """A one-line summary of each experiment; the package of the same name has the details."""

@@ -34,7 +34,7 @@ PARAMETERS = "parameters.safetensors"
 SEAL = "sha256.json"
 """In the folder of a run's model: the SHA-256 of each of its other files."""
 
-LARGEST = 6 * 2**20
+LARGEST = 3 * 2**20
 """Maximum bytes of a kept model in its own dtype; a larger one is kept in bfloat16."""
 
 Config = TypeVar("Config", bound=RunConfig)

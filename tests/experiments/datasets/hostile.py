@@ -46,6 +46,7 @@ from experiments.datasets import (
     cb6133,
     chorales,
     files,
+    mnist,
     piano_rolls,
     proteins,
     spoken_digits,
@@ -260,6 +261,10 @@ def views(*columns: str) -> bytes:
     return "\n".join([",".join(columns), *rows]).encode()
 
 
+def idx(shape: tuple[int, ...]) -> bytes:
+    return struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape) + bytes(np.prod(shape))
+
+
 # Parsers
 
 
@@ -358,6 +363,13 @@ PARSERS: dict[str, Callable[[], Parser]] = {
         xz,
         load("pendigits"),
         {"pendigits/pendigits-train.xz": xz({"": DIGIT})},
+    ),
+    "mnist": lambda: Parser(
+        "mnist/images.gz",
+        {"": idx((2, 28, 28))},
+        gz,
+        lambda path: mnist.digits(path, path.with_name("labels.gz")),
+        {"mnist/labels.gz": gz({"": idx((2,))})},
     ),
     "series": lambda: Parser(
         "user/a.csv",
