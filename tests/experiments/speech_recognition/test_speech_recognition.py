@@ -151,7 +151,7 @@ def saved_model(kind="ctc"):
 def strings_batch():
     config = Config(dataset="strings", **SMALL)
     strings = data.Strings(RECORDINGS, 3, seed=1)
-    (batch,) = data.Batches(strings, config.bands, 100_000, varies=False, shares=(1.0,)).once()
+    (batch,) = data.Batches(strings, config.bands, 1.0, 100_000, varies=False, shares=(1.0,)).once()
     return jax.tree.map(lambda leaf: leaf[:4], batch)
 
 
