@@ -29,7 +29,7 @@ class Config(CommonConfig):
     """Points of a batch after resampling, padding included."""
     buckets: int = 8
     """Number of lengths that training inks are padded to; each is compiled."""
-    epochs: int = 8
+    epochs: int = 14
     """Passes over the training set, the validation set after each; 0 lets train.steps say."""
     components: int = 10
     """Synthesis: Gaussians of a step of the pen."""
@@ -52,6 +52,7 @@ class Config(CommonConfig):
 TRAIN = training.TrainConfig(steps=0, learning_rate=4e-3, schedule="cosine", warmup=200, averaging=0.998)
 
 RECIPES = (
+    Recipe({"task": "words"}, {"first": 80, "hidden": 160, "dropout": 0.3}),
     Recipe(
         {"task": "synthesis"},
         {"hidden": 128, "batch_points": 4000, "buckets": 4, "epochs": 4},
