@@ -35,8 +35,6 @@ class Config(CommonConfig):
     """Label of a kept network whose parameters are those at the start, as far as it has them."""
     augment: bool = True
     """Vary tempo, vocal tract length, noise and masks at random in training."""
-    warp: float = 1.15
-    """Largest factor by which the vocal tract is longer or shorter in training."""
     inner: bool = False
     """With unseen-speaker: leave out a second speaker, and validate on it; for the choice of recipes."""
     strings: int = 12_000
@@ -55,8 +53,6 @@ class Config(CommonConfig):
             not_negative=("epochs", "limit"),
             rates=("dropout", "ctc_weight"),
         )
-        if self.warp < 1:
-            raise training.ConfigError(f"warp must be at least 1, got {self.warp}.")
         if self.inner and self.dataset != "unseen-speaker":
             raise training.ConfigError(f"--inner is for --dataset unseen-speaker, not for {self.dataset}.")
 
@@ -74,7 +70,7 @@ RECIPES = (
     Recipe({"dataset": "unseen-speaker"}, {"hidden": 96, "dropout": 0.3, "epochs": 24}),
     Recipe(
         {"dataset": "strings"},
-        {"epochs": 0, "batch_frames": 6000, "dropout": 0.3, "warp": 1.25},
+        {"epochs": 0, "batch_frames": 6000, "dropout": 0.3},
         {"steps": 2500, "evaluate_every": 250},
     ),
     Recipe({"dataset": "strings", "model": "las"}, {"start": "strings-blstm", "dropout": 0.2}),

@@ -159,7 +159,6 @@ class Batches:
     Args:
       utterances: at least one.
       bands: of the log-mel energies.
-      warp: largest factor of vocal tract length.
       batch_frames: frames of a batch, padding included.
       varies: whether training batches are varied at random.
       shares: quantiles of the lengths that utterances are padded to, or, in evaluation, to the next power of
@@ -168,7 +167,6 @@ class Batches:
 
     utterances: Sequence[Utterance]
     bands: int
-    warp: float
     batch_frames: int
     varies: bool
     shares: Sequence[float] = SHARES
@@ -222,7 +220,7 @@ class Batches:
         values = [
             plain(each.spectra, self.bands)
             if random is None
-            else varied(each.spectra, self.bands, random, time, self.warp)
+            else varied(each.spectra, self.bands, random, time)
             for each in chosen
         ]
         labels = pad([each.labels for each in chosen], self._most_digits, rows)
@@ -256,7 +254,7 @@ def make_batches(config: Config, utterances: Sequence[Utterance], evaluation: bo
     """Batches of a split."""
     shares = SHARES[-1:] if config.quick else EVALUATION_SHARES if evaluation else SHARES
     varies = config.augment and not evaluation
-    return Batches(utterances, config.bands, config.warp, config.batch_frames, varies, shares, evaluation)
+    return Batches(utterances, config.bands, config.batch_frames, varies, shares, evaluation)
 
 
 def heard(config: Config, part: str) -> tuple[tuple[bool, ...], ...]:

@@ -11,8 +11,8 @@ from experiments.datasets.spoken_digits import RATE
 POINTS = 256
 """Of the Fourier transform of a frame of 25 ms."""
 
-WARPS = 12
-"""Different factors of vocal tract length."""
+WARPS = np.geomspace(1 / 1.15, 1.15, 12)
+"""Factors of vocal tract length."""
 
 TEMPO = (0.8, 1.25)
 """Range of the factor of the speaking rate."""
@@ -53,7 +53,7 @@ def plain(spectra: Spectra, bands: int) -> Float[np.ndarray, "frames numbers"]:
 
 
 def varied(
-    spectra: Spectra, bands: int, random: np.random.Generator, longest: int, warp: float
+    spectra: Spectra, bands: int, random: np.random.Generator, longest: int
 ) -> Float[np.ndarray, "frames2 numbers"]:
     """The same of the utterance as it might have sounded.
 
@@ -66,10 +66,9 @@ def varied(
       bands: the number of bands.
       random: what is random.
       longest: the most frames of the result.
-      warp: the largest factor of vocal tract length.
     """
     spectra = _noisy(_paced(spectra, random, longest), random)
-    energies = spectra @ filters(bands, float(random.choice(np.geomspace(1 / warp, warp, WARPS))))
+    energies = spectra @ filters(bands, float(random.choice(WARPS)))
     values = with_changes(normalized(energies * _equalizer(bands, random)))
     for _ in range(BAND_MASKS):
         values[:, _span(bands, BAND_MASK, random)] = 0
