@@ -1,0 +1,5 @@
+"""The results page."""
+
+from experiments.common.experiment import Page
+
+PAGE = Page(lambda records: "")
