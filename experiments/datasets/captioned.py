@@ -1,6 +1,7 @@
 """Pictures with captions, the common form of the data sets of image captioning; reading of picture files."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,6 @@ from experiments.datasets.files import DataError, read_bytes, reading
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 """What is read, by the names of Pillow."""
-
-LARGEST = 100_000_000
-"""The most pixels of a picture; a small file may unpack to a very large one."""
 
 
 class Captioned(NamedTuple):
@@ -32,7 +30,7 @@ def read_picture(path: Path, side: int) -> np.ndarray:
         DataError: it cannot be read, or is no picture.
     """
     content = read_bytes(path)
-    with reading(path, SyntaxError, Image.DecompressionBombError):
+    with reading(path, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return picture(content, side)
 
 
@@ -45,9 +43,10 @@ def picture(content: bytes, side: int) -> np.ndarray:
     Raises:
         ValueError, OSError, SyntaxError: it is damaged, or something else.
     """
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        if image.width * image.height > LARGEST:
-            raise ValueError(f"{image.width} x {image.height} pixels are more than {LARGEST}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        opened = Image.open(io.BytesIO(content), formats=FORMATS)
+    with opened as image:
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I"):  # 16-bit greys
             grey = np.clip(np.asarray(upright, np.int64), 0, 65_535) // 257

@@ -1,7 +1,7 @@
 """Flickr8k (Hodosh, Young and Hockenmaier 2013): photographs of people and animals with five captions each.
 
-The splits are the official ones, 6,000 / 1,000 / 1,000 photographs; only those that are at hand are used. They
-are in the folder ``Flicker8k_Dataset`` (spelt as it was published) or, for the first 1,000 by name, in a tar:
+The splits are the official ones, 6,000 / 1,000 / 1,000 photographs; only those at hand are used. They are in
+the folder ``Flicker8k_Dataset`` (spelt as it was published) or, for the first 1,000 by name, in a tar:
 
     train   valid   test
     753     113     125

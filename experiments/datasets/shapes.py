@@ -4,9 +4,10 @@
     <thing>  = a <size> <colour> <shape>
     <relation> = left of | above             the same in all of a scene, whose things are in one line
 
-Of the 40 pairs of a colour and a shape, each of the 5 shapes has one colour that is only in the test split, and
-one that is only in the validation split: there, each scene has at least one such pair beside the 30 pairs of
-the training split. Places, shades, background and noise are drawn at random, always from the same seed.
+Of the 40 pairs of a colour and a shape, each of the 5 shapes has one colour that is only in the test split,
+and one that is only in the validation split: there, each scene has at least one such pair beside the 30
+pairs of the training split. Places, shades, background and noise are drawn at random, always from the same
+seed.
 """
 
 from collections.abc import Callable, Sequence

@@ -20,8 +20,8 @@ class Config(CommonConfig):
     dataset: Literal["flickr8k", "shapes", "tuxpaint"] = "flickr8k"
     """Photographs, rendered shapes, or stamps of Tux Paint."""
     model: Literal["attention", "plain", "nearest", "random", "frequent"] = "attention"
-    """Show, Attend and Tell; Show and Tell; or a baseline: the caption of the nearest training picture, of any
-    training picture, or the most frequent words."""
+    """Show, Attend and Tell; Show and Tell; or a baseline: the caption of the nearest training picture, of
+    any training picture, or the most frequent words."""
     features: Path | None = None
     """Precomputed features instead of pictures: an npz with an array [regions, features] for each picture, by
     its file's name, such as those of a ResNet."""
@@ -45,6 +45,8 @@ class Config(CommonConfig):
     """Maximum number of words of a caption; longer training captions are cut."""
     batch_words: int = 800
     """Words of a training batch, padding included."""
+    buckets: int = 2
+    """Maximum number of different batch shapes; each is compiled."""
     epochs: int = 12
     """Passes over the training captions, with an evaluation after each; 0 lets train.steps say."""
     beams: int = 3
@@ -55,7 +57,7 @@ class Config(CommonConfig):
     """Use only so many pictures of each split; 0 for all. Figures are then of no use."""
 
     def __post_init__(self) -> None:
-        sizes = ("hidden", "embedding", "crop", "rare", "longest", "batch_words", "beams")
+        sizes = ("hidden", "embedding", "crop", "rare", "longest", "batch_words", "buckets", "beams")
         check_numbers(
             self,
             positive=sizes,
@@ -93,6 +95,7 @@ RECIPES = (
             "limit": 20,
             "epochs": 0,
             "batch_words": 200,
+            "buckets": 1,
         },
         {"steps": 10, "evaluate_every": 5, "log_every": 5, "warmup": 2},
     ),

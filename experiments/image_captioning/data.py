@@ -32,7 +32,7 @@ def words(caption: str) -> list[str]:
       >>> words("A man's tri-colored dog , running .")
       ['a', "man's", 'tri-colored', 'dog', 'running']
     """
-    return re.findall(r"\w(?:[\w'’-]*\w)?", caption.lower())
+    return re.findall(r"\w(?:[\w'-]*\w)?", caption.lower())
 
 
 def load(config: Config) -> Splits[Captioned]:
@@ -98,7 +98,7 @@ class Batches(NamedTuple):
                 ids = vocabulary.encode(words(caption)[: config.longest])
                 numbers.append(np.array([number], np.int32))
                 captions.append(np.append(ids, np.int32(END)))
-        pairs = PairBatches(numbers, captions, config.batch_words, buckets=3)
+        pairs = PairBatches(numbers, captions, config.batch_words, config.buckets)
         return cls(np.stack([each.picture for each in part]), pairs, config.crop, config.mirror)
 
     def at(self, seed: int, step: int) -> Batch:
@@ -131,7 +131,7 @@ def augment(rng: np.random.Generator, pictures: np.ndarray, crop: int, mirror: b
 
 
 def middle(pictures: np.ndarray, crop: int) -> np.ndarray:
-    """The middle of pictures ``[batch, side, side, 3]``; features ``[batch, regions, features]`` as they are."""
+    """The middle of pictures ``[batch, side, side, 3]``; features ``[batch, regions, ...]`` unchanged."""
     if pictures.ndim == 3:
         return pictures
     start = (pictures.shape[1] - crop) // 2

@@ -1,7 +1,7 @@
 """How well captions fit their references: BLEU-1 to 4, CIDEr-D, and exact sentences.
 
-All is computed on `data.words`: lower case, without punctuation. Published figures are of the tokenizer of the
-Penn Treebank, which also parts ``man's`` into two tokens, and drops punctuation as well.
+All is computed on `data.words`: lower case, without punctuation. Published figures are of the tokenizer of
+the Penn Treebank, which also parts ``man's`` into two tokens, and drops punctuation as well.
 """
 
 import itertools
@@ -19,7 +19,10 @@ ORDERS = (1, 2, 3, 4)
 def figures(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> dict[str, float]:
     """BLEU-1 to 4 from 0 to 100, CIDEr-D from 0 to 10, and the share of captions that equal a reference."""
     found = {f"bleu{order}": bleu(candidates, references, order) for order in ORDERS}
-    exact = [any(list(one) == list(each) for each in known) for one, known in zip(candidates, references)]
+    exact = [
+        any(list(one) == list(each) for each in known)
+        for one, known in zip(candidates, references, strict=True)
+    ]
     return found | {"cider": float(cider_d(candidates, references).mean()), "exact": float(np.mean(exact))}
 
 

@@ -77,10 +77,10 @@ class Captioner(nnx.Module):
        h_t &= \mathrm{LSTM}([E y_{t-1}; \hat z_t], h_{t-1}) \\
        p(y_t) &= \mathrm{softmax}(L_o \tanh(E y_{t-1} + L_h h_t + L_z \hat z_t))
 
-    where h_0 and the first cell state are functions of the mean region, and a_i has a learned vector of its place
-    added. The gate is a vector, and not a scalar; the tanh is that of the paper's published code. Without
-    attention (Vinyals et al. 2015) a linear function of the mean region is the LSTM's input before the first
-    word, and z is left out.
+    where h_0 and the first cell state are functions of the mean region, and a_i has a learned vector of its
+    place added. The gate is a vector, and not a scalar; the tanh is that of the paper's published code.
+    Without attention (Vinyals et al. 2015) a linear function of the mean region is the LSTM's input before
+    the first word, and z is left out.
 
     Args:
       architecture: the hyperparameters.
