@@ -4,10 +4,10 @@
     <thing>  = a <size> <colour> <shape>
     <relation> = left of | above             the same in all of a scene, whose things are in one line
 
-Of the 40 pairs of a colour and a shape, each of the 5 shapes has one colour that is only in the test split,
-and one that is only in the validation split: there, each scene has at least one such pair beside the 30
-pairs of the training split. Places, shades, background and noise are drawn at random, always from the same
-seed.
+Of the 80 things, 10 are only in the test split and 10 only in the validation split, where each scene has at
+least one of them beside the 60 things of the training split. In training each of their colours is seen with
+their shape, in the other size, and each of their attributes with all values of the others but some. Places,
+shades, background and noise are drawn at random, always from the same seed.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,10 +51,10 @@ RELATIONS = ("left of", "above")
 COUNTS = Splits((12_000,), (500,), (1_000,))
 """Scenes of the splits."""
 
-Choice = TypeVar("Choice")
+HELD_OUT = {"small": {0: 2, 4: 1}, "large": {2: 2, 6: 1}}
+"""Of each size, the diagonals of the table of shapes and colours that are of the splits 1 and 2."""
 
-Pair = tuple[str, str]
-"""A colour and a shape."""
+Choice = TypeVar("Choice")
 
 
 class Thing(NamedTuple):
@@ -68,40 +68,41 @@ class Thing(NamedTuple):
         return f"a {self.size} {self.colour} {self.shape}"
 
 
-def pairs() -> Splits[Pair]:
-    """The pairs of the training split, and those that only the validation and only the test split has."""
-    parts: tuple[list[Pair], ...] = ([], [], [])
+def things() -> Splits[Thing]:
+    """The things of the training split, and those that only the validation and only the test split has."""
+    parts: tuple[list[Thing], ...] = ([], [], [])
     for row, shape in enumerate(SHAPES):
         for column, colour in enumerate(COLOURS):
-            parts[{0: 2, 4: 1}.get((column - row) % 8, 0)].append((colour, shape))
+            diagonal = (column - row) % len(COLOURS)
+            for size, held in HELD_OUT.items():
+                parts[held.get(diagonal, 0)].append(Thing(size, colour, shape))
     return Splits(*map(tuple, parts))
 
 
 def load() -> Splits[Captioned]:
     """Render the scenes."""
-    known = pairs().train
+    known, valid, test = things()
     return Splits(
         *(
             tuple(scene(np.random.default_rng((part, number)), known, held) for number in range(count))
-            for part, (held, (count,)) in enumerate(zip(((), *pairs()[1:]), COUNTS, strict=True))
+            for part, (held, (count,)) in enumerate(zip(((), valid, test), COUNTS, strict=True))
         )
     )
 
 
-def scene(rng: np.random.Generator, known: Sequence[Pair], held: Sequence[Pair]) -> Captioned:
-    """A scene of one to three things; one at least has a held-out pair, if there are any."""
+def scene(rng: np.random.Generator, known: Sequence[Thing], held: Sequence[Thing]) -> Captioned:
+    """A scene of one to three things; one at least is held out, if there are any."""
     count = int(rng.integers(1, 4))
     chosen = [_draw(rng, [*known, *held]) for _ in range(count)]
     if held:
         chosen[int(rng.integers(count))] = _draw(rng, held)
-    things = [Thing(_draw(rng, list(SIZES)), *pair) for pair in chosen]
     relation = int(rng.integers(2))
     along = np.sort(rng.permutation(3)[:count])
     across = np.full(count, rng.integers(3))
     cells = np.stack([along, across] if relation == 0 else [across, along], axis=1)  # [things, (x, y)]
     places = CELL * (cells + 0.5) + rng.uniform(-1, 1, (count, 2)) - 0.5
-    sentence = f" {RELATIONS[relation]} ".join(map(str, things))
-    return Captioned(sentence, render(rng, things, places), (sentence,))
+    sentence = f" {RELATIONS[relation]} ".join(map(str, chosen))
+    return Captioned(sentence, render(rng, chosen, places), (sentence,))
 
 
 def render(

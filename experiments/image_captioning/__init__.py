@@ -11,7 +11,7 @@ Papers. Show and Tell: Vinyals, Toshev, Bengio and Erhan 2015 (arXiv:1411.4555).
 al. 2015 (arXiv:1502.03044).
 
 Data. ``flickr8k``: photographs with five captions each, in the official splits, as many as are at hand.
-``shapes``: rendered scenes; the pairs of colour and shape of the test split are in no other. ``tuxpaint``:
+``shapes``: rendered scenes; each of the test split has a thing that no training scene has. ``tuxpaint``:
 stamps with one caption. `experiments/datasets` has the splits.
 
 Model. A small convolutional encoder, trained with the rest from random parameters, gives the regions of a

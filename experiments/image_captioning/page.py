@@ -27,9 +27,9 @@ INTRODUCTION = (
 
 REMARKS = {
     "shapes": (
-        "Of the 40 pairs of a colour and a shape, 5 are in the test split alone, and 5 others in the "
-        "validation split alone: every scene there has at least one thing that the model has never seen or "
-        "named. A sentence counts only if all of it is right, sizes, colours, shapes, relations and their "
+        "Of the 80 things (a size, a colour and a shape) 10 are in the test split alone, and 10 others in "
+        "the validation split alone: every scene there has at least one thing that the model has never seen"
+        " or named. A sentence counts only if all of it is right: sizes, colours, shapes, relations, their "
         "order.",
         "![Where each word looks](pictures/shapes-attention/attention-1.png)",
         "![Captions of test scenes](pictures/shapes-attention/captions.png)",

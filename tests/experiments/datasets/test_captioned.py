@@ -86,21 +86,24 @@ def test_the_photographs_and_stamps_at_hand(real_data):
     assert sum(map(len, known)) == len(set.union(*known))
 
 
-def test_held_out_pairs_are_in_their_split_alone():
-    train, valid, test = map(set, shapes.pairs())
-    assert (len(train), len(valid), len(test)) == (30, 5, 5)
-    assert len(train | valid | test) == 40
+def test_held_out_things_are_in_their_split_alone():
+    train, valid, test = map(set, shapes.things())
+    assert (len(train), len(valid), len(test)) == (60, 10, 10)
+    assert len(train | valid | test) == 80
     for part in (valid, test):
-        assert {shape for _, shape in part} == set(shapes.SHAPES)
-        assert {colour for colour, _ in part} <= {colour for colour, _ in train}
+        for size, colour, shape in part:
+            assert sum(each[1:] == (colour, shape) for each in train) == 1, "in the other size"
+            assert any(each[:2] == (size, colour) for each in train)
+            assert any((each.size, each.shape) == (size, shape) for each in train)
     rng = np.random.default_rng(0)
-    for held, allowed in (((), train), (shapes.pairs().test, train | test)):
+    known, _, held = shapes.things()
+    for wanted, allowed in (((), train), (held, train | test)):
         for _ in range(50):
-            (sentence,) = shapes.scene(rng, shapes.pairs().train, held).captions
+            (sentence,) = shapes.scene(rng, known, wanted).captions
             parts = sentence.replace("above", "left of").split(" left of ")
-            found = {tuple(part.split()[2:]) for part in parts}
+            found = {shapes.Thing(*part.split()[1:]) for part in parts}
             assert found <= allowed
-            assert not held or found & test
+            assert not wanted or found & test
 
 
 def test_a_scene_is_what_its_sentence_says():
@@ -113,5 +116,5 @@ def test_a_scene_is_what_its_sentence_says():
     np.testing.assert_allclose(red.mean(axis=0), (24, 8), atol=0.7)
     np.testing.assert_allclose(blue.mean(axis=0), (24, 40), atol=0.7)
     assert len(blue) > 2 * len(red)
-    same = [shapes.scene(np.random.default_rng((1, 5)), shapes.pairs().train, ()) for _ in range(2)]
+    same = [shapes.scene(np.random.default_rng((1, 5)), shapes.things().train, ()) for _ in range(2)]
     np.testing.assert_array_equal(same[0].picture, same[1].picture)

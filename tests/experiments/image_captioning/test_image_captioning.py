@@ -27,7 +27,15 @@ from lstmjax.training.batching import pad
 from lstmjax.training.record import Run
 
 ABOUT = Architecture(
-    vocabulary=9, hidden=5, embedding=4, channels=(2, 2, 3), features=6, regions=7, attends=True, dropout=0.5
+    vocabulary=9,
+    hidden=5,
+    embedding=4,
+    channels=(2, 2, 3),
+    features=6,
+    regions=7,
+    attends=True,
+    dropout=0.5,
+    word_dropout=0.5,
 )
 
 
