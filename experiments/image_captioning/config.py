@@ -37,9 +37,6 @@ class Config(CommonConfig):
     """Mirror half of the training pictures."""
     dropout: float = 0.5
     """Dropout rate on word embeddings, regions and outputs, with one mask for all words of a caption."""
-    word_dropout: float = 0.0
-    """Rate at which the decoder is given the unknown word in the place of the word before, in training, so
-    that it looks at the picture."""
     penalty: float = 1.0
     """Weight of the doubly stochastic penalty: all regions should be attended to equally over a caption."""
     rare: int = 3
@@ -65,7 +62,7 @@ class Config(CommonConfig):
             self,
             positive=sizes,
             not_negative=("penalty", "length_penalty", "epochs", "limit"),
-            rates=("dropout", "word_dropout"),
+            rates=("dropout",),
         )
         if len(self.channels) < 3 or min(self.channels) < 1:
             raise training.ConfigError(f"channels must be at least three positive numbers: {self.channels}.")
@@ -86,9 +83,8 @@ RECIPES = (
             "crop": 48,
             "mirror": False,
             "dropout": 0.2,
-            "word_dropout": 0.1,
             "penalty": 0.0,
-            "epochs": 10,
+            "epochs": 12,
         },
     ),
     Recipe(

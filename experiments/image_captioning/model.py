@@ -31,7 +31,6 @@ class Architecture(NamedTuple):
     attends: bool
     """Whether the decoder attends to regions in each step, or sees their mean before the first word."""
     dropout: float
-    word_dropout: float
 
 
 class Encoder(nnx.Module):
@@ -140,10 +139,9 @@ class Captioner(nnx.Module):
     ) -> tuple[Float[jax.Array, "batch time vocabulary"], Float[jax.Array, "batch time regions"]]:
         """Logits of each word given those before it, and the attention weights; dropout if there is a key."""
         regions = self.encode(pictures)
-        drop = Masks.draw(key, self.architecture, captions.shape)
+        drop = Masks.draw(key, self.architecture, len(captions))
         memory, state = self.start(regions * drop.regions)
         before = jnp.pad(captions[:, :-1], ((0, 0), (1, 0)), constant_values=START)
-        before = jnp.where(drop.words, UNKNOWN_WORD, before)
         _, looked = jax.lax.scan(
             lambda state, tokens: self.step(memory, state, tokens, drop), state, before.T
         )
@@ -152,26 +150,22 @@ class Captioner(nnx.Module):
 
 
 class Masks(NamedTuple):
-    """Factors of dropout, the same for all words of a caption, and hidden words; none by default."""
+    """Factors of dropout, the same for all words of a caption; 1 without dropout."""
 
     embedding: Any = 1.0
     output: Any = 1.0
     regions: Any = 1.0
-    words: Any = False
-    """``[batch, time]``: whether the decoder is given the unknown word in the place of the word before."""
 
     @classmethod
-    def draw(cls, key: Key | None, about: Architecture, shape: tuple[int, int]) -> "Masks":
+    def draw(cls, key: Key | None, about: Architecture, batch: int) -> "Masks":
         """Masks of a batch; without a key, no dropout."""
         if key is None:
             return cls()
-        *keys, last = jax.random.split(key, 4)
-        sizes = ((shape[0], about.embedding), (shape[0], about.embedding), (shape[0], 1, about.channels[-1]))
-        keep = 1 - about.dropout
-        factors = [
-            jax.random.bernoulli(key, keep, size) / keep for key, size in zip(keys, sizes, strict=True)
-        ]
-        return cls(*factors, jax.random.bernoulli(last, about.word_dropout, shape))
+        sizes = ((batch, about.embedding), (batch, about.embedding), (batch, 1, about.channels[-1]))
+        keys, keep = jax.random.split(key, len(sizes)), 1 - about.dropout
+        return cls(
+            *(jax.random.bernoulli(key, keep, size) / keep for key, size in zip(keys, sizes, strict=True))
+        )
 
 
 @functools.cache

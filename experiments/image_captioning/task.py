@@ -64,7 +64,6 @@ def architecture_of(config: Config, vocabulary: Vocabulary, shape: tuple[int, ..
         regions=regions,
         attends=config.model == "attention",
         dropout=config.dropout,
-        word_dropout=config.word_dropout,
     )
 
 

@@ -35,7 +35,6 @@ ABOUT = Architecture(
     regions=7,
     attends=True,
     dropout=0.5,
-    word_dropout=0.5,
 )
 
 
