@@ -35,9 +35,9 @@ class Config(CommonConfig):
     """Pixels of a side that the model sees: a random part in training, the middle in evaluation."""
     mirror: bool = True
     """Mirror half of the training pictures."""
-    dropout: float = 0.5
+    dropout: float = 0.4
     """Dropout rate on word embeddings, regions and outputs, with one mask for all words of a caption."""
-    penalty: float = 1.0
+    penalty: float = 0.1
     """Weight of the doubly stochastic penalty: all regions should be attended to equally over a caption."""
     rare: int = 3
     """Words that occur less often in the training captions are unknown."""
@@ -47,7 +47,7 @@ class Config(CommonConfig):
     """Words of a training batch, padding included."""
     buckets: int = 2
     """Maximum number of different batch shapes; each is compiled."""
-    epochs: int = 12
+    epochs: int = 16
     """Passes over the training captions, with an evaluation after each; 0 lets train.steps say."""
     beams: int = 3
     """Beam size."""
@@ -69,7 +69,7 @@ class Config(CommonConfig):
 
 
 TRAIN = training.TrainConfig(
-    steps=0, learning_rate=2e-3, schedule="cosine", warmup=100, averaging=0.99, log_every=50
+    steps=0, learning_rate=3e-3, schedule="cosine", warmup=100, averaging=0.99, log_every=50
 )
 """With ``steps=0``, the number of steps follows from the epochs."""
 
