@@ -63,12 +63,17 @@ def by_hand(params, features, tokens):
     for token in [data.START, *tokens[:-1]]:
         embedded = p["words"]["embedding"][token]
         scores = [
-            np.tanh(hidden @ looking.query_kernel + region @ looking.memory_kernel) @ looking.score_kernel
+            np.tanh(hidden @ looking["query_kernel"] + region @ looking["memory_kernel"])
+            @ looking["score_kernel"]
             for region in regions
         ]
         alpha = np.exp(scores) / np.exp(scores).sum()
         seen = sigmoid(linear("gate", hidden)) * (alpha @ regions)
-        gates = np.concatenate([embedded, seen]) @ lstm.kernel + hidden @ lstm.recurrent_kernel + lstm.bias
+        gates = (
+            np.concatenate([embedded, seen]) @ lstm["kernel"]
+            + hidden @ lstm["recurrent_kernel"]
+            + lstm["bias"]
+        )
         i, f, g, o = np.split(gates, 4)
         cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
         hidden = sigmoid(o) * np.tanh(cell)
