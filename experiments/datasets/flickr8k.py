@@ -72,7 +72,9 @@ def load(data_dir: str | Path | None = None) -> Splits[Captioned]:
     found = Splits(
         *(
             tuple(
-                Captioned(name, pictures[name], check_captions(name, captions.get(name, ())))
+                Captioned(
+                    name, pictures[name], check_captions(f"{CAPTIONS.name}, {name}", captions.get(name, ()))
+                )
                 for name in read_text(file, data_dir).split()
                 if name in pictures
             )
@@ -80,7 +82,9 @@ def load(data_dir: str | Path | None = None) -> Splits[Captioned]:
         )
     )
     if not all(found):
-        raise DataError("flickr8k: a split has no photograph at hand. Put all of them into its folder.")
+        raise DataError(
+            f"{data_folder(data_dir) / 'flickr8k'}: a split has no photograph at hand. Put all of them there."
+        )
     return found
 
 

@@ -31,7 +31,7 @@ def load(data_dir: str | Path | None = None) -> Splits[Captioned]:
             if name.endswith(".jpg"):
                 place.text = name
                 about = member(contents, f"{name.removesuffix('.jpg')}.txt").decode("utf-8")
-                captions = check_captions(name, tuple(about.splitlines()[:1]))
+                captions = check_captions(f"{path}, {name}", tuple(about.splitlines()[:1]))
                 stamps.append(Captioned(name, picture(contents[name], SIDE), captions))
     if not stamps:
         raise DataError(f"{path} has no stamps. Put the right file in its place.")
