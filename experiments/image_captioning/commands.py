@@ -11,15 +11,12 @@ from experiments.common.flags import Count
 from experiments.datasets.captioned import read_picture
 from experiments.datasets.files import DataError
 from experiments.image_captioning import pictures
-from experiments.image_captioning.data import middle
+from experiments.image_captioning.data import SIDES, middle
 from experiments.image_captioning.task import caption, load_model
 from lstmjax.training import parallel
 
 KEPT = "flickr1k-attention"
 """Label of the model that is used by default."""
-
-MARGIN = 9 / 8
-"""A picture's side over that of the part that the model sees, as in the data sets of photographs."""
 
 
 def write_captions(arguments: Sequence[str]) -> None:
@@ -49,11 +46,10 @@ def write_captions(arguments: Sequence[str]) -> None:
         if out is not None and not saved.architecture.attends:
             raise DataError("this model has no attention to draw: leave out --out.")
         parallel.keep_memory()
-        side = round(saved.config.crop * (MARGIN if saved.config.dataset != "shapes" else 1))
         broken = []
         for file in files:
             try:
-                picture = read_picture(file, side)
+                picture = read_picture(file, SIDES[saved.config.dataset])
             except DataError as error:
                 broken.append(str(error))
                 continue

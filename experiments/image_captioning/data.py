@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments import datasets
 from experiments.common.text.vocabulary import UNKNOWN, Vocabulary
-from experiments.datasets import Splits
+from experiments.datasets import Splits, flickr8k, shapes, tuxpaint
 from experiments.datasets.arrays import check_arrays, read_arrays
 from experiments.datasets.captioned import Captioned
 from experiments.datasets.files import DataError
@@ -20,6 +20,9 @@ from lstmjax.training.batching import Padded, PairBatches, Pairs
 
 END, START, UNKNOWN_WORD = 0, 1, 2
 """Ids of the words that are no words: of the vocabulary's first three."""
+
+SIDES = {"flickr8k": flickr8k.SIDE, "shapes": shapes.SIDE, "tuxpaint": tuxpaint.SIDE}
+"""Pixels of a side of the pictures of each data set."""
 
 MOST_BYTES = 4 << 30
 """Of a file of features."""
@@ -41,12 +44,11 @@ def load(config: Config) -> Splits[Captioned]:
     Raises:
       DataError: a file is missing or damaged, or a picture has no features.
     """
+    if config.crop > SIDES[config.dataset]:
+        raise ConfigError(f"--crop {config.crop} is more than the {SIDES[config.dataset]} pixels of a side.")
     parts = datasets.load(config.dataset, config.data_dir).limited(config.limit)
     if config.features is not None:
         return with_features(parts, config.features)
-    side = parts.train[0].picture.shape[0]
-    if config.crop > side:
-        raise ConfigError(f"--crop {config.crop} is more than the {side} pixels of a picture's side.")
     return parts
 
 

@@ -51,7 +51,7 @@ class Encoder(nnx.Module):
 
     def __call__(self, pictures: Array) -> Float[jax.Array, "batch regions features"]:
         """The regions of pictures, uint8 ``[batch, side, side, 3]``, row by row."""
-        hidden = pictures.astype(jnp.float32) / 127.5 - 1
+        hidden = jnp.asarray(pictures, jnp.float32) / 127.5 - 1
         for convolve, normalize in zip(self.convolutions, self.norms, strict=True):
             hidden = jax.nn.relu(normalize(convolve(hidden)))
         return hidden.reshape(len(hidden), -1, hidden.shape[-1])

@@ -1,7 +1,7 @@
 """The training task, captions of pictures, and loading of models."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ from lstmjax.training.record import read_json
 from lstmjax.types import Key, Params
 
 ROWS = 50
-"""Pictures that are described in one batch."""
+"""Most pictures that are described in one batch."""
 
 VOCABULARY, ARCHITECTURE = "vocabulary.json", "architecture.json"
 """Files in a model's folder."""
@@ -104,23 +104,24 @@ def make_task(saved: Saved, train: Batches, valid: Batches, pictures: Sequence[C
 
 def caption(saved: Saved, pictures: np.ndarray, beams: int | None = None) -> list[list[str]]:
     """Captions of pictures ``[pictures, side, side, 3]``, or of features, as words."""
-    config, found = saved.config, []
+    config = saved.config
     search = Search(beams or config.beams, config.length_penalty, config.longest)
-    for start in range(0, len(pictures), ROWS):
-        rows = middle(pictures[start : start + ROWS], config.crop)
-        filled = np.pad(rows, [(0, ROWS - len(rows))] + [(0, 0)] * (rows.ndim - 1))
-        tokens = np.asarray(describe(saved.model, saved.params, filled, search))[: len(rows)]
-        found += [saved.vocabulary.decode(row[row != END]) for row in tokens]
-    return found
+    tokens = _batched(lambda rows: describe(saved.model, saved.params, rows, search), saved, pictures)
+    return [saved.vocabulary.decode(row[row != END]) for row in tokens]
 
 
 def encoded(saved: Saved, pictures: np.ndarray) -> Float[np.ndarray, "pictures features"]:
     """The mean region of each picture."""
-    found = []
-    for start in range(0, len(pictures), ROWS):
-        rows = middle(pictures[start : start + ROWS], saved.config.crop)
-        filled = np.pad(rows, [(0, ROWS - len(rows))] + [(0, 0)] * (rows.ndim - 1))
-        found.append(np.asarray(mean_regions(saved.model, saved.params, filled))[: len(rows)])
+    return _batched(lambda rows: mean_regions(saved.model, saved.params, rows), saved, pictures)
+
+
+def _batched(function: Callable[[np.ndarray], jax.Array], saved: Saved, pictures: np.ndarray) -> np.ndarray:
+    """A function of pictures, of their middles, in batches that are filled up to one size."""
+    size, found = min(ROWS, len(pictures)), []
+    for start in range(0, len(pictures), size):
+        rows = middle(pictures[start : start + size], saved.config.crop)
+        filled = np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+        found.append(np.asarray(function(filled))[: len(rows)])
     return np.concatenate(found)
 
 
