@@ -47,11 +47,11 @@ class Config(CommonConfig):
     """Words of a training batch, padding included."""
     buckets: int = 2
     """Maximum number of different batch shapes; each is compiled."""
-    epochs: int = 16
+    epochs: int = 14
     """Passes over the training captions, with an evaluation after each; 0 lets train.steps say."""
     beams: int = 3
     """Beam size."""
-    length_penalty: float = 0.7
+    length_penalty: float = 1.5
     """Alpha of Wu et al. in beam search: higher values favour longer captions."""
     limit: int = 0
     """Use only so many pictures of each split; 0 for all. Figures are then of no use."""
@@ -84,6 +84,7 @@ RECIPES = (
             "mirror": False,
             "dropout": 0.2,
             "penalty": 0.0,
+            "length_penalty": 0.7,
             "epochs": 12,
         },
     ),
