@@ -33,6 +33,7 @@ EXPERIMENTS = {
     "long_term_memory": "an LSTM against a plain RNN on the problems of 1997: adding, order, grammars",
     "gate_ablation": "what an LSTM needs: gates, activations and peepholes left out, one at a time",
     "bidirectional_context": "what a label needs of what comes after: LSTMs in one direction and in both",
+    "image_captioning": "what is to be seen in a picture, in a sentence: attention to its regions",
     "question_answering": "what follows from a story: the twenty tasks of bAbI",
     "protein_structure": "the secondary structure of proteins, residue by residue",
     "speech_recognition": "spoken digits, alone and in strings: CTC and attention",

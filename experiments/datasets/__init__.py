@@ -132,6 +132,25 @@ def _mnist(data_dir: str | Path | None) -> Splits[Any]:
     return mnist.load(data_dir)
 
 
+def _flickr8k(data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import flickr8k  # noqa: PLC0415
+
+    return flickr8k.load(data_dir)
+
+
+def _tuxpaint(data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import tuxpaint  # noqa: PLC0415
+
+    return tuxpaint.load(data_dir)
+
+
+def _shapes(data_dir: str | Path | None) -> Splits[Any]:
+    """Render the scenes, which no file has: `data_dir` is not used."""
+    from experiments.datasets import shapes  # noqa: PLC0415
+
+    return shapes.load()
+
+
 _ROLLS = "http://www-ens.iro.umontreal.ca/~boulanni/icml2012"
 _RESEARCH = "research use, as published with the paper"
 _ENCODINGS = "music in the public domain; encodings by permission, see music21's corpus/license.txt"
@@ -152,6 +171,8 @@ _AUTOTS = "https://github.com/winedarksea/AutoTS"
 _UNIPEN = "http://unipen.nici.ru.nl/cdroms/"
 _PENDIGITS = "https://archive.ics.uci.edu/dataset/81"
 _MNIST = "http://yann.lecun.com/exdb/mnist"
+_FLICKR8K = "https://www.jair.org/index.php/jair/article/view/10833"
+_TUXPAINT = "https://tuxpaint.org/stamps"
 _BABI = "https://research.facebook.com/downloads/babi"
 
 DATASETS: dict[str, Dataset] = {
@@ -182,6 +203,9 @@ DATASETS: dict[str, Dataset] = {
     "unipen-digits": Dataset("UNIPEN, digits", "CC BY 4.0", _UNIPEN, partial(_unipen, "digits")),
     "pendigits": Dataset("PenDigits", "CC BY 4.0", _PENDIGITS, _pendigits),
     "mnist": Dataset("MNIST", "CC BY-SA 3.0", _MNIST, _mnist),
+    "flickr8k": Dataset("Flickr8k", "rights with the photographers, for research", _FLICKR8K, _flickr8k),
+    "tuxpaint": Dataset("Stamps of Tux Paint", "GPL-2+", _TUXPAINT, _tuxpaint),
+    "shapes": Dataset("Coloured shapes, rendered", "none needed", "experiments/datasets/shapes.py", _shapes),
 }
 
 

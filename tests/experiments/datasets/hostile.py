@@ -33,6 +33,7 @@ from unittest import mock
 
 import numpy as np
 import soundfile
+from PIL import Image
 from scipy.io import savemat
 
 from experiments import datasets
@@ -43,13 +44,16 @@ from experiments.datasets import (
     DataError,
     asterisk,
     babi,
+    captioned,
     cb6133,
     chorales,
     files,
+    flickr8k,
     mnist,
     piano_rolls,
     proteins,
     spoken_digits,
+    tuxpaint,
 )
 from experiments.datasets import festivals as festivals_data
 from experiments.handwriting_recognition import ink_files
@@ -212,6 +216,13 @@ def sound(kind: str, rate: int = 8000) -> bytes:
     stream = io.BytesIO()
     samples = np.random.default_rng(0).integers(-99, 99, 300) / 32768
     soundfile.write(stream, samples, rate, format=kind, subtype="PCM_16")
+    return stream.getvalue()
+
+
+def drawn(kind: str) -> bytes:
+    stream = io.BytesIO()
+    values = np.random.default_rng(0).integers(256, size=(9, 12, 3), dtype=np.uint8)
+    Image.fromarray(values).save(stream, kind)
     return stream.getvalue()
 
 
@@ -386,6 +397,37 @@ PARSERS: dict[str, Callable[[], Parser]] = {
         asterisk.read,
     ),
     "user's sound": lambda: Parser("user/a.wav", {"": sound("wav")}, plain, user_sound.read),
+    **{
+        f"user's picture, {kind}": functools.partial(
+            Parser,
+            f"user/a.{kind.lower()}",
+            {"": drawn(kind)},
+            plain,
+            functools.partial(captioned.read_picture, side=8),
+        )
+        for kind in captioned.FORMATS
+    },
+    "flickr8k": lambda: Parser(
+        f"flickr8k/{flickr8k.FIRST.name}",
+        {f"images/{name}.jpg": drawn("JPEG") for name in "abc"},
+        tar,
+        load("flickr8k"),
+        {
+            f"flickr8k/{flickr8k.CAPTIONS.name}": b"".join(
+                f"{name}.jpg#0\tA dog .\n".encode() for name in "abc"
+            ),
+            **{
+                f"flickr8k/{file.name}": f"{name}.jpg\n".encode()
+                for name, (file,) in zip("abc", flickr8k.LISTS, strict=True)
+            },
+        },
+    ),
+    "tuxpaint": lambda: Parser(
+        f"tuxpaint/{tuxpaint.STAMPS.name}",
+        {"a/b.jpg": drawn("JPEG"), "a/b.txt": b"A bee.\nde.utf8=Eine Biene.\n"},
+        as_zip,
+        load("tuxpaint"),
+    ),
     "alignment": lambda: Parser(
         "user/a.tsv", {"": b"".join(alignment.FILE.read_bytes().splitlines(True)[:3])}, plain, alignment.read
     ),
