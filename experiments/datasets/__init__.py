@@ -126,6 +126,12 @@ def _pendigits(data_dir: str | Path | None) -> Splits[Any]:
     return pendigits.load(data_dir)
 
 
+def _mnist(data_dir: str | Path | None) -> Splits[Any]:
+    from experiments.datasets import mnist  # noqa: PLC0415
+
+    return mnist.load(data_dir)
+
+
 _ROLLS = "http://www-ens.iro.umontreal.ca/~boulanni/icml2012"
 _RESEARCH = "research use, as published with the paper"
 _ENCODINGS = "music in the public domain; encodings by permission, see music21's corpus/license.txt"
@@ -145,6 +151,7 @@ _KAGGLE = "https://www.kaggle.com/competitions/walmart-recruiting-store-sales-fo
 _AUTOTS = "https://github.com/winedarksea/AutoTS"
 _UNIPEN = "http://unipen.nici.ru.nl/cdroms/"
 _PENDIGITS = "https://archive.ics.uci.edu/dataset/81"
+_MNIST = "http://yann.lecun.com/exdb/mnist"
 _BABI = "https://research.facebook.com/downloads/babi"
 
 DATASETS: dict[str, Dataset] = {
@@ -174,6 +181,7 @@ DATASETS: dict[str, Dataset] = {
     "unipen-lowercase": Dataset("UNIPEN, letters", "CC BY 4.0", _UNIPEN, partial(_unipen, "lowercase")),
     "unipen-digits": Dataset("UNIPEN, digits", "CC BY 4.0", _UNIPEN, partial(_unipen, "digits")),
     "pendigits": Dataset("PenDigits", "CC BY 4.0", _PENDIGITS, _pendigits),
+    "mnist": Dataset("MNIST", "CC BY-SA 3.0", _MNIST, _mnist),
 }
 
 
