@@ -10,7 +10,7 @@ import numpy as np
 import sacrebleu
 
 from experiments.video_to_text.data import END, decode
-from experiments.video_to_text.material import Test
+from experiments.video_to_text.material import TestSet
 from experiments.video_to_text.task import Saved
 from lstmjax import decoding
 from lstmjax.nnx import Functional
@@ -42,7 +42,7 @@ def describe(saved: Saved, videos: Sequence[np.ndarray], beams: int = 1) -> list
     return [decode(saved.words, row.tolist()) for row in np.asarray(words)]
 
 
-def describe_all(saved: Saved, test: Test) -> Iterator[Described]:
+def describe_all(saved: Saved, test: TestSet) -> Iterator[Described]:
     """All videos of a test set."""
     for batch in test.batches.once():
         words = np.asarray(_write(saved.model, saved.params, *batch.source, 1))

@@ -20,7 +20,7 @@ from lstmjax.training.batching import PairBatches
 Batches = MovingDigits | PairBatches
 
 
-class Test(NamedTuple):
+class TestSet(NamedTuple):
     """A test set."""
 
     batches: Batches
@@ -38,7 +38,7 @@ class Material(NamedTuple):
     """Kinds of words, of which accuracies are reported."""
     train: Batches
     valid: Batches
-    tests: Mapping[str, Test]
+    tests: Mapping[str, TestSet]
 
 
 def load(config: Config) -> Material:
@@ -71,7 +71,7 @@ def _digits(config: Config) -> Material:
         kinds=kinds,
         train=MovingDigits(train, *usual, False, *sizes, part=0),
         valid=MovingDigits(valid, *usual, False, *sizes, part=0),
-        tests={name: Test(batches, list(batches.references())) for name, batches in tests.items()},
+        tests={name: TestSet(batches, list(batches.references())) for name, batches in tests.items()},
     )
 
 
@@ -81,7 +81,7 @@ def _folder(config: Config, parts: datasets.Splits[Captioned]) -> Material:
         {word for video in parts.train for text in video.captions for word in text.split()}
     )
     features = parts.train[0].frames
-    tests = Test(_pairs(config, vocabulary, parts.test, 1), [video.captions for video in parts.test])
+    tests = TestSet(_pairs(config, vocabulary, parts.test, 1), [video.captions for video in parts.test])
     return Material(
         vocabulary,
         inputs=features.shape[1] if features.ndim == 2 else 0,
