@@ -16,7 +16,8 @@ of 32 x 32 pixels; `grammar.py` has the sentences. The images of the test are th
 every digit of the test begins with a motion that it never has in training or validation. `folders.py` has
 the form of a folder of your own, such as of MSVD.
 
-Model. Convolutions make a vector of each frame; `model.py` has the equations of the two LSTMs.
+Model. Convolutions make a vector of each frame; like those of the papers they first learn to classify, here
+the digits in single frames (`eye.py`). `model.py` has the equations of the two LSTMs.
 
 Loss. The cross entropy of each word. ``test_exact`` is the share of sentences that are right as a whole, and
 ``test_bleu4`` BLEU-4, both by greedy decoding; ``test_digit``, ``test_direction`` and ``test_speed`` are
@@ -31,7 +32,7 @@ from experiments.common.experiment import Experiment
 from experiments.common.learning import evaluate, finish, learn
 from experiments.common.models import folder_in
 from experiments.common.recipes import training_config
-from experiments.video_to_text import describing, material, pictures
+from experiments.video_to_text import describing, eye, material, pictures
 from experiments.video_to_text.commands import COMMANDS
 from experiments.video_to_text.config import Config, preset
 from experiments.video_to_text.model import make_model
@@ -48,7 +49,8 @@ def run(config: Config, run: Run) -> None:
     task = make_task(model, parts)
     settings = training_config(config, getattr(parts.train, "steps_per_epoch", 0))
     curves = {"nll": "loss, nats a word", "exact": "share of sentences that are right"}
-    learned = learn(task, settings, run, curves=curves)
+    params = None if parts.images is None else eye.trained(config, model, parts.images)
+    learned = learn(task, settings, run, params=params, curves=curves)
 
     saved = Saved(config, parts.vocabulary, parts.inputs, model, learned.params)
     batches = {"valid": parts.valid.once()} | {

@@ -36,20 +36,22 @@ class Config(CommonConfig):
     """Channels of the first convolution; the second has twice as many."""
     features: int = 128
     """Size of the vector of a frame, and of the embedding of a word."""
-    hidden: int = 192
+    hidden: int = 128
     """Units of each of the two LSTMs."""
     dropout: float = 0.0
     """Dropout rate of frames' vectors and of the outputs before the last layer."""
-    batch_size: int = 64
+    batch_size: int = 32
     """Videos of a step."""
     videos: int = 1000
     """Videos of the validation set and of each test set of moving digits."""
+    eye_steps: int = 1500
+    """Steps in which the convolutions first learn to name digits in single frames; 0 for none."""
     epochs: int = 0
     """With ``folder``, passes over the training set; with 0, train.steps applies."""
 
     def __post_init__(self) -> None:
         sizes = ("frames", "fewest", "channels", "features", "hidden", "batch_size", "videos")
-        check_numbers(self, positive=sizes, not_negative=("epochs",), rates=("dropout",))
+        check_numbers(self, positive=sizes, not_negative=("eye_steps", "epochs"), rates=("dropout",))
         if self.folder is None and not self.fewest <= self.frames <= LONGEST:
             raise training.ConfigError(
                 f"frames must be at least fewest and at most {LONGEST}, got {self.frames} and {self.fewest}."
@@ -61,14 +63,15 @@ class Config(CommonConfig):
 
 
 TRAIN = training.TrainConfig(
-    steps=5000, learning_rate=2e-3, schedule="cosine", warmup=100, averaging=0.99, evaluate_every=500
+    steps=5000, learning_rate=3e-3, schedule="cosine", warmup=100, averaging=0.99, evaluate_every=500
 )
 
 RECIPES = (
-    Recipe({"digits": 2}, {}, {"steps": 8000}),
+    Recipe({"model": "pooling"}, {}, {"steps": 3000}),
+    Recipe({"digits": 2}, {"eye_steps": 3000}, {"steps": 6000}),
     Recipe(
         {"quick": True},
-        {"hidden": 16, "features": 16, "channels": 4, "batch_size": 16, "videos": 32},
+        {"hidden": 16, "features": 16, "channels": 4, "batch_size": 16, "videos": 32} | {"eye_steps": 10},
         {"steps": 20, "evaluate_every": 10, "log_every": 10},
     ),
 )

@@ -14,7 +14,7 @@ from experiments.video_to_text.data import (
     vocabulary_of,
 )
 from experiments.video_to_text.folders import Captioned
-from experiments.video_to_text.rendering import handwriting
+from experiments.video_to_text.rendering import Handwriting, handwriting
 from lstmjax.training.batching import PairBatches
 
 Batches = MovingDigits | PairBatches
@@ -39,6 +39,8 @@ class Material(NamedTuple):
     train: Batches
     valid: Batches
     tests: Mapping[str, TestSet]
+    images: Handwriting | None = None
+    """The digits that the eye can learn to name."""
 
 
 def load(config: Config) -> Material:
@@ -72,6 +74,7 @@ def _digits(config: Config) -> Material:
         train=MovingDigits(train, *usual, False, *sizes, part=0),
         valid=MovingDigits(valid, *usual, False, *sizes, part=0),
         tests={name: TestSet(batches, list(batches.references())) for name, batches in tests.items()},
+        images=train,
     )
 
 
