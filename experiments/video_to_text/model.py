@@ -154,14 +154,16 @@ class _Eye(nnx.Module):
         places = ((SIDE - 8) // 4 + 1 - 2) ** 2
         self.what = nnx.Linear(3 * channels, half, rngs=rngs)
         self.where = nnx.Linear(3 * channels * places, architecture.features - half, rngs=rngs)
-        self.norm = nnx.LayerNorm(architecture.features, rngs=rngs)
+        self.what_norm = nnx.LayerNorm(half, rngs=rngs)
+        self.where_norm = nnx.LayerNorm(architecture.features - half, rngs=rngs)
 
     def __call__(self, pictures: Array) -> jax.Array:
         maps = jnp.asarray(pictures)[..., None] / 255
         for layer in (self.first, self.second):
             maps = jax.nn.relu(layer(maps))
-        what, where = self.what(maps.max(axis=(1, 2))), self.where(maps.reshape(len(maps), -1))
-        return jax.nn.relu(self.norm(jnp.concatenate([what, where], axis=-1)))
+        what = self.what_norm(self.what(maps.max(axis=(1, 2))))
+        where = self.where_norm(self.where(maps.reshape(len(maps), -1)))
+        return jax.nn.relu(jnp.concatenate([what, where], axis=-1))
 
 
 class _Features(nnx.Module):
