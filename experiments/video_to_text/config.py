@@ -63,12 +63,12 @@ class Config(CommonConfig):
 
 
 TRAIN = training.TrainConfig(
-    steps=5000, learning_rate=3e-3, schedule="cosine", warmup=100, averaging=0.99, evaluate_every=500
+    steps=8000, learning_rate=3e-3, schedule="cosine", warmup=100, averaging=0.99, evaluate_every=500
 )
 
 RECIPES = (
     Recipe({"model": "pooling"}, {}, {"steps": 3000}),
-    Recipe({"digits": 2}, {"eye_steps": 3000}, {"steps": 6000}),
+    Recipe({"digits": 2}, {"eye_steps": 3000}, {"steps": 8000}),
     Recipe(
         {"quick": True},
         {"hidden": 16, "features": 16, "channels": 4, "batch_size": 16, "videos": 32} | {"eye_steps": 10},
