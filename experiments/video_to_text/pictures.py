@@ -15,7 +15,7 @@ from experiments.video_to_text.describing import Described
 from experiments.video_to_text.task import Saved
 from lstmjax.training.batching import pad
 
-SCALE, BORDER, LINE, LETTERS = 5, 6, 13, 26
+SCALE, BORDER, LINE, LETTERS = 4, 6, 13, 22
 MILLISECONDS = 120
 """Of a frame."""
 
@@ -41,7 +41,7 @@ def write_animation(described: Sequence[Described], path: Path, columns: int = 4
             frame = Image.fromarray(each.frames[min(moment, len(each.frames) - 1)])
             enlarged = frame.resize((side, side), Image.Resampling.NEAREST)
             picture.paste(enlarged, _corner(number, columns, side, height))
-        pictures.append(picture.quantize(32))
+        pictures.append(picture.quantize(24))
     waits = [MILLISECONDS] * (len(pictures) - 1) + [8 * MILLISECONDS]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=waits, loop=0)
 
@@ -54,10 +54,14 @@ def _corner(number: int, columns: int, side: int, height: int) -> tuple[int, int
 def _captions(each: Described) -> list[tuple[str, str]]:
     """Lines of text with their colours."""
     is_wrong = bool(each.references) and not each.right
-    lines = [(line, "red" if is_wrong else "black") for line in textwrap.wrap(each.sentence, LETTERS)]
+    lines = [(line, "red" if is_wrong else "black") for line in _wrapped(each.sentence)]
     if is_wrong:
-        lines += [(line, "grey") for line in textwrap.wrap(f"({each.references[0]})", LETTERS)]
+        lines += [(line, "grey") for line in _wrapped(f"({each.references[0]})")]
     return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, LETTERS, break_on_hyphens=False)
 
 
 def draw_attention(saved: Saved, described: Described, path: Path) -> None:

@@ -84,14 +84,18 @@ def _film(path: Path) -> Iterator[np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(2, "there is no such file")
     try:
-        decoded = imageio_ffmpeg.read_frames(path, pix_fmt="gray")
+        decoded = imageio_ffmpeg.read_frames(path, pix_fmt="gray", bits_per_pixel=8)
         width, height = next(decoded)["size"]
+        _check_size(width, height)
+        for frame in decoded:
+            yield _fitted(Image.frombytes("L", (width, height), frame))
     except (OSError, RuntimeError, StopIteration):
-        raise ValueError("ffmpeg finds no video in it") from None
+        raise ValueError("ffmpeg cannot decode it as a video") from None
+
+
+def _check_size(width: int, height: int) -> None:
     if width * height > PIXELS:
         raise ValueError(f"its frames have {width} x {height} pixels, more than {PIXELS}")
-    for frame in decoded:
-        yield _fitted(Image.frombytes("L", (width, height), frame))
 
 
 def _bounded(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -103,8 +107,7 @@ def _bounded(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 def _fitted(image: Image.Image) -> UInt8[np.ndarray, "side side"]:
     """A picture in grey, of the size that the model takes; what is transparent is black."""
-    if image.width * image.height > PIXELS:
-        raise ValueError(f"its frames have {image.width} x {image.height} pixels, more than {PIXELS}")
+    _check_size(*image.size)
     if image.mode.startswith(("I", "F")):  # 16 bits and more
         values = np.asarray(image, np.float64)
         scale = 65535 if values.max() > 255 else 255
