@@ -28,17 +28,8 @@ def digits_vocabulary(split: Split) -> Vocabulary:
     if split == "sync-draw":
         words = {"the", "digit", "is", "moving", "up", "down", "left", "right", "and"}
     else:
-        words = {
-            "the",
-            "digit",
-            "moves",
-            "and",
-            "bounces",
-            "then",
-            "while",
-            *grammar.SPEEDS,
-            *grammar.DIRECTIONS,
-        }
+        usual = {"the", "digit", "moves", "and", "bounces", "then", "while"}
+        words = {*usual, *grammar.SPEEDS, *grammar.DIRECTIONS}
     return vocabulary_of({*"0123456789", *words})
 
 

@@ -6,7 +6,7 @@ under the name of each video, or the names are those of files in the folder, see
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,11 +74,6 @@ def read_captions(path: Path) -> dict[str, list[str]]:
 def normalized(caption: str) -> str:
     """A caption in lower case without punctuation."""
     return " ".join(re.findall(r"\w[\w'-]*", caption.lower()))
-
-
-def references(videos: Sequence[Captioned]) -> list[tuple[str, ...]]:
-    """The captions of each video."""
-    return [video.captions for video in videos]
 
 
 def _from_features(folder: Path) -> Callable[[str], np.ndarray]:

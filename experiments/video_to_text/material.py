@@ -45,11 +45,9 @@ class Material(NamedTuple):
 
 def load(config: Config) -> Material:
     """The material of a config."""
-    return (
-        _digits(config)
-        if config.folder is None
-        else _folder(config, folders.load(config.folder, config.frames))
-    )
+    if config.folder is None:
+        return _digits(config)
+    return _folder(config, folders.load(config.folder, config.frames))
 
 
 def _digits(config: Config) -> Material:
@@ -59,7 +57,6 @@ def _digits(config: Config) -> Material:
     kinds = {
         kind: tuple(vocabulary.encode(words).tolist()) for kind, words in grammar.KINDS[config.split].items()
     }
-
     frames = config.fewest, config.frames
     usual = (vocabulary, config.digits, config.split)
     sizes = (frames, config.batch_size, config.videos)

@@ -36,6 +36,8 @@ INTRODUCTION = (
     "are selected on validation images with these 64, so nothing was chosen by what is held out.",
     "Sentences are written by greedy decoding; BLEU-4 is sacrebleu's, of words parted by spaces. The last "
     "columns are the shares of right words of a kind, each given the right words before it.",
+    "The convolutions first learn to name digits in single frames, as those of the papers had learnt to "
+    "classify photographs; all else is learnt from the sentences.",
     "There is no published figure for these videos. The papers report METEOR on YouTube clips (MSVD), 29.8 "
     "for S2VT (Venugopalan et al. 2015, arXiv:1505.00487), with features of networks that were trained on "
     "photographs; a folder with such features and captions trains here with `--folder`.",
@@ -43,7 +45,7 @@ INTRODUCTION = (
 
 POOLING = (
     "The mean of the frames has no order of events. The model that reads it can name a digit, and see from "
-    "the smear along which line it moved, but not which way: it must fail on directions, and does."
+    "the smear along which line it moved, but not which way: the column of directions shows it."
 )
 
 
