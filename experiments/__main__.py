@@ -37,6 +37,7 @@ EXPERIMENTS = {
     "question_answering": "what follows from a story: the twenty tasks of bAbI",
     "protein_structure": "the secondary structure of proteins, residue by residue",
     "speech_recognition": "spoken digits, alone and in strings: CTC and attention",
+    "video_to_text": "what happens in a video, as a sentence: moving digits, with S2VT",
     "seasonal_sales": "forecasts of sales and views, with peaks on dates that move",
     "handwriting_recognition": "the text that a pen wrote, from its path",
     "speech_synthesis": "text to speech: durations and vocoder parameters, from one speaker's 25 minutes",

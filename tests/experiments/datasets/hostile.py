@@ -63,6 +63,7 @@ from experiments.question_answering import asking
 from experiments.seasonal_sales import user_series
 from experiments.speech_recognition import sound as user_sound
 from experiments.speech_synthesis import alignment
+from experiments.video_to_text import folders, video_files
 
 SECONDS, BYTES, HANGS = 2.0, 512 << 20, 30
 ZEROS = 16 << 20
@@ -226,6 +227,14 @@ def drawn(kind: str) -> bytes:
     return stream.getvalue()
 
 
+def animation() -> bytes:
+    stream = io.BytesIO()
+    shades = np.random.default_rng(0).integers(0, 256, (3, 20, 30), np.uint8)
+    first, *others = map(Image.fromarray, shades)
+    first.save(stream, "GIF", save_all=True, append_images=others)
+    return stream.getvalue()
+
+
 def stories() -> Contents:
     story = "1 Mary moved to the bathroom.\n2 Where is Mary? \tbathroom\t1\n3 Bill is tired.\n"
     names = (f"en/qa{task}_title_{part}.txt" for task in babi.TASKS for part in ("train", "test"))
@@ -340,6 +349,10 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "cb6133": lambda: Parser(f"protein/{cb6133.TRAIN}.gz", chains("f8"), gz, load("protein-cb6133"), MEDIUM),
     "cb6133, not packed": lambda: Parser(
         f"protein/{cb6133.TRAIN}", chains("f4"), plain, load("protein-cb6133"), MEDIUM
+    ),
+    "animation": lambda: Parser("videos/a.gif", {"": animation()}, plain, video_files.read_frames),
+    "captions": lambda: Parser(
+        "videos/train.tsv", {"": b"a.gif\tA man runs.\nb\tTwo dogs.\n" * 4}, plain, folders.read_captions
     ),
     "spoken digits": lambda: Parser(
         "fsdd/a.zip",

@@ -1,0 +1,104 @@
+"""A user's own videos with captions, as of MSVD or MSR-VTT.
+
+The folder has ``train.tsv``, ``valid.tsv`` and ``test.tsv``, with a video and a caption in each line, parted
+by a tab; a video may have many captions. Either there is ``features.npz``, with an array [frames, features]
+under the name of each video, or the names are those of files in the folder, see `video_files.py`.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.datasets import Splits
+from experiments.datasets.arrays import check_arrays, read_arrays
+from experiments.datasets.files import DataError, read_bytes, reading
+from experiments.video_to_text.video_files import read_frames, sampled
+
+FEATURES = "features.npz"
+LIMIT = 8 << 30
+"""The most bytes of all features."""
+
+
+class Captioned(NamedTuple):
+    """A video with its captions."""
+
+    frames: np.ndarray
+    """uint8 [frames, side, side], or float [frames, features]."""
+    captions: tuple[str, ...]
+    """Words in lower case, parted by spaces; punctuation is left out."""
+
+
+def load(folder: Path, most: int) -> Splits[Captioned]:
+    """The videos of a folder, of longer ones so many frames.
+
+    Raises:
+      DataError: a file is missing or damaged, or a part is empty.
+    """
+    frames_of = _from_features(folder) if (folder / FEATURES).exists() else _from_files(folder)
+    parts = []
+    for part in Splits._fields:
+        path = folder / f"{part}.tsv"
+        captions = read_captions(path)
+        videos = []
+        for name, own in captions.items():
+            with reading(path) as place:
+                place.text = repr(name)
+                videos.append(Captioned(sampled(frames_of(name), most), tuple(own)))
+        parts.append(tuple(videos))
+    return Splits(*parts)
+
+
+def read_captions(path: Path) -> dict[str, list[str]]:
+    """The captions of each video of a file.
+
+    Raises:
+      DataError: the file is missing, damaged or empty, or a line is no video, tab and caption.
+    """
+    found: dict[str, list[str]] = {}
+    content = read_bytes(path)
+    with reading(path) as place:
+        for number, line in enumerate(content.decode("utf-8-sig").splitlines(), start=1):
+            place.text = f"line {number}"
+            name, tab, caption = line.partition("\t")
+            if not tab or not name or not (words := normalized(caption)):
+                raise ValueError("it is not the name of a video, a tab and a caption")
+            found.setdefault(name, []).append(words)
+    if not found:
+        raise DataError(f"{path} is empty: give a line with video, tab and caption for each caption.")
+    return found
+
+
+def normalized(caption: str) -> str:
+    """A caption in lower case without punctuation."""
+    return " ".join(re.findall(r"\w[\w'-]*", caption.lower()))
+
+
+def _from_features(folder: Path) -> Callable[[str], np.ndarray]:
+    path = folder / FEATURES
+    arrays = read_arrays(path, LIMIT)
+    check_arrays(arrays, dict.fromkeys(arrays, ("f", 2)), str(path))
+    sizes = {array.shape[1] for array in arrays.values()}
+    if len(sizes) > 1 or not all(array.size for array in arrays.values()):
+        raise DataError(
+            f"{path}: all arrays must be [frames, features], not empty, with equally many features."
+        )
+
+    def frames_of(name: str) -> np.ndarray:
+        if name not in arrays:
+            raise ValueError(f"{FEATURES} has no array of this name")
+        return arrays[name].astype(np.float32)
+
+    return frames_of
+
+
+def _from_files(folder: Path) -> Callable[[str], np.ndarray]:
+    def frames_of(name: str) -> np.ndarray:
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"it is not in {folder}")
+        return read_frames(path)
+
+    return frames_of
