@@ -65,7 +65,7 @@ def draw_attention(
             )
     for axes in panels:
         axes.set_axis_off()
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=75)
 
 
 def draw_sheet(
