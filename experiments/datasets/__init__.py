@@ -173,6 +173,7 @@ _PENDIGITS = "https://archive.ics.uci.edu/dataset/81"
 _MNIST = "http://yann.lecun.com/exdb/mnist"
 _FLICKR8K = "https://www.jair.org/index.php/jair/article/view/10833"
 _TUXPAINT = "https://tuxpaint.org/stamps"
+_SHAPEWORLD = "https://github.com/AlexKuhnle/ShapeWorld"  # the like, with a larger grammar
 _BABI = "https://research.facebook.com/downloads/babi"
 
 DATASETS: dict[str, Dataset] = {
@@ -205,7 +206,7 @@ DATASETS: dict[str, Dataset] = {
     "mnist": Dataset("MNIST", "CC BY-SA 3.0", _MNIST, _mnist),
     "flickr8k": Dataset("Flickr8k", "rights with the photographers, for research", _FLICKR8K, _flickr8k),
     "tuxpaint": Dataset("Stamps of Tux Paint", "GPL-2+", _TUXPAINT, _tuxpaint),
-    "shapes": Dataset("Coloured shapes, rendered", "none needed", "experiments/datasets/shapes.py", _shapes),
+    "shapes": Dataset("Coloured shapes, rendered", "none needed", _SHAPEWORLD, _shapes),
 }
 
 

@@ -22,8 +22,8 @@ Loss. The cross entropy of each word given those before it and the picture, and 
 stochastic penalty. ``test_bleu1`` to ``test_bleu4`` are from 0 to 100, ``test_cider`` (CIDEr-D) from 0 to 10,
 ``test_exact`` is the share of captions that equal a reference (`metrics.py`); captions are by beam search.
 
-Recipe. Adam with a cosine schedule, dropout, an average of the parameters; those of the epoch with the
-highest CIDEr-D on the validation split are tested once. Cost and figures:
+Recipe. Adam with a cosine schedule, dropout, an average of the parameters; those of the epoch that is
+best on the validation split are tested once. Cost and figures:
 `experiments/results/image_captioning`.
 """
 

@@ -65,7 +65,7 @@ def draw_attention(
             )
     for axes in panels:
         axes.set_axis_off()
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=75)
 
 
 def draw_sheet(
@@ -73,13 +73,13 @@ def draw_sheet(
 ) -> None:
     """Draw pictures with their captions above, and a reference below each."""
     rows = -(-len(pictures) // COLUMNS)
-    figure = Figure(figsize=(2.3 * COLUMNS, 3.4 * rows), layout="constrained")
+    figure = Figure(figsize=(2.3 * COLUMNS, 4.0 * rows), layout="constrained")
     panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()
     for axes, picture, words, reference in zip(panels, pictures, captions, references, strict=False):
         axes.imshow(picture)
-        axes.set_title(textwrap.fill(" ".join(words), 26), fontsize=9)
+        axes.set_title(textwrap.fill(" ".join(words), 28), fontsize=8)
         axes.text(
             0.5,
             -0.04,

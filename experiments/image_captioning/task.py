@@ -77,7 +77,7 @@ def losses(model: Functional, params: Params, batch: Batch, key: Key | None = No
 
 
 def make_task(saved: Saved, train: Batches, valid: Batches, pictures: Sequence[Captioned]) -> training.Task:
-    """The training task; the selection criterion is the CIDEr-D of captions of the validation pictures."""
+    """The training task; the selection criterion is the negative log-likelihood of a word in validation."""
     model, weight = saved.model, saved.config.penalty * saved.architecture.attends
 
     def loss(params: Params, batch: Batch, key: Key) -> tuple[jax.Array, training.Metrics]:
@@ -97,7 +97,6 @@ def make_task(saved: Saved, train: Batches, valid: Batches, pictures: Sequence[C
         batch=train.at,
         evaluate=evaluate,
         valid=valid.once,
-        monitor="-cider",
         examine=examine,
     )
 

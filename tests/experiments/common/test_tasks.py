@@ -17,9 +17,7 @@ TRAINED = sorted(set(program.EXPERIMENTS) - {"speed"})
 STEPS = (0, 1, 2, 3, 4, 5, 6, 7, 1000, 1001, 1002, 1003)
 """Across edges of epochs, which are of a few steps with ``--quick``."""
 
-COLLECTIVES = re.compile(
-    r" (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
-)
+COLLECTIVES = re.compile(r" (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
 
 
 class Captured(Exception):

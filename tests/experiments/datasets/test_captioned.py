@@ -62,6 +62,8 @@ def test_broken_files_are_refused_in_one_line(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=rf"{name} cannot be read: .*\. Put the right file"):
             captioned.read_picture(tmp_path / name, 8)
+    with pytest.raises(DataError, match="it is none of JPEG, PNG, WEBP"):
+        captioned.read_picture(tmp_path / "text.png", 8)
     large = Image.new("1", (12_000, 12_000))
     (tmp_path / "large.png").write_bytes(packed(large))
     with pytest.raises(DataError, match=r"large.png cannot be read: Image size \(144000000 pixels\)"):
