@@ -82,7 +82,8 @@ def test_the_whole_path(tmp_path, monkeypatch):
     shapes = ("4x10x16x16", "4x10x16x16-depth2")
     for name, value in zip(shapes, (0.25, 1.0), strict=True):
         ratio, times = (record.metrics[f"grad_{kind}_{name}_linen"] for kind in ("ratio", "ms"))
-        assert ratio == pytest.approx(record.metrics[f"grad_ms_{name}_auto"] / times, rel=0.5)  # of medians
+        of_medians = record.metrics[f"grad_ms_{name}_auto"] / times
+        assert 1 / 3 < ratio / of_medians < 3, "two rounds, beside other work"
         record.metrics[f"grad_ratio_{name}_linen"] = value
     assert {*shapes} == {
         found[1] for key in record.metrics if (found := re.match(r"grad_ms_(.+)_linen", key))
