@@ -33,10 +33,12 @@ import jax.numpy as jnp
 
 from lstmjax.backends import cudnn, native, pallas
 from lstmjax.backends.associative import associative
+from lstmjax.backends.elementwise import fused_elementwise
 from lstmjax.backends.fused import fused_lstm
 from lstmjax.backends.recurrence import XLA
 from lstmjax.backends.scan import Masks, scan, select
 from lstmjax.cells.cell import Cell
+from lstmjax.cells.elementwise import ElementwiseCell
 from lstmjax.cells.lstm import LSTM, LSTMParams, LSTMState
 from lstmjax.cells.minimal import LinearCell
 from lstmjax.types import Params, State
@@ -118,9 +120,9 @@ def choose(
     backend = requested(backend)
     if backend == "scan":
         return Choice("scan", "asked for")
-    if type(cell) is not LSTM:  # not isinstance: a subclass may override the step
-        return _choose_for_other(backend, cell)
     platform = jax.default_backend() if platform is None else platform
+    if type(cell) is not LSTM:  # not isinstance: a subclass may override the step
+        return _choose_for_other(backend, cell, platform)
     if backend == "auto":
         return _quickest(cell, needs, platform)
     why_not = _why_not_as_asked(backend, cell, needs, platform)
@@ -139,7 +141,9 @@ def _as_asked(backend: Way, cell: LSTM, platform: str) -> Choice:
     return Choice(backend, "asked for")
 
 
-def _choose_for_other(backend: Backend, cell: Cell) -> Choice:
+def _choose_for_other(backend: Backend, cell: Cell, platform: str) -> Choice:
+    if isinstance(cell, ElementwiseCell) and is_elementwise(cell):
+        return _choose_for_elementwise(backend, cell, platform)
     # A subclass may override the step, which its coefficients then do not describe.
     linear = isinstance(cell, LinearCell) and type(cell).step is LinearCell.step
     if linear and backend == "associative":
@@ -147,6 +151,25 @@ def _choose_for_other(backend: Backend, cell: Cell) -> Choice:
     if linear and backend == "auto":
         return Choice("associative", "its steps can be taken together")
     return Choice("scan", f"{backend} is for LSTMs" if linear else f"the only way for {type(cell).__name__}")
+
+
+def is_elementwise(cell: ElementwiseCell) -> bool:
+    """Whether the step of a cell is what its `elementwise` says: a subclass may override the step alone."""
+    definer = next(kind for kind in type(cell).__mro__ if {"step", "elementwise"} & vars(kind).keys())
+    return "elementwise" in vars(definer) and cell.structure is not None
+
+
+def _choose_for_elementwise(backend: Backend, cell: ElementwiseCell, platform: str) -> Choice:
+    if backend == "fused":
+        return Choice("fused", "asked for")
+    if backend not in ("auto", "native"):
+        return Choice("scan", f"{backend} is not for {type(cell).__name__}")
+    if backend == "auto" and platform == "gpu":
+        return Choice("fused", "on a GPU")
+    why_not = native.load_cell(cell) if platform == "cpu" else f"the platform is {platform}"
+    if why_not is None:
+        return Choice("native", "asked for" if backend == "native" else "the fastest on CPU")
+    return Choice("scan", why_not)
 
 
 def _why_not_as_asked(backend: Backend, cell: LSTM, needs: Collection[str], platform: str) -> str | None:
@@ -235,9 +258,34 @@ def run(
     if way == "associative":
         assert isinstance(cell, LinearCell)
         return associative(cell, params, inputs, state, masks, reverse)
+    if isinstance(cell, ElementwiseCell):
+        return _run_elementwise(way, cell, params, inputs, state, masks, reverse, states)
     assert isinstance(cell, LSTM)
     after, shown = _run_lstm(way, cell, params, inputs, state, masks, reverse, states)
     return after, jnp.asarray(shown.hidden), shown if states else None
+
+
+def _run_elementwise(
+    way: Way,
+    cell: ElementwiseCell,
+    params: Params,
+    inputs: jax.Array,
+    state: State,
+    masks: Masks,
+    reverse: bool,
+    states: bool,
+) -> tuple[State, jax.Array, State | None]:
+    leaves, tree = jax.tree.flatten(state)
+    is_native = way == "native"
+    if is_native:
+        inputs = jnp.moveaxis(inputs, 0, -2)
+        masks = jax.tree.map(lambda mask: jnp.moveaxis(mask, 0, -1), masks)
+    after, shown = fused_elementwise(
+        is_native, cell, params, inputs, tuple(leaves), masks, reverse, states
+    )
+    if is_native:
+        shown = tuple(jnp.moveaxis(leaf, -2, 0) for leaf in shown)
+    return tree.unflatten(after), shown[0], tree.unflatten(shown) if states else None
 
 
 def _run_lstm(

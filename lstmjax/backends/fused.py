@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from lstmjax.backends.recurrence import XLA, Recurrence
 from lstmjax.backends.scan import Masks, scan
-from lstmjax.cells.cell import biased, matmul
+from lstmjax.cells.cell import GatedCell, biased, matmul
 from lstmjax.cells.lstm import LSTM, LSTMParams, LSTMState
 from lstmjax.sharding import vary_alike
 from lstmjax.types import Array
@@ -46,7 +46,7 @@ def fused_lstm(
         return after, LSTMState(
             outputs, vary_alike(jnp.zeros((0, *state.cell.shape), state.cell.dtype), like=after)
         )
-    projected = _product(recurrence, cell, inputs, params.kernel)
+    projected = product(cell, recurrence != XLA, inputs, params.kernel)
     return recurrence.run(*_recurrent(cell, params), projected, state, masks, reverse, states)
 
 
@@ -56,14 +56,14 @@ def _fused_lstm_jvp(
 ) -> tuple[Any, Any]:
     params, inputs, state, masks = primals
     params_dot, inputs_dot, state_dot, _ = tangents
-    product = functools.partial(_product, recurrence, cell)
+    multiply = functools.partial(product, cell, recurrence != XLA)
     kernel, bias = _recurrent(cell, params)
-    projected = product(inputs, params.kernel)
+    projected = multiply(inputs, params.kernel)
     after, shown, kept = recurrence.run_keeping(kernel, bias, projected, state, masks, reverse, states)
     gates_dot = (
-        product(inputs_dot, params.kernel)
-        + product(inputs, params_dot.kernel)
-        + product(kept.hidden, params_dot.recurrent_kernel)
+        multiply(inputs_dot, params.kernel)
+        + multiply(inputs, params_dot.kernel)
+        + multiply(kept.hidden, params_dot.recurrent_kernel)
     )
     gates_dot = biased(gates_dot, params_dot.bias)
     dots = recurrence.linear(kernel, kept, masks, gates_dot, state_dot, reverse, states)
@@ -78,14 +78,14 @@ def _recurrent(cell: LSTM, params: LSTMParams) -> tuple[Array, Array]:
     return kernel.astype(cell.dtype), bias.astype(cell.wide_dtype)
 
 
-def _product(recurrence: Recurrence, cell: LSTM, inputs: Array, kernel: Array) -> jax.Array:
+def product(cell: GatedCell, batch_major: bool, inputs: Array, kernel: Array) -> jax.Array:
     """The product for all steps at once, batch-major as a product of two matrices.
 
     With more axes, XLA on CPU would transpose the larger operand of its transpose in memory. Only the axes of
     one batch and of time are joined: others could not stay divided over devices.
     """
-    product = functools.partial(matmul, dtype=cell.dtype, result_dtype=cell.wide_dtype)
-    if recurrence == XLA or inputs.ndim != 3:
-        return product(inputs, kernel)
+    multiply = functools.partial(matmul, dtype=cell.dtype, result_dtype=cell.wide_dtype)
+    if not batch_major or inputs.ndim != 3:
+        return multiply(inputs, kernel)
     batch, time, features = inputs.shape
-    return product(inputs.reshape(batch * time, features), kernel).reshape(batch, time, kernel.shape[-1])
+    return multiply(inputs.reshape(batch * time, features), kernel).reshape(batch, time, kernel.shape[-1])

@@ -11,144 +11,36 @@
 // `fresh` is true; either may be empty. Every value is computed by the same operations in the same order for any
 // number of threads.
 
-#include <algorithm>
+#include <array>
 #include <atomic>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <new>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
+#include "vectors.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
 
 namespace {
 
-// Vectors of the machine's width, as GCC and Clang vector extensions.
-
-#if defined(__AVX512F__)
-constexpr int kBytes = 64, kRows = 6;
-#elif defined(__AVX__)
-constexpr int kBytes = 32, kRows = 3;
+// A tile is up to kRows rows by kVectors vectors of columns: as much as the registers hold.
+#if defined(__AVX__) && !defined(__AVX512F__)
+constexpr int kRows = 3;
 #else
-constexpr int kBytes = 16, kRows = 6;
+constexpr int kRows = 6;
 #endif
-constexpr int kVectors = 4;  // a tile is kRows rows by kVectors vectors of columns
+constexpr int kVectors = 4;
 
-template <typename T>
-constexpr int kLanes = kBytes / sizeof(T);
-
-template <typename T>
-struct VectorOf;
-template <>
-struct VectorOf<float> {
-  typedef float Type __attribute__((vector_size(kBytes)));
-};
-template <>
-struct VectorOf<double> {
-  typedef double Type __attribute__((vector_size(kBytes)));
-};
-template <typename T>
-using Vector = typename VectorOf<T>::Type;
-typedef int32_t Integers __attribute__((vector_size(kBytes)));
-
-template <typename T>
-inline Vector<T> Load(const T* from) {
-  Vector<T> v;
-  std::memcpy(&v, from, sizeof v);
-  return v;
-}
-
-template <typename T>
-inline Vector<T> Load(const T* from, int lanes) {
-  if (lanes == kLanes<T>) return Load(from);
-  Vector<T> v = {};
-  std::memcpy(&v, from, lanes * sizeof(T));
-  return v;
-}
-
-template <typename T>
-inline void Store(T* to, Vector<T> v) {
-  std::memcpy(to, &v, sizeof v);
-}
-
-template <typename T>
-inline void Store(T* to, Vector<T> v, int lanes) {
-  if (lanes == kLanes<T>) return Store(to, v);
-  std::memcpy(to, &v, lanes * sizeof(T));
-}
-
-inline Vector<float> Clamp(Vector<float> x, float low, float high) {  // NaN stays NaN
-  const Vector<float> lows = Vector<float>{} + low, highs = Vector<float>{} + high;
-  x = x < lows ? lows : x;
-  return x > highs ? highs : x;
-}
-
-// e^x = 2^n e^r with n the integer nearest to x / ln 2, and e^r by its Taylor polynomial, |r| <= ln(2) / 2.
-inline Vector<float> Exp(Vector<float> x) {
-  x = Clamp(x, -87.0f, 88.0f);
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  const Vector<float> n = (x * 1.44269504088896341f + kRound) - kRound;
-  const Vector<float> r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  Vector<float> p = Vector<float>{} + 1.0f / 5040;
-  p = p * r + 1.0f / 720;
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const Integers power = (__builtin_convertvector(n, Integers) + 127) << 23;
-  return p * (Vector<float>)power;
-}
-
-inline Vector<float> Sigmoid(Vector<float> x) {
-  return 1.0f / (1.0f + Exp(-x));
-}
-
-// Rational minimax approximation of degree 13 over 6, accurate to a few units in the last place.
-inline Vector<float> Tanh(Vector<float> all) {
-  const Vector<float> x = Clamp(all, -7.90531110763549805f, 7.90531110763549805f);
-  const Vector<float> s = x * x;
-  Vector<float> p = Vector<float>{} - 2.76076847742355e-16f;
-  p = p * s + 2.00018790482477e-13f;
-  p = p * s - 8.60467152213735e-11f;
-  p = p * s + 5.12229709037114e-08f;
-  p = p * s + 1.48572235717979e-05f;
-  p = p * s + 6.37261928875436e-04f;
-  p = p * s + 4.89352455891786e-03f;
-  Vector<float> q = Vector<float>{} + 1.19825839466702e-06f;
-  q = q * s + 1.18534705686654e-04f;
-  q = q * s + 2.26843463243900e-03f;
-  q = q * s + 4.89352518554385e-03f;
-  // Beyond 9.02 the nearest float is 1 itself. It must be reached, for the slope 1 - tanh^2 to vanish.
-  const Vector<float> one = Vector<float>{} + 1.0f, limit = Vector<float>{} + 9.02f;
-  const Vector<float> within = all > limit ? one : x * p / q;
-  return all < -limit ? -one : within;
-}
-
-// In float64, which is used for checks rather than for speed, the C library's.
-inline Vector<double> Sigmoid(Vector<double> x) {
-  for (int lane = 0; lane < kLanes<double>; ++lane) x[lane] = 1 / (1 + std::exp(-x[lane]));
-  return x;
-}
-
-inline Vector<double> Tanh(Vector<double> x) {
-  for (int lane = 0; lane < kLanes<double>; ++lane) x[lane] = std::tanh(x[lane]);
-  return x;
-}
-
-// tile = a[R, depth] b[depth, V vectors], with b packed: the V vectors of each k are contiguous.
+// tile += a[R, depth] b[depth, V vectors], with b packed: the V vectors of each k are contiguous.
 template <int R, int V, typename T>
-inline __attribute__((always_inline)) void Multiply(int64_t depth, const T* a, int64_t stride, const T* b,
-                                                    Vector<T> (&tile)[R][V]) {
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) tile[r][v] = Vector<T>{};
+inline __attribute__((always_inline)) void Accumulate(int64_t depth, const T* a, int64_t stride, const T* b,
+                                                      Vector<T> (&tile)[R][V]) {
   for (int64_t k = 0; k < depth; ++k, b += V * kLanes<T>) {
     Vector<T> column[V];
 #pragma GCC unroll 8
@@ -160,6 +52,17 @@ inline __attribute__((always_inline)) void Multiply(int64_t depth, const T* a, i
       for (int v = 0; v < V; ++v) tile[r][v] += factor * column[v];
     }
   }
+}
+
+// The same from a tile of zeros.
+template <int R, int V, typename T>
+inline __attribute__((always_inline)) void Multiply(int64_t depth, const T* a, int64_t stride, const T* b,
+                                                    Vector<T> (&tile)[R][V]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) tile[r][v] = Vector<T>{};
+  Accumulate<R, V>(depth, a, stride, b, tile);
 }
 
 inline int64_t CeilDiv(int64_t a, int64_t b) {
@@ -655,6 +558,384 @@ class Backward final : public Recurrence {
   Buffer<T> cells_;      // gradient of the cell state
 };
 
+// Cells whose step is one product of the hidden state with a kernel, and then a function of each hidden unit by
+// itself, which codegen.py writes in C++ from the cell's own definition.
+
+// What a cell's step is made of. Of the columns of pre-activations (totals), the first `inputs` have a projected
+// input, and the products belong to the first of them and to all columns after them.
+struct Structure {
+  int columns, inputs, products, vectors, leaves;
+
+  int Shared() const { return products - (columns - inputs); }
+  // Vectors of units beside each other in a tile of the forward product.
+  int Units() const { return products == 1 ? 4 : products == 2 ? 2 : 1; }
+};
+
+// Arrays of `units` numbers each, of one row. Arguments and results are, in order, for a cell with S leaves of
+// state, the first of them the hidden state,
+//   forward: projected inputs, products, biases of the columns, vectors, S before the step,
+//     to S after it, and the hidden state once more;
+//   keeping: the same, and further to the totals of the columns and S before the step;
+//   backward: totals, vectors, S before the step, sums over steps of the vectors' gradients, gradients of S from
+//     later steps, and from the states after this step,
+//     to gradients of the first totals, those with inputs, of products, the sums, and gradients of S before.
+using Elementwise = void (*)(const void* const* in, void* const* out, int64_t units);
+constexpr int kArrays = 64;
+
+struct Functions {
+  Elementwise forward, keeping, backward;
+};
+
+std::mutex functions_mutex;
+
+std::map<std::string, Functions, std::less<>>& AllFunctions() {
+  static auto* const all = new std::map<std::string, Functions, std::less<>>;
+  return *all;
+}
+
+template <typename T>
+struct Cell {
+  Structure structure;
+  Functions functions;
+  const T* kernel;   // [hidden, products * hidden]
+  const T* bias;     // [columns * hidden]
+  const T* vectors;  // [vectors, hidden]
+};
+
+// The arrays of one call.
+struct Call {
+  const void* in[kArrays];
+  void* out[kArrays];
+  int ins = 0, outs = 0;
+
+  // Arrays a `stride` apart.
+  template <typename T>
+  void In(const T* from, int64_t stride, int count) {
+    for (int i = 0; i < count; ++i) in[ins++] = from + i * stride;
+  }
+  template <typename T>
+  void Out(T* to, int64_t stride, int count) {
+    for (int i = 0; i < count; ++i) out[outs++] = to + i * stride;
+  }
+};
+
+template <typename T>
+inline Vector<T> LoadPart(const T* from, int64_t count) {
+  return count <= 0 ? Vector<T>{} : Load(from, std::min<int64_t>(kLanes<T>, count));
+}
+
+template <typename T>
+using Leaves = std::vector<T*>;
+
+inline int64_t Padded(int64_t size, int64_t lanes) {
+  return CeilDiv(size, lanes) * lanes;
+}
+
+template <typename T>
+class CellForward final : public Recurrence {
+ public:
+  // `shown` are the states after each step, null where not asked for; `totals` and `before` are residuals of
+  // each step for the backward pass, null if none are needed.
+  CellForward(const Shape& shape, const Masks& masks, const Division& division, const Cell<T>& cell,
+              const T* projected, Leaves<const T> state, Leaves<T> last, Leaves<T> shown, T* totals,
+              Leaves<T> before)
+      : Recurrence(shape, masks, division, CeilDiv(shape.hidden, cell.structure.Units() * kLanes<T>)),
+        cell_(cell),
+        units_(cell.structure.Units()),
+        stride_(Padded(shape.hidden, units_ * kLanes<T>)),
+        projected_(projected),
+        first_(std::move(state)),
+        last_(std::move(last)),
+        shown_(std::move(shown)),
+        totals_(totals),
+        before_(std::move(before)),
+        packed_(cell.structure.products * stride_ * shape.hidden),
+        hidden_{Buffer<T>(shape.rows * stride_), Buffer<T>(shape.rows * stride_)},
+        others_((cell.structure.leaves - 1) * shape.rows * stride_),
+        products_(shape.rows * cell.structure.products * stride_) {}
+
+ private:
+  int64_t Width() const { return units_ * kLanes<T>; }
+  T* Packed(int64_t panel) { return packed_.data() + panel * shape_.hidden * cell_.structure.products * Width(); }
+  T* Products(int64_t row) { return products_.data() + row * cell_.structure.products * stride_; }
+  // A leaf of a row's state before a step.
+  T* State(int leaf, int64_t row, int64_t step) {
+    if (leaf == 0) return hidden_[step % 2].data() + row * stride_;
+    return others_.data() + ((leaf - 1) * shape_.rows + row) * stride_;
+  }
+
+  void Pack(int64_t panel) override {
+    const int products = cell_.structure.products;
+    T* to = Packed(panel);
+    for (int64_t k = 0; k < shape_.hidden; ++k)
+      for (int product = 0; product < products; ++product)
+        for (int u = 0; u < units_; ++u, to += kLanes<T>) {
+          const int64_t unit = panel * Width() + u * kLanes<T>;
+          Store(to, LoadPart(cell_.kernel + (k * products + product) * shape_.hidden + unit, shape_.hidden - unit));
+        }
+  }
+
+  void Start(int64_t row, int64_t rows) override {
+    for (int leaf = 0; leaf < cell_.structure.leaves; ++leaf)
+      for (int64_t r = row; r < row + rows; ++r) {
+        T* const to = State(leaf, r, 0);
+        std::memset(to, 0, stride_ * sizeof(T));
+        if (shape_.time > 0 && masks_.Fresh(r, shape_.At(0))) continue;
+        std::memcpy(to, first_[leaf] + r * shape_.hidden, shape_.hidden * sizeof(T));
+      }
+  }
+
+  void Step(int64_t step, int64_t row, int64_t rows, int64_t panel, int64_t panels) override {
+    for (int64_t p = panel; p < panel + panels; ++p)
+      ForTiles(row, rows, [&]<int R>(int64_t r) {
+        switch (cell_.structure.products) {
+          case 1:
+            return this->template Product<R, 1, 4>(step, r, p);
+          case 2:
+            return this->template Product<R, 2, 2>(step, r, p);
+          case 3:
+            return this->template Product<R, 3, 1>(step, r, p);
+          case 4:
+            return this->template Product<R, 4, 1>(step, r, p);
+        }
+      });
+    const int64_t first = panel * Width(), size = std::min(shape_.hidden - first, panels * Width());
+    for (int64_t r = row; r < row + rows; ++r) Advance(step, r, first, size);
+  }
+
+  // P products of R rows and a panel of U vectors of units.
+  template <int R, int P, int U>
+  void Product(int64_t step, int64_t row, int64_t panel) {
+    bool any = false;
+    for (int r = 0; r < R; ++r) any |= masks_.Valid(row + r, shape_.At(step));
+    if (!any) return;
+    Vector<T> tile[R][P * U];
+    Multiply<R, P * U>(shape_.hidden, State(0, row, step), stride_, Packed(panel), tile);
+    for (int r = 0; r < R; ++r)
+      for (int product = 0; product < P; ++product)
+        for (int u = 0; u < U; ++u)
+          Store(Products(row + r) + product * stride_ + panel * Width() + u * kLanes<T>, tile[r][product * U + u]);
+  }
+
+  // The state of a row after the step, in a range of units.
+  void Advance(int64_t step, int64_t row, int64_t first, int64_t size) {
+    const Structure& structure = cell_.structure;
+    const int64_t hidden = shape_.hidden, t = shape_.At(step), place = row * shape_.time + t;
+    const int64_t bytes = size * sizeof(T);
+    const bool valid = masks_.Valid(row, t);
+    if (valid) {
+      Call call;
+      call.In(projected_ + place * structure.inputs * hidden + first, hidden, structure.inputs);
+      call.In(Products(row) + first, stride_, structure.products);
+      call.In(cell_.bias + first, hidden, structure.columns);
+      call.In(cell_.vectors + first, hidden, structure.vectors);
+      for (int leaf = 0; leaf < structure.leaves; ++leaf) {
+        call.In(State(leaf, row, step) + first, 0, 1);
+        call.Out(State(leaf, row, step + 1) + first, 0, 1);
+      }
+      call.Out(shown_[0] + place * hidden + first, 0, 1);
+      if (totals_) {
+        call.Out(totals_ + place * structure.columns * hidden + first, hidden, structure.columns);
+        for (T* const before : before_) call.Out(before + place * hidden + first, 0, 1);
+      }
+      (totals_ ? cell_.functions.keeping : cell_.functions.forward)(call.in, call.out, size);
+    } else {
+      std::memcpy(State(0, row, step + 1) + first, State(0, row, step) + first, bytes);
+      std::memset(shown_[0] + place * hidden + first, 0, bytes);
+      if (totals_) {
+        T* const totals = totals_ + place * structure.columns * hidden + first;
+        for (int c = 0; c < structure.columns; ++c) std::memset(totals + c * hidden, 0, bytes);
+        for (T* const before : before_) std::memset(before + place * hidden + first, 0, bytes);
+      }
+    }
+    const bool clear = step + 1 < shape_.time && masks_.Fresh(row, shape_.At(step + 1));
+    for (int leaf = 0; leaf < structure.leaves; ++leaf) {
+      T* const after = State(leaf, row, step + 1) + first;
+      if (leaf > 0 && shown_[leaf]) {
+        T* const to = shown_[leaf] + place * hidden + first;
+        valid ? std::memcpy(to, after, bytes) : std::memset(to, 0, bytes);
+      }
+      if (clear) std::memset(after, 0, bytes);
+    }
+  }
+
+  void Finish(int64_t row, int64_t rows, int64_t panel, int64_t panels) override {
+    const int64_t first = panel * Width(), size = std::min(shape_.hidden - first, panels * Width());
+    for (int leaf = 0; leaf < cell_.structure.leaves; ++leaf)
+      for (int64_t r = row; r < row + rows; ++r)
+        std::memcpy(last_[leaf] + r * shape_.hidden + first, State(leaf, r, shape_.time) + first, size * sizeof(T));
+  }
+
+  const Cell<T> cell_;
+  const int units_;
+  const int64_t stride_;
+  const T* const projected_;
+  const Leaves<const T> first_;
+  const Leaves<T> last_, shown_;
+  T* const totals_;
+  const Leaves<T> before_;
+  Buffer<T> packed_;
+  Buffer<T> hidden_[2];  // the hidden state before the step, and after it
+  Buffer<T> others_;     // the other leaves
+  Buffer<T> products_;
+};
+
+// The transpose of the linearized recurrence of such a cell: from gradients of the states to those of the
+// projected inputs, the products, the vectors (a sum for each row) and the initial state. Steps are taken
+// against the direction of the forward pass.
+template <typename T>
+class CellBackward final : public Recurrence {
+ public:
+  // `d_products` is null if all columns have both an input and a product, whose gradients are then the same.
+  CellBackward(const Shape& shape, const Masks& masks, const Division& division, const Cell<T>& cell,
+               const T* totals, Leaves<const T> before, Leaves<const T> d_last, Leaves<const T> d_shown,
+               T* d_inputs, T* d_products, T* d_vectors, Leaves<T> d_first)
+      : Recurrence(shape, masks, division, CeilDiv(shape.hidden, kVectors * kLanes<T>)),
+        cell_(cell),
+        stride_(Padded(shape.hidden, kLanes<T>)),
+        depth_(cell.structure.products * shape.hidden),
+        totals_(totals),
+        before_(std::move(before)),
+        d_last_(std::move(d_last)),
+        d_shown_(std::move(d_shown)),
+        d_inputs_(d_inputs),
+        d_products_(d_products),
+        d_vectors_(d_vectors),
+        d_first_(std::move(d_first)),
+        packed_(depth_ * stride_),
+        later_{Buffer<T>(shape.rows * depth_), Buffer<T>(shape.rows * depth_)},
+        passed_(cell.structure.leaves * shape.rows * stride_),
+        zeros_(shape.hidden) {
+    std::memset(zeros_.data(), 0, shape.hidden * sizeof(T));
+  }
+
+ private:
+  static constexpr int64_t kWidth = kVectors * kLanes<T>;
+
+  int64_t Vectors(int64_t panel) const {
+    return std::min<int64_t>(kVectors, stride_ / kLanes<T> - panel * kVectors);
+  }
+  T* Packed(int64_t panel) { return packed_.data() + panel * kWidth * depth_; }
+  T* Passed(int leaf, int64_t row) { return passed_.data() + (leaf * shape_.rows + row) * stride_; }
+
+  void Pack(int64_t panel) override {
+    const int64_t unit = panel * kWidth, width = Vectors(panel) * kLanes<T>;
+    const int64_t size = std::min(width, shape_.hidden - unit);
+    T* to = Packed(panel);
+    constexpr int64_t kBlock = 16;
+    for (int64_t block = 0; block < depth_; block += kBlock)
+      for (int64_t u = 0; u < width; ++u)
+        for (int64_t k = block; k < std::min(block + kBlock, depth_); ++k)
+          to[k * width + u] = u < size ? cell_.kernel[(unit + u) * depth_ + k] : T{};
+  }
+
+  void Start(int64_t row, int64_t rows) override {
+    const int64_t size = cell_.structure.vectors * shape_.hidden;
+    if (size) std::memset(d_vectors_ + row * size, 0, rows * size * sizeof(T));
+    std::memset(later_[0].data() + row * depth_, 0, rows * depth_ * sizeof(T));
+    for (int leaf = 0; leaf < cell_.structure.leaves; ++leaf)
+      for (int64_t r = row; r < row + rows; ++r) {
+        std::memset(Passed(leaf, r), 0, stride_ * sizeof(T));
+        std::memcpy(Passed(leaf, r), d_last_[leaf] + r * shape_.hidden, shape_.hidden * sizeof(T));
+      }
+  }
+
+  void Step(int64_t step, int64_t row, int64_t rows, int64_t panel, int64_t panels) override {
+    if (step > 0) Products(step, row, rows, panel, panels);
+    const int64_t first = panel * kWidth, size = std::min(shape_.hidden - first, panels * kWidth);
+    for (int64_t r = row; r < row + rows; ++r) Retreat(step, r, first, size);
+  }
+
+  void Finish(int64_t row, int64_t rows, int64_t panel, int64_t panels) override {
+    Products(shape_.time, row, rows, panel, panels);
+    const int64_t first = panel * kWidth, size = std::min(shape_.hidden - first, panels * kWidth);
+    for (int leaf = 0; leaf < cell_.structure.leaves; ++leaf)
+      for (int64_t r = row; r < row + rows; ++r)
+        std::memcpy(d_first_[leaf] + r * shape_.hidden + first, Passed(leaf, r) + first, size * sizeof(T));
+  }
+
+  // Add to the gradient of the hidden state what the products of the step before `step` pass on to it.
+  void Products(int64_t step, int64_t row, int64_t rows, int64_t panel, int64_t panels) {
+    for (int64_t p = panel; p < panel + panels; ++p)
+      ForTiles(row, rows, [&]<int R>(int64_t r) {
+        switch (Vectors(p)) {
+          case 1:
+            return this->template Product<R, 1>(step, r, p);
+          case 2:
+            return this->template Product<R, 2>(step, r, p);
+          case 3:
+            return this->template Product<R, 3>(step, r, p);
+          case 4:
+            return this->template Product<R, 4>(step, r, p);
+        }
+      });
+  }
+
+  template <int R, int V>
+  void Product(int64_t step, int64_t row, int64_t panel) {
+    bool any = step == 0;
+    for (int r = 0; r < R && step > 0; ++r) any |= masks_.Valid(row + r, shape_.At(shape_.time - step));
+    if (!any) return;
+    Vector<T> tile[R][V];
+    Multiply<R, V>(depth_, later_[step % 2].data() + row * depth_, depth_, Packed(panel), tile);
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < V; ++v) {
+        T* const to = Passed(0, row + r) + panel * kWidth + v * kLanes<T>;
+        Store(to, Load(to) + tile[r][v]);
+      }
+  }
+
+  // The gradients of a row's step, from those of the state after it, in a range of units.
+  void Retreat(int64_t step, int64_t row, int64_t first, int64_t size) {
+    const Structure& structure = cell_.structure;
+    const int64_t hidden = shape_.hidden, t = shape_.At(shape_.time - 1 - step), place = row * shape_.time + t;
+    const int64_t bytes = size * sizeof(T), inputs = structure.inputs, products = structure.products;
+    T* const d_inputs = d_inputs_ + place * inputs * hidden + first;
+    T* const later = later_[(step + 1) % 2].data() + row * depth_ + first;
+    T* const d_products = d_products_ ? d_products_ + place * depth_ + first : nullptr;
+    const auto clear = [&](T* array, int64_t stride, int count) {
+      for (int i = 0; i < count; ++i) std::memset(array + i * stride, 0, bytes);
+    };
+    if (!masks_.Valid(row, t)) {
+      clear(d_inputs, hidden, inputs);
+      clear(later, hidden, products);
+      if (d_products) clear(d_products, hidden, products);
+      return;
+    }
+    Call call;
+    call.In(totals_ + place * structure.columns * hidden + first, hidden, structure.columns);
+    call.In(cell_.vectors + first, hidden, structure.vectors);
+    for (const T* const before : before_) call.In(before + place * hidden + first, 0, 1);
+    T* const sums = d_vectors_ + row * structure.vectors * hidden + first;
+    call.In(sums, hidden, structure.vectors);
+    call.In(Passed(0, row) + first, shape_.rows * stride_, structure.leaves);
+    for (const T* const shown : d_shown_)
+      call.In(shown ? shown + place * hidden + first : zeros_.data() + first, 0, 1);
+    call.Out(d_inputs, hidden, inputs);
+    call.Out(later, hidden, products);
+    call.Out(sums, hidden, structure.vectors);
+    call.Out(Passed(0, row) + first, shape_.rows * stride_, structure.leaves);
+    cell_.functions.backward(call.in, call.out, size);
+    if (d_products)
+      for (int i = 0; i < products; ++i) std::memcpy(d_products + i * hidden, later + i * hidden, bytes);
+    if (masks_.Fresh(row, t)) {
+      clear(later, hidden, products);
+      clear(Passed(0, row) + first, shape_.rows * stride_, structure.leaves);
+    }
+  }
+
+  const Cell<T> cell_;
+  const int64_t stride_, depth_;
+  const T* const totals_;
+  const Leaves<const T> before_, d_last_, d_shown_;
+  T *const d_inputs_, *const d_products_, *const d_vectors_;
+  const Leaves<T> d_first_;
+  Buffer<T> packed_;
+  Buffer<T> later_[2];  // gradients of the products of the next step, [rows, products * hidden]
+  Buffer<T> passed_;    // gradients of the leaves of the state
+  Buffer<T> zeros_;
+};
+
 template <ffi::DataType type>
 using Array = ffi::Buffer<type>;
 template <ffi::DataType type>
@@ -736,6 +1017,106 @@ ffi::Error RunBackward(ffi::ThreadPool pool, Array<type> kernel, Array<type> gat
   return ffi::Error::Success();
 }
 
+// Cells, as elementwise.py calls them. Operands are, for a cell with S leaves of state,
+//   forward: kernel, bias, vectors, projected, valid, fresh, S of the state before;
+//   backward: kernel, vectors, totals, valid, fresh, S before each step, S gradients of the last state, S of the
+//   states after each step.
+// Results are
+//   forward: S of the last state, S of the states after each step, and, to keep them, totals and S before each;
+//   backward: gradients of projected inputs, of products if these are others, of vectors for each row, and S of
+//   the initial state.
+
+template <typename T>
+struct Operands {
+  ffi::RemainingArgs given;
+  ffi::RemainingRets results;
+  int64_t model;
+
+  // The model's part; null if the array is empty.
+  template <typename U>
+  static U* Part(const ffi::AnyBuffer& array, int64_t model) {
+    const int64_t size = array.element_count() / std::max<int64_t>(1, array.dimensions()[0]);
+    return size ? static_cast<U*>(array.untyped_data()) + model * size : nullptr;
+  }
+  const T* Argument(size_t place) const { return Part<const T>(*given.get<ffi::AnyBuffer>(place), model); }
+  T* Result(size_t place) const { return Part<T>(**results.get<ffi::AnyBuffer>(place), model); }
+  Leaves<const T> Arguments(size_t place, int count) const {
+    Leaves<const T> all;
+    for (int i = 0; i < count; ++i) all.push_back(Argument(place + i));
+    return all;
+  }
+  Leaves<T> Results(size_t place, int count) const {
+    Leaves<T> all;
+    for (int i = 0; i < count; ++i) all.push_back(Result(place + i));
+    return all;
+  }
+  Masks MasksAt(size_t place, int64_t time) const {
+    return {Part<const bool>(*given.get<ffi::AnyBuffer>(place), model),
+            Part<const bool>(*given.get<ffi::AnyBuffer>(place + 1), model), time};
+  }
+};
+
+ffi::ErrorOr<Functions> FunctionsOf(std::string_view name) {
+  const std::lock_guard lock(functions_mutex);
+  const auto found = AllFunctions().find(name);
+  if (found == AllFunctions().end())
+    return ffi::Unexpected(ffi::Error::Internal("the functions of the cell are not loaded: " + std::string(name)));
+  return found->second;
+}
+
+template <typename T>
+ffi::Error CellForwardOf(ffi::ThreadPool& pool, ffi::RemainingArgs given, ffi::RemainingRets results,
+                         Functions functions, int leaves, bool reverse) {
+  const auto kernel = given.get<ffi::AnyBuffer>(0)->dimensions(), projected = given.get<ffi::AnyBuffer>(3)->dimensions();
+  const int64_t hidden = kernel[1];
+  const Structure structure = {int(given.get<ffi::AnyBuffer>(1)->dimensions()[1] / hidden), int(projected[3] / hidden),
+                               int(kernel[2] / hidden), int(given.get<ffi::AnyBuffer>(2)->dimensions()[1]), leaves};
+  const Shape shape = {projected[1], projected[2], hidden, reverse};
+  const bool keeping = results.size() > 2 * size_t(leaves);
+  RunModels(projected[0], pool, [=](int64_t model, int64_t threads) {
+    const Operands<T> operands = {given, results, model};
+    const Cell<T> cell = {structure, functions, operands.Argument(0), operands.Argument(1), operands.Argument(2)};
+    return std::make_shared<CellForward<T>>(
+        shape, operands.MasksAt(4, shape.time), Division(shape, sizeof(T), threads), cell, operands.Argument(3),
+        operands.Arguments(6, leaves), operands.Results(0, leaves), operands.Results(leaves, leaves),
+        keeping ? operands.Result(2 * leaves) : nullptr, keeping ? operands.Results(2 * leaves + 1, leaves) : Leaves<T>{});
+  });
+  return ffi::Error::Success();
+}
+
+template <typename T>
+ffi::Error CellBackwardOf(ffi::ThreadPool& pool, ffi::RemainingArgs given, ffi::RemainingRets results,
+                          Functions functions, int leaves, int inputs, bool reverse) {
+  const auto kernel = given.get<ffi::AnyBuffer>(0)->dimensions(), totals = given.get<ffi::AnyBuffer>(2)->dimensions();
+  const int64_t hidden = kernel[1];
+  const Structure structure = {int(totals[3] / hidden), inputs, int(kernel[2] / hidden),
+                               int(given.get<ffi::AnyBuffer>(1)->dimensions()[1]), leaves};
+  const Shape shape = {totals[1], totals[2], hidden, reverse};
+  const int separate = structure.Shared() != structure.columns;
+  RunModels(totals[0], pool, [=](int64_t model, int64_t threads) {
+    const Operands<T> operands = {given, results, model};
+    const Cell<T> cell = {structure, functions, operands.Argument(0), nullptr, operands.Argument(1)};
+    return std::make_shared<CellBackward<T>>(
+        shape, operands.MasksAt(3, shape.time), Division(shape, sizeof(T), threads), cell, operands.Argument(2),
+        operands.Arguments(5, leaves), operands.Arguments(5 + leaves, leaves),
+        operands.Arguments(5 + 2 * leaves, leaves), operands.Result(0), separate ? operands.Result(1) : nullptr,
+        operands.Result(1 + separate), operands.Results(2 + separate, leaves));
+  });
+  return ffi::Error::Success();
+}
+
+ffi::Error RunCell(ffi::ThreadPool pool, std::string_view functions, int64_t leaves, int64_t inputs, bool reverse,
+                   bool backward, ffi::RemainingArgs given, ffi::RemainingRets results) {
+  const ffi::DataType type = given.get<ffi::AnyBuffer>(0)->element_type();
+  const auto found = FunctionsOf(functions);
+  if (!found) return found.error();
+  if (type == ffi::F64)
+    return backward ? CellBackwardOf<double>(pool, given, results, *found, leaves, inputs, reverse)
+                    : CellForwardOf<double>(pool, given, results, *found, leaves, reverse);
+  return backward ? CellBackwardOf<float>(pool, given, results, *found, leaves, inputs, reverse)
+                  : CellForwardOf<float>(pool, given, results, *found, leaves, reverse);
+}
+
 }  // namespace
 
 #define LSTM_FORWARD(Type)    \
@@ -778,3 +1159,21 @@ ffi::Error RunBackward(ffi::ThreadPool pool, Array<type> kernel, Array<type> gat
 
 LSTM_HANDLERS(float32, ffi::F32);
 LSTM_HANDLERS(float64, ffi::F64);
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cell, RunCell,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Attr<std::string_view>("functions")
+                                  .Attr<int64_t>("leaves")
+                                  .Attr<int64_t>("inputs")
+                                  .Attr<bool>("reverse")
+                                  .Attr<bool>("backward")
+                                  .RemainingArgs()
+                                  .RemainingRets());
+
+// Make the functions of a cell known.
+extern "C" void register_functions(const char* name, Elementwise forward, Elementwise keeping,
+                                   Elementwise backward) {
+  const std::lock_guard lock(functions_mutex);
+  AllFunctions()[name] = {forward, keeping, backward};
+}

@@ -18,20 +18,24 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jaxlib
+import numpy as np
 
+from lstmjax.backends import codegen
 from lstmjax.backends.primitives import Kernels, primitives, run_avals, run_keeping_avals, transposed_avals
 from lstmjax.backends.scan import Masks
+from lstmjax.cells.elementwise import ElementwiseCell
 from lstmjax.sharding import vary_alike
 
 VARIABLE = "LSTMJAX_NATIVE"
 SOURCE = Path(__file__).with_name("native.cc")
+HEADER = Path(__file__).with_name("vectors.h")
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-w")
 DTYPES = ("float32", "float64")
 TINY = 64
@@ -56,15 +60,40 @@ def load() -> str | None:
         return f"{VARIABLE}=0 turns it off"
     try:
         library = _load_library()
-        handlers = {
-            name: jax.ffi.pycapsule(getattr(library, name))
-            for name in (f"{target}_{dtype}" for target in TARGETS for dtype in DTYPES)
-        }
+        names = [f"{target}_{dtype}" for target in TARGETS for dtype in DTYPES]
+        handlers = {name: jax.ffi.pycapsule(getattr(library, name)) for name in (*names, "cell")}
     except Exception as error:  # whatever is wrong with it, programs run without it
         _log.warning("LSTMs run without native code, which is slower: %s", error)
         return str(error)
     for name, handler in handlers.items():
         jax.ffi.register_ffi_target(f"lstmjax_{name}", handler, platform="cpu")
+    return None
+
+
+def load_cell(cell: ElementwiseCell) -> str | None:
+    """Compile the functions of a cell if needed, and load them.
+
+    Returns:
+      None, or the reason why there is no native code for the cell.
+    """
+    if cell.dtype != cell.param_dtype or str(cell.dtype) not in DTYPES:
+        return f"native code is for {' and '.join(DTYPES)} throughout"
+    try:
+        return load() or _load_functions(codegen.source_of(cell))
+    except codegen.UnsupportedError as error:
+        return str(error)
+
+
+@functools.cache
+def _load_functions(source: codegen.Source) -> str | None:
+    """Compile, load and register functions of units; the reason, if that is not possible."""
+    try:
+        library = _load_library(source.name, source.text)
+        functions = [getattr(library, name) for name in ("forward", "keeping", "backward")]
+        _load_library().register_functions(source.name.encode(), *functions)
+    except Exception as error:  # as above
+        _log.warning("a cell runs without native code, which is slower: %s", error)
+        return str(error)
     return None
 
 
@@ -78,12 +107,19 @@ def folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "lstmjax" / "native"
 
 
-def _load_library() -> ctypes.CDLL:
-    """The library from the cache if it is sound there, else compiled and, if that is possible, cached."""
+@functools.cache
+def _load_library(stem: str = "lstm", text: str = "") -> ctypes.CDLL:
+    """A library from the cache if it is sound there, else compiled and, if that is possible, cached.
+
+    Args:
+      stem: the beginning of its name.
+      text: its program; by default that of `SOURCE`.
+    """
     compiler = _compiler()
     identity = (_output([*compiler, "--version"]), *compiler[1:], _processor(), jaxlib.__version__, *FLAGS)
-    digest = hashlib.sha256(SOURCE.read_bytes() + "\0".join(identity).encode()).hexdigest()
-    name = f"lstm-{digest[:16]}.so"
+    text = text or SOURCE.read_text("utf-8")
+    digest = hashlib.sha256("\0".join((text, HEADER.read_text("utf-8"), *identity)).encode()).hexdigest()
+    name = f"{stem}-{digest[:16]}.so"
     cached: Path | None = None
     try:
         cached = folder() / name
@@ -92,10 +128,12 @@ def _load_library() -> ctypes.CDLL:
         fault = str(error)
     if cached is not None and not fault:
         return ctypes.CDLL(str(cached))
-    _log.info("compiling %s for this processor, once (%s)", SOURCE.name, fault)
+    _log.info("compiling %s for this processor, once (%s)", stem, fault)
     with tempfile.TemporaryDirectory(prefix="lstmjax-") as scratch:  # only the user may read it
-        built = Path(scratch) / name
-        _output([*compiler, *FLAGS, "-isystem", jax.ffi.include_dir(), str(SOURCE), "-o", str(built)])
+        source, built = Path(scratch) / f"{stem}.cc", Path(scratch) / name
+        source.write_text(text, "utf-8")
+        folders = ("-isystem", jax.ffi.include_dir(), "-iquote", str(HEADER.parent))
+        _output([*compiler, *FLAGS, *folders, str(source), "-o", str(built)])
         if cached is not None:
             try:
                 _keep(built.read_bytes(), cached)
@@ -197,6 +235,57 @@ def _output(command: list[str]) -> str:
     return done.stdout
 
 
+def _is_tiny(operands: Sequence[jax.Array], rows: int) -> bool:
+    """Whether there are several models, so small that XLA runs all of them faster."""
+    models = operands[0].shape[0]
+    return models > 1 and rows * operands[0].shape[1] ** 2 <= TINY
+
+
+def _masks(masks: Masks, operands: Sequence[jax.Array]) -> list[jax.Array]:
+    """Masks as operands of native code: empty where there is none."""
+    none = vary_alike(jnp.zeros((0, 0, 0), bool), like=operands)
+    return [none if mask is None else mask for mask in masks]
+
+
+def cell_call(avals: Callable[..., Any], backward: bool) -> Callable[..., Any]:
+    """A function of operands and masks that calls the native loop of an `ElementwiseCell`.
+
+    Args:
+      avals: maps the abstract operands to the abstract results.
+      backward: whether it is the backward pass.
+    """
+    place = 3 - backward  # of the first operand with rows
+
+    def call(
+        *operands: jax.Array, masks: Masks, cell: ElementwiseCell, reverse: bool, states: bool
+    ) -> Any:
+        if _is_tiny(operands, operands[place].shape[1]):
+            return NotImplemented
+        foreign = jax.ffi.ffi_call(
+            "lstmjax_cell",
+            avals(
+                *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands),
+                cell=cell,
+                reverse=reverse,
+                states=states,
+            ),
+            vmap_method="sequential",
+        )
+        assert cell.structure is not None
+        return foreign(
+            *operands[: place + 1],
+            *_masks(masks, operands),
+            *operands[place + 1 :],
+            functions=codegen.source_of(cell).name,
+            leaves=np.int64(len(jax.tree.leaves(jax.eval_shape(cell.initial_state)))),
+            inputs=np.int64(cell.structure.inputs),
+            reverse=reverse,
+            backward=backward,
+        )
+
+    return call
+
+
 def _foreign(target: str, avals: Callable[..., Any], aliases: dict[int, int]) -> Callable[..., Any]:
     """A function of operands and masks that calls native code.
 
@@ -207,18 +296,15 @@ def _foreign(target: str, avals: Callable[..., Any], aliases: dict[int, int]) ->
     """
 
     def call(*operands: jax.Array, masks: Masks, reverse: bool, states: bool) -> Any:
-        models, rows = operands[2].shape[:2]
-        if models > 1 and rows * operands[0].shape[1] ** 2 <= TINY:
+        if _is_tiny(operands, operands[2].shape[1]):
             return NotImplemented
-        none = vary_alike(jnp.zeros((0, 0, 0), bool), like=operands)
-        given = [none if mask is None else mask for mask in masks]
         foreign = jax.ffi.ffi_call(
             f"lstmjax_{target}_{operands[0].dtype}",
             avals(*(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands), states=states),
             input_output_aliases=aliases,
             vmap_method="sequential",
         )
-        return foreign(*operands, *given, reverse=reverse)
+        return foreign(*operands, *_masks(masks, operands), reverse=reverse)
 
     return call
 

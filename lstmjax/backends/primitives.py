@@ -53,13 +53,12 @@ def primitives(name: str, kernels: Kernels, platform: str | None) -> Recurrence:
       kernels: for all primitives but the linearization, which only forward mode needs.
       platform: where the kernels are used, as JAX's lowering names it; None for everywhere.
     """
-    make = functools.partial(_primitive, name, platform)
-    run_p = make("run", _run_plain, kernels.run, run_avals, 2, 5)
-    run_keeping_p = make("run_keeping", _run_keeping_plain, kernels.run_keeping, run_keeping_avals, 2, 5)
-    linear_p = make("linear", _linear_plain, None, linear_avals, 1, 6)
-    transposed_p = make("transposed", _transposed_plain, kernels.transposed, transposed_avals, 1, 7)
-    ad.primitive_transposes[linear_p] = functools.partial(_transpose, transposed_p)
-    ad.primitive_transposes[transposed_p] = functools.partial(_transpose, linear_p)
+    make = functools.partial(primitive, name, platform)
+    run_p = make("run", _run_plain, kernels.run, run_avals, 2)
+    run_keeping_p = make("run_keeping", _run_keeping_plain, kernels.run_keeping, run_keeping_avals, 2)
+    linear_p = make("linear", _linear_plain, None, linear_avals, 1)
+    transposed_p = make("transposed", _transposed_plain, kernels.transposed, transposed_avals, 1)
+    transpose_each_other(linear_p, transposed_p, lambda keywords: 3)
 
     def run(
         kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, *flags: bool
@@ -85,7 +84,7 @@ def primitives(name: str, kernels: Kernels, platform: str | None) -> Recurrence:
     return Recurrence(run=run, run_keeping=run_keeping, linear=linear)
 
 
-def _primitive(
+def primitive(
     kernels: str,
     platform: str | None,
     name: str,
@@ -93,7 +92,6 @@ def _primitive(
     native: Callable[..., Any] | None,
     avals: Callable[..., Any],
     shared: int,
-    floats: int,
 ) -> Primitive:
     """A primitive with all rules except transposition.
 
@@ -105,18 +103,17 @@ def _primitive(
       native: the same over rows, as a kernel, one of `Kernels`.
       avals: maps the abstract operands and keywords to the abstract results.
       shared: number of leading operands without batch axes.
-      floats: number of operands before the masks.
     """
     plain = _for_each_model(plain)
-    primitive = Primitive(f"lstmjax_{kernels}_{name}")
-    primitive.multiple_results = True
-    primitive.def_impl(compiled(primitive, static=("masked", "reverse", "states")))
-    primitive.def_abstract_eval(avals)
-    mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=True))
+    made = Primitive(f"lstmjax_{kernels}_{name}")
+    made.multiple_results = True
+    made.def_impl(compiled(made, static=("masked", "reverse", "states", "cell")))
+    made.def_abstract_eval(avals)
+    mlir.register_lowering(made, mlir.lower_fun(plain, multiple_results=True))
     if native is not None:
-        needs_devices(primitive)
-        over_rows = functools.partial(_over_rows, native, plain, shared, floats)
-        mlir.register_lowering(primitive, lowering(over_rows, portable=plain), platform=platform)
+        needs_devices(made)
+        over_rows = functools.partial(_over_rows, native, plain, shared)
+        mlir.register_lowering(made, lowering(over_rows, portable=plain), platform=platform)
 
     def batch(operands: Sequence[Any], axes: Sequence[int | None], **keywords: Any) -> Any:
         """One more axis of models if the weights have it, else of the batch, after those of models."""
@@ -127,12 +124,24 @@ def _primitive(
             _to_axis(x, axis, size, place) if several or number >= shared else x
             for number, (x, axis) in enumerate(zip(operands, axes, strict=True))
         ]
-        results = primitive.bind(*moved, **keywords)
+        results = made.bind(*moved, **keywords)
         return results, [place] * len(results)
 
-    ad.primitive_jvps[primitive] = functools.partial(jvp_of_plain, plain)
-    batching.primitive_batchers[primitive] = batch
-    return primitive
+    ad.primitive_jvps[made] = functools.partial(jvp_of_plain, plain)
+    batching.primitive_batchers[made] = batch
+    return made
+
+
+def transpose_each_other(one: Primitive, other: Primitive, fixed: Callable[..., int]) -> None:
+    """Make each of two primitives the transpose of the other.
+
+    Args:
+      one: linear in its operands after the first ``fixed(keywords)``, up to the masks.
+      other: likewise, with the same first operands and masks.
+      fixed: maps the keywords to the number of operands that are not linear.
+    """
+    ad.primitive_transposes[one] = functools.partial(_transpose, other, fixed)
+    ad.primitive_transposes[other] = functools.partial(_transpose, one, fixed)
 
 
 def compiled(primitive: Primitive, static: Sequence[str]) -> Callable[..., Any]:
@@ -198,7 +207,6 @@ def _over_rows(
     native: Callable[..., Any],
     plain: Callable[..., Any],
     shared: int,
-    floats: int,
     *operands: jax.Array,
     masked: tuple[bool, bool],
     **flags: bool,
@@ -212,8 +220,9 @@ def _over_rows(
         weights = [x.reshape(count, *x.shape[models:]) for x in operands[:shared]]
         size = count, math.prod(batch[models:])
         rows = [x.reshape(*size, *x.shape[rank:]) for x in operands[shared:]]
-        inputs, masks = [*weights, *rows[: floats - shared]], rows[floats - shared :]
-        results = native(*inputs, masks=_unpack(masked, masks), **flags)
+        count = len(rows) - sum(masked)
+        inputs, masks = [*weights, *rows[:count]], rows[count:]
+        results = native(*inputs, masks=unpack(masked, masks), **flags)
         if results is NotImplemented:
             return plain(*operands, masked=masked, **flags)
         return [x.reshape(*batch, *x.shape[2:]) for x in results]
@@ -224,29 +233,35 @@ def _over_rows(
     return divided_by_rows(function, axes)(*operands)
 
 
-def _operands(masks: Masks, flags: Sequence[bool], *arrays: Array) -> tuple[list[jax.Array], dict[str, Any]]:
+def operands_of(masks: Masks, *arrays: Array) -> tuple[list[jax.Array], tuple[bool, bool]]:
+    """The operands of a primitive, and which masks are among them, for its keyword ``masked``."""
     present = [mask for mask in masks if mask is not None]
-    operands = vary_alike([*arrays, *present], like=())
+    return vary_alike([*arrays, *present], like=()), (masks.valid is not None, masks.fresh is not None)
+
+
+def _operands(masks: Masks, flags: Sequence[bool], *arrays: Array) -> tuple[list[jax.Array], dict[str, Any]]:
+    operands, masked = operands_of(masks, *arrays)
     reverse, states = flags
-    masked = masks.valid is not None, masks.fresh is not None
     return operands, {"masked": masked, "reverse": reverse, "states": states}
 
 
-def _unpack(masked: tuple[bool, bool], masks: Sequence[jax.Array]) -> Masks:
+def unpack(masked: tuple[bool, bool], masks: Sequence[jax.Array]) -> Masks:
+    """The masks from those that are present."""
     masks = list(masks)
     return Masks(*(masks.pop(0) if present else None for present in masked))
 
 
-def _transpose(other: Primitive, cotangents: Sequence[Any], *operands: Any, **keywords: Any) -> Any:
-    """The transpose rule of the linearization and of its transpose, each linear in its operands after 2."""
-    count = len(operands) - sum(keywords["masked"])
-    kernel, gates, cell, *linear = operands[:count]
-    wanted = [ad.is_undefined_primal(x) for x in linear]
+def _transpose(
+    other: Primitive, fixed: Callable[..., int], cotangents: Sequence[Any], *operands: Any, **keywords: Any
+) -> Any:
+    """The transpose rule of the linearization and of its transpose."""
+    first, last = fixed(keywords), len(operands) - sum(keywords["masked"])
+    wanted = [ad.is_undefined_primal(x) for x in operands[first:last]]
     results = other.bind(
-        kernel, gates, cell, *map(ad.instantiate_zeros, cotangents), *operands[count:], **keywords
+        *operands[:first], *map(ad.instantiate_zeros, cotangents), *operands[last:], **keywords
     )
     kept = [result if want else None for result, want in zip(results, wanted, strict=True)]
-    return [None] * 3 + kept + [None] * len(operands[count:])
+    return [None] * first + kept + [None] * len(operands[last:])
 
 
 # The computations of the primitives, and the shapes and dtypes of their results.
@@ -270,7 +285,7 @@ def _run_keeping_plain(
     masked: tuple[bool, bool],
     **flags: bool,
 ) -> tuple[jax.Array, ...]:
-    state, time_masks = LSTMState(hidden, cell), _time_major(_unpack(masked, masks), -1)
+    state, time_masks = LSTMState(hidden, cell), _time_major(unpack(masked, masks), -1)
     after, shown, kept = recurrence.run_keeping(
         kernel, bias, _time_major(projected), state, time_masks, **flags
     )
@@ -309,7 +324,7 @@ def _linear_plain(
 ) -> tuple[jax.Array, ...]:
     # Of the hidden states, only the dtype is used.
     kept = Kept(*_time_major((gates, cell, cell.astype(hidden_dot.dtype))))
-    state_dot, time_masks = LSTMState(hidden_dot, cell_dot), _time_major(_unpack(masked, masks), -1)
+    state_dot, time_masks = LSTMState(hidden_dot, cell_dot), _time_major(unpack(masked, masks), -1)
     after, shown = recurrence.linear(kernel, kept, time_masks, _time_major(gates_dot), state_dot, **flags)
     return *after, *_batch_major(tuple(shown))
 

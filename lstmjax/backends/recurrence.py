@@ -65,13 +65,13 @@ def run_keeping(
 
     def step(carry: LSTMState, inputs: tuple[jax.Array, Masks]) -> Any:
         projected_t, masks_t = inputs
-        before = _start(carry, masks_t)
+        before = start(carry, masks_t)
         total = biased(projected_t + product(before.hidden, kernel), bias)
         i, f, g, o = jnp.split(total, 4, axis=-1)
         i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
         cell = f * before.cell + i * g
         hidden = (o * jnp.tanh(cell)).astype(before.hidden.dtype)
-        after, shown = _end(LSTMState(hidden, cell), carry, masks_t)
+        after, shown = end(LSTMState(hidden, cell), carry, masks_t)
         kept = Kept(jnp.concatenate([i, f, g, o], axis=-1), before.cell, before.hidden)
         return after, (shown, kept)
 
@@ -101,7 +101,7 @@ def linear(
     @functools.partial(jax.checkpoint, prevent_cse=False, policy=jax.checkpoint_policies.nothing_saveable)
     def step(carry: LSTMState, inputs: tuple[jax.Array, Kept, Masks]) -> tuple[LSTMState, LSTMState]:
         gates_dot_t, kept_t, masks_t = inputs
-        before = _start(carry, masks_t)
+        before = start(carry, masks_t)
         total = gates_dot_t + product(before.hidden, kernel)
         i_dot, f_dot, g_dot, o_dot = jnp.split(total, 4, axis=-1)
         i, f, g, o = jnp.split(kept_t.gates, 4, axis=-1)
@@ -113,7 +113,7 @@ def linear(
             + (i * (1 - g * g)) * g_dot
         )
         hidden_dot = (o * (1 - o) * squashed) * o_dot + (o * (1 - squashed**2)) * cell_dot
-        return _end(LSTMState(hidden_dot.astype(before.hidden.dtype), cell_dot), carry, masks_t)
+        return end(LSTMState(hidden_dot.astype(before.hidden.dtype), cell_dot), carry, masks_t)
 
     after, shown = jax.lax.scan(step, state_dot, (gates_dot, kept, masks), reverse=reverse)
     return after, _only_asked(shown, states)
@@ -123,14 +123,14 @@ def _only_asked(shown: LSTMState, states: bool) -> LSTMState:
     return shown if states else shown._replace(cell=shown.cell[:0])
 
 
-def _start(carry: LSTMState, masks: Masks) -> LSTMState:
+def start(carry: LSTMState, masks: Masks) -> LSTMState:
     """The state before a step, or its tangent: zero after a boundary."""
     if masks.fresh is None:
         return carry
     return select(masks.fresh, jax.tree.map(jnp.zeros_like, carry), carry)
 
 
-def _end(after: LSTMState, carry: LSTMState, masks: Masks) -> tuple[LSTMState, LSTMState]:
+def end(after: LSTMState, carry: LSTMState, masks: Masks) -> tuple[LSTMState, LSTMState]:
     """The state after a step, as it is carried on and as it is shown: in padding, unchanged and zero."""
     if masks.valid is None:
         return after, after

@@ -1,15 +1,14 @@
 """The plain recurrent cell."""
 
 import dataclasses
-import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import GatedCell, biased, check_step, matmul
+from lstmjax.cells.elementwise import ElementwiseCell, Structure, Weights
 from lstmjax.types import Array, DTypeLike, Key
 
 
@@ -25,7 +24,7 @@ class ElmanParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Elman(GatedCell):
+class Elman(ElementwiseCell):
     """The specification of a plain recurrent cell; made by `elman`."""
 
     def init(self, key: Key) -> ElmanParams:
@@ -41,15 +40,20 @@ class Elman(GatedCell):
         """Zeros ``[*batch_shape, hidden]``."""
         return jnp.zeros((*batch_shape, self.hidden), self.dtype)
 
-    def step(
-        self, params: ElmanParams, state: Array, inputs: Float[Array, "... features"]
-    ) -> tuple[jax.Array, Float[jax.Array, "... hidden"]]:
-        """Advance by one time step; see `Cell.step` for arguments and errors, `elman` for the equation."""
-        check_step(self, params, state, inputs)
-        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
-        total = product(inputs, params.kernel) + product(state, params.recurrent_kernel)
-        hidden = jnp.tanh(biased(total, params.bias)).astype(self.dtype)
-        return hidden, hidden
+    @property
+    def structure(self) -> Structure:
+        """One column."""
+        return Structure(columns=1, inputs=1, products=1)
+
+    def weights(self, params: ElmanParams) -> Weights:
+        """The parameters by what they do."""
+        return Weights(params.kernel, params.recurrent_kernel, params.bias)
+
+    def elementwise(
+        self, totals: Sequence[jax.Array], vectors: Sequence[jax.Array], state: Sequence[Array]
+    ) -> tuple[jax.Array]:
+        """The hidden state after a step; see `ElementwiseCell.elementwise`."""
+        return (jnp.tanh(totals[0]).astype(self.dtype),)
 
 
 def elman(

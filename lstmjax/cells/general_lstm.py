@@ -1,7 +1,7 @@
 """The LSTM and its variants as one specification: `lstm` and its options."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import GatedCell, biased, check_step, matmul, per_row
+from lstmjax.cells.cell import biased, check_step, matmul, per_row
+from lstmjax.cells.elementwise import ElementwiseCell, Structure, Weights
 from lstmjax.cells.lstm import LSTM, LSTMGates
 from lstmjax.checks import check_sizes
 from lstmjax.types import Array, DTypeLike, Key
@@ -77,7 +78,7 @@ class GeneralLSTMState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class GeneralLSTM(GatedCell):
+class GeneralLSTM(ElementwiseCell):
     """An LSTM with any of the options of `lstm`; made by `lstm`, which has the equations."""
 
     forget_bias: float | initializers.GateBias = 1.0
@@ -186,27 +187,15 @@ class GeneralLSTM(GatedCell):
         ``nudge``, a tree like the state, is a perturbation for `lstmjax.diagnostics`: it is added to each
         part of the state as soon as that is computed, before the rest of the step uses it.
         """
-        squash = {name: _function(getattr(self, f"{name}_activation")) for name in _ACTIVATED}
-        peepholes = self._parts(params.peepholes, self.gate_columns)
+        peepholes = dict(zip(self.gate_columns, self._peepholes(params), strict=False))
         total = self._totals(params, state, inputs)
-
-        def gate(name: str, cell: Array) -> jax.Array:
-            if name not in total:
-                return jnp.ones_like(cell)
-            if name not in peepholes:
-                return squash["gate"](total[name])
-            return squash["gate"](total[name] + per_row(peepholes[name], total[name]) * cell)
-
-        i = gate("i", state.cell)
-        f = 1 - i if self.coupled else gate("f", state.cell)
-        g = squash["candidate"](total["g"])
-        cell = f * state.cell + i * g
+        i, f, g, cell = self._memory(total, peepholes, state.cell)
         if nudge is not None:
             cell = cell + nudge.cell
-        o = gate("o", cell)
+        o = self._gate("o", total, peepholes, cell)
         norms = params.norms
         shown = cell if norms is None else normalize(cell, norms.cell_gain, norms.cell_bias)
-        hidden = (o * squash["output"](shown)).astype(self.dtype)
+        hidden = (o * _function(self.output_activation)(shown)).astype(self.dtype)
         if params.projection is not None:
             hidden = self._product(hidden, params.projection).astype(self.dtype)
         there = {"i": i, "f": f, "o": o}
@@ -216,6 +205,52 @@ class GeneralLSTM(GatedCell):
         if nudge is not None:
             after = jax.tree.map(jnp.add, after, nudge._replace(cell=jnp.zeros_like(cell)))
         return after, LSTMGates(i, f, g, o)
+
+    @property
+    def structure(self) -> Structure | None:
+        """The candidate and each gate; None with layer normalization, a projection or gate recurrence."""
+        if self.layer_norm or self.projection or self.full_gate_recurrence:
+            return None
+        columns, vectors = len(self.columns), len(self.gate_columns) * self.peepholes
+        return Structure(columns, inputs=columns, products=columns, vectors=vectors)
+
+    def weights(self, params: GeneralLSTMParams) -> Weights:
+        """The parameters by what they do; the vectors are the peepholes."""
+        return Weights(params.kernel, params.recurrent_kernel, params.bias, self._peepholes(params))
+
+    def elementwise(
+        self, totals: Sequence[jax.Array], vectors: Sequence[jax.Array], state: Sequence[Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        """Hidden state and cell state after a step; see `ElementwiseCell.elementwise`."""
+        total = dict(zip(self.columns, totals, strict=True))
+        peepholes = dict(zip(self.gate_columns, vectors, strict=False))
+        *_, cell = self._memory(total, peepholes, state[1])
+        shown = self._gate("o", total, peepholes, cell) * _function(self.output_activation)(cell)
+        return shown.astype(self.dtype), cell
+
+    def _memory(
+        self, total: dict[str, jax.Array], peepholes: dict[str, jax.Array], before: Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """Input gate, forget gate, candidate, and the cell state after the step."""
+        i = self._gate("i", total, peepholes, before)
+        f = 1 - i if self.coupled else self._gate("f", total, peepholes, before)
+        g = _function(self.candidate_activation)(total["g"])
+        return i, f, g, f * before + i * g
+
+    def _gate(
+        self, name: str, total: dict[str, jax.Array], peepholes: dict[str, jax.Array], cell: Array
+    ) -> jax.Array:
+        """A gate that sees a cell state; 1 if it is absent."""
+        if name not in total:
+            return jnp.ones_like(cell)
+        seen = total[name]
+        if name in peepholes:
+            seen = seen + per_row(peepholes[name], seen) * cell
+        return _function(self.gate_activation)(seen)
+
+    def _peepholes(self, params: GeneralLSTMParams) -> tuple[jax.Array, ...]:
+        """The peepholes of each gate; none if there are none."""
+        return tuple(self._parts(params.peepholes, self.gate_columns).values())
 
     def _totals(
         self, params: GeneralLSTMParams, state: GeneralLSTMState, inputs: Array

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import GatedCell, biased, check_step, matmul
+from lstmjax.cells.cell import biased, check_step, matmul
+from lstmjax.cells.elementwise import ElementwiseCell, Structure, Weights
 from lstmjax.types import Array, DTypeLike, Key
 
 
@@ -33,13 +35,20 @@ class GRUGates(NamedTuple):
     update_gate: jax.Array
     candidate: jax.Array
 
+    @classmethod
+    def of(cls, totals: Sequence[jax.Array]) -> "GRUGates":
+        """The gates from their pre-activations and the candidate's two terms, with the reset gate after."""
+        reset_total, update_total, candidate_x, candidate_h = totals
+        reset = jax.nn.sigmoid(reset_total)
+        return cls(reset, jax.nn.sigmoid(update_total), jnp.tanh(candidate_x + reset * candidate_h))
+
     def memory(self, before: jax.Array) -> jax.Array:
         """The hidden state after the step, from the one before it."""
         return (1 - self.update_gate) * self.candidate + self.update_gate * before
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class GRU(GatedCell):
+class GRU(ElementwiseCell):
     """The specification of a gated recurrent unit; made by `gru`."""
 
     reset_after: bool = True
@@ -74,20 +83,35 @@ class GRU(GatedCell):
         product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
         from_input = biased(product(inputs, params.kernel), params.bias)
         reset_x, update_x, candidate_x = jnp.split(from_input, 3, axis=-1)
-        gates_kernel, candidate_kernel = jnp.split(params.recurrent_kernel, [2 * self.hidden], axis=-1)
-        if not self.reset_after:
-            reset_h, update_h = jnp.split(product(state, gates_kernel), 2, axis=-1)
-            reset = jax.nn.sigmoid(reset_x + reset_h)
-            seen = (reset * state.astype(self.wide_dtype)).astype(self.dtype)
-            candidate_h = product(seen, candidate_kernel)
-        else:
+        if self.reset_after:
             from_state = product(state, params.recurrent_kernel)
             reset_h, update_h, candidate_h = jnp.split(from_state, 3, axis=-1)
-            reset = jax.nn.sigmoid(reset_x + reset_h)
-            candidate_h = reset * biased(candidate_h, params.candidate_bias)
-        update = jax.nn.sigmoid(update_x + update_h)
-        candidate = jnp.tanh(candidate_x + candidate_h)
-        return GRUGates(reset, update, candidate)
+            candidate_h = biased(candidate_h, params.candidate_bias)
+            return GRUGates.of((reset_x + reset_h, update_x + update_h, candidate_x, candidate_h))
+        gates_kernel, candidate_kernel = jnp.split(params.recurrent_kernel, [2 * self.hidden], axis=-1)
+        reset_h, update_h = jnp.split(product(state, gates_kernel), 2, axis=-1)
+        reset, update = jax.nn.sigmoid(reset_x + reset_h), jax.nn.sigmoid(update_x + update_h)
+        seen = (reset * state.astype(self.wide_dtype)).astype(self.dtype)
+        return GRUGates(reset, update, jnp.tanh(candidate_x + product(seen, candidate_kernel)))
+
+    @property
+    def structure(self) -> Structure | None:
+        """Two gates, and the two terms of the candidate; None with the reset gate before the product."""
+        return Structure(columns=4, inputs=3, products=3) if self.reset_after else None
+
+    def weights(self, params: GRUParams) -> Weights:
+        """The parameters by what they do; b' is the bias of the fourth column."""
+        bias = None
+        if params.bias is not None and params.candidate_bias is not None:
+            bias = jnp.concatenate([params.bias, params.candidate_bias])
+        return Weights(params.kernel, params.recurrent_kernel, bias)
+
+    def elementwise(
+        self, totals: Sequence[jax.Array], vectors: Sequence[jax.Array], state: Sequence[Array]
+    ) -> tuple[jax.Array]:
+        """The hidden state after a step; see `ElementwiseCell.elementwise`."""
+        hidden = GRUGates.of(totals).memory(jnp.asarray(state[0], self.wide_dtype))
+        return (hidden.astype(self.dtype),)
 
 
 def gru(

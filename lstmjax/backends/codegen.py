@@ -1,0 +1,176 @@
+"""The function of an `ElementwiseCell` in C++, written from what JAX traces of it, with its derivative.
+
+``native.cc`` runs the product and the loop over time, and calls these functions for the units of a row.
+"""
+
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from lstmjax.cells.elementwise import ElementwiseCell
+
+
+class UnsupportedError(ValueError):
+    """A cell's function has an operation without a form in C++; the message names it."""
+
+
+class Source(NamedTuple):
+    """A program in C++ with three functions of a cell: see ``Elementwise`` in ``native.cc``."""
+
+    name: str
+    """The same for equal programs."""
+    text: str
+
+
+@functools.cache
+def source_of(cell: ElementwiseCell) -> Source:
+    """The program of a cell; sizes do not matter.
+
+    Raises:
+      UnsupportedError: its function has an operation without a form in C++.
+    """
+    structure = cell.structure
+    assert structure is not None
+    number = jax.ShapeDtypeStruct((), cell.wide_dtype)
+    leaves = jax.tree.leaves(jax.eval_shape(cell.initial_state))
+    state = tuple(jax.ShapeDtypeStruct((), leaf.dtype) for leaf in leaves)
+    columns, inputs, products, vectors = ((number,) * count for count in structure)
+    shared = structure.shared
+
+    def units(totals: Any, vectors: Any, state: Any) -> Any:
+        return tuple(cell.elementwise(totals, vectors, state))
+
+    def keeping(inputs: Any, products: Any, biases: Any, vectors: Any, state: Any) -> Any:
+        both = [x + y for x, y in zip(inputs[:shared], products[:shared], strict=True)]
+        terms = (*both, *inputs[shared:], *products[shared:])
+        totals = tuple(term + bias for term, bias in zip(terms, biases, strict=True))
+        after = units(totals, vectors, state)
+        return after, after[0], totals, state
+
+    def forward(*arguments: Any) -> Any:
+        return keeping(*arguments)[:2]
+
+    def backward(totals: Any, vectors: Any, state: Any, sums: Any, later: Any, shown: Any) -> Any:
+        _, pull_back = jax.vjp(units, totals, vectors, state)
+        bars, vectors_bar, state_bar = pull_back(tuple(jax.tree.map(jnp.add, later, shown)))
+        sums = tuple(jax.tree.map(jnp.add, sums, vectors_bar))
+        return bars[: structure.inputs], (*bars[:shared], *bars[structure.inputs :]), sums, state_bar
+
+    step = (inputs, products, columns, vectors, state)
+    body = "\n".join(
+        _function(function, given)
+        for function, given in (
+            (forward, step),
+            (keeping, step),
+            (backward, (columns, vectors, state, vectors, state, state)),
+        )
+    )
+    kind = {"float32": "float", "float64": "double"}[str(jnp.dtype(cell.dtype))]
+    text = f'#include "vectors.h"\n\nusing T = {kind};\n\n{body}'
+    return Source(f"cell-{hashlib.sha256(text.encode()).hexdigest()[:16]}", text)
+
+
+def _function(function: Callable[..., Any], arguments: Any) -> str:
+    """A function in C++ of the same name, with all arrays of arguments and results in order."""
+    jaxpr = jax.make_jaxpr(function)(*arguments)
+    lines: list[str] = []
+    count = len(jaxpr.jaxpr.invars)
+    names = _write(jaxpr, [f"in{i}" for i in range(count)], lines)
+    loads = [f"const Vector<T> in{i} = Load(static_cast<const T*>(in[{i}]) + u, lanes);" for i in range(count)]
+    stores = [f"Store(static_cast<T*>(out[{i}]) + u, {name}, lanes);" for i, name in enumerate(names)]
+    inner = "".join(f"    {line}\n" for line in [*loads, *lines, *stores])
+    return (
+        f'extern "C" void {function.__name__}(const void* const* in, void* const* out, int64_t units) {{\n'
+        f"  const auto step = [&](int64_t u, auto lanes) {{\n{inner}  }};\n"
+        "  int64_t u = 0;\n"
+        "  for (; u + kLanes<T> <= units; u += kLanes<T>) step(u, std::integral_constant<int, kLanes<T>>{});\n"
+        "  if (u < units) step(u, int(units - u));\n"
+        "}\n"
+    )
+
+
+def _write(jaxpr: ClosedJaxpr | Jaxpr, arguments: Sequence[str], lines: list[str]) -> list[str]:
+    """Append the lines of a jaxpr and return the names of its results."""
+    names: dict[Any, str] = {}
+    if isinstance(jaxpr, ClosedJaxpr):
+        names.update({var: _constant(value) for var, value in zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True)})
+        jaxpr = jaxpr.jaxpr
+    names.update(zip(jaxpr.invars, arguments, strict=True))
+
+    def name_of(atom: Any) -> str:
+        return _constant(atom.val) if isinstance(atom, Literal) else names[atom]
+
+    for equation in jaxpr.eqns:
+        operands = [name_of(atom) for atom in equation.invars]
+        inner = next((equation.params[key] for key in ("jaxpr", "call_jaxpr") if key in equation.params), None)
+        if inner is not None:
+            results = _write(inner, operands, lines)
+        else:
+            results = [f"x{len(lines)}"]
+            lines.append(f"const auto {results[0]} = {_expression(equation, operands)};")
+        names.update(zip(equation.outvars, results, strict=True))
+    return [name_of(atom) for atom in jaxpr.outvars]
+
+
+def _constant(value: Any) -> str:
+    number = float(value)
+    if math.isfinite(number):
+        return f"(Vector<T>{{}} + T({number!r}))"
+    text = "quiet_NaN()" if math.isnan(number) else "infinity()"
+    return f"(Vector<T>{{}} {'-' if number < 0 else '+'} std::numeric_limits<T>::{text})"
+
+
+def _expression(equation: Any, operands: Sequence[str]) -> str:
+    name = equation.primitive.name
+    if any(var.aval.shape for var in equation.outvars) or name not in _EXPRESSIONS:
+        raise UnsupportedError(f"its function of the units uses {name}, which has no form in C++ here")
+    return _EXPRESSIONS[name](equation, *operands)
+
+
+def _form(text: str) -> Callable[..., str]:
+    return lambda _, *operands: text.format(*operands)
+
+
+def _convert(equation: Any, operand: str) -> str:
+    if equation.invars[0].aval.dtype == bool:
+        return f"{operand} ? {_constant(1)} : {_constant(0)}"
+    return operand
+
+
+def _integer_power(equation: Any, operand: str) -> str:
+    power = equation.params["y"]
+    product = " * ".join([operand] * abs(power)) or _constant(1)
+    return product if power >= 0 else f"T(1) / ({product})"
+
+
+_EXPRESSIONS: dict[str, Callable[..., str]] = {
+    "convert_element_type": _convert,
+    "integer_pow": _integer_power,
+    **dict.fromkeys(("copy", "copy_p", "reshape", "broadcast_in_dim", "squeeze", "pvary"), _form("{0}")),
+    **{
+        name: _form(f"{{0}} {sign} {{1}}")
+        for name, sign in {
+            "add": "+", "add_any": "+", "sub": "-", "mul": "*", "div": "/",
+            "gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "==", "ne": "!=", "and": "&", "or": "|",
+        }.items()
+    },
+    **{
+        name: _form(f"{function}({{0}})")
+        for name, function in {
+            "neg": "-", "not": "~", "logistic": "Sigmoid", "tanh": "Tanh", "exp": "Exp", "log": "Log",
+            "log1p": "Log1p", "sqrt": "Sqrt", "abs": "Abs", "sign": "Sign",
+        }.items()
+    },
+    "square": _form("{0} * {0}"),
+    "rsqrt": _form("T(1) / Sqrt({0})"),
+    "max": _form("Max({0}, {1})"),
+    "min": _form("Min({0}, {1})"),
+    "clamp": _form("Min(Max({1}, {0}), {2})"),
+    "select_n": _form("{0} ? {2} : {1}"),
+}  # fmt: skip
