@@ -55,6 +55,9 @@ if native.load() is None:  # test_native.py tells why it is not, and fails where
 LSTM_WAYS = tuple(WAYS)
 """The ways that differ for the usual LSTM."""
 
+ELEMENTWISE_WAYS = tuple(way for way in WAYS if way != "pallas")
+"""The ways that differ for other cells of a product and a function of each unit."""
+
 WAYS["associative"] = functools.partial(_unroll, backend="associative")
 
 
@@ -115,6 +118,7 @@ CELLS: dict[str, Case] = {
     "peepholes_of_1997": Case(
         lambda dtype: lstmjax.lstm(2, 3, forget_gate=False, peepholes=True, dtype=dtype),
         reference.lstm_variant(gates="io"),
+        ELEMENTWISE_WAYS,
     ),
     "coupled_recurrent": Case(
         lambda dtype: lstmjax.lstm(2, 3, coupled=True, full_gate_recurrence=True, dtype=dtype),
@@ -130,8 +134,8 @@ CELLS: dict[str, Case] = {
     "conv_lstm": Case(
         lambda dtype: lstmjax.conv_lstm(2, 3, 1, 1, peepholes=True, dtype=dtype), reference.conv_lstm
     ),
-    "elman": Case(lambda dtype: lstmjax.elman(2, 3, dtype=dtype), reference.elman),
-    "gru": Case(lambda dtype: lstmjax.gru(2, 3, dtype=dtype), reference.gru),
+    "elman": Case(lambda dtype: lstmjax.elman(2, 3, dtype=dtype), reference.elman, ELEMENTWISE_WAYS),
+    "gru": Case(lambda dtype: lstmjax.gru(2, 3, dtype=dtype), reference.gru, ELEMENTWISE_WAYS),
     "min_lstm": Case(
         lambda dtype: lstmjax.min_lstm(2, 3, dtype=dtype), reference.min_lstm, ("scan", "associative")
     ),
@@ -195,7 +199,9 @@ CELLS: dict[str, Case] = {
 
 
 def _variant(step: reference.Step, **options: Any) -> Case:
-    return Case(lambda dtype: lstmjax.lstm(2, 3, dtype=dtype, **options), step)
+    more = {"layer_norm", "projection", "full_gate_recurrence"} & options.keys()
+    ways = ("scan",) if more else ELEMENTWISE_WAYS
+    return Case(lambda dtype: lstmjax.lstm(2, 3, dtype=dtype, **options), step, ways)
 
 
 VARIANTS: dict[str, Case] = {
@@ -251,7 +257,7 @@ VARIANTS: dict[str, Case] = {
         reference.mlstm(forget=lambda x: x),
     ),
 }
-"""Cells that differ from those above in a formula, by one way each (test_variants.py)."""
+"""Cells that differ from those above in a formula (test_general_lstm.py)."""
 
 ALL = CELLS | VARIANTS
 

@@ -33,13 +33,12 @@ import jax.numpy as jnp
 
 from lstmjax.backends import cudnn, native, pallas
 from lstmjax.backends.associative import associative
-from lstmjax.backends.elementwise import fused_elementwise
-from lstmjax.backends.fused import fused_lstm
+from lstmjax.backends.fused import fused
 from lstmjax.backends.recurrence import XLA
 from lstmjax.backends.scan import Masks, scan, select
 from lstmjax.cells.cell import Cell
 from lstmjax.cells.elementwise import ElementwiseCell
-from lstmjax.cells.lstm import LSTM, LSTMParams, LSTMState
+from lstmjax.cells.lstm import LSTM, LSTMState
 from lstmjax.cells.minimal import LinearCell
 from lstmjax.types import Params, State
 from lstmjax.wrappers.stack import Stack
@@ -258,11 +257,9 @@ def run(
     if way == "associative":
         assert isinstance(cell, LinearCell)
         return associative(cell, params, inputs, state, masks, reverse)
-    if isinstance(cell, ElementwiseCell):
-        return _run_elementwise(way, cell, params, inputs, state, masks, reverse, states)
-    assert isinstance(cell, LSTM)
-    after, shown = _run_lstm(way, cell, params, inputs, state, masks, reverse, states)
-    return after, jnp.asarray(shown.hidden), shown if states else None
+    assert isinstance(cell, ElementwiseCell)
+    after, shown = _run_elementwise(way, cell, params, inputs, state, masks, reverse, states)
+    return after, jnp.asarray(jax.tree.leaves(shown)[0]), shown if states else None
 
 
 def _run_elementwise(
@@ -274,40 +271,18 @@ def _run_elementwise(
     masks: Masks,
     reverse: bool,
     states: bool,
-) -> tuple[State, jax.Array, State | None]:
-    leaves, tree = jax.tree.flatten(state)
-    is_native = way == "native"
-    if is_native:
-        inputs = jnp.moveaxis(inputs, 0, -2)
-        masks = jax.tree.map(lambda mask: jnp.moveaxis(mask, 0, -1), masks)
-    after, shown = fused_elementwise(
-        is_native, cell, params, inputs, tuple(leaves), masks, reverse, states
-    )
-    if is_native:
-        shown = tuple(jnp.moveaxis(leaf, -2, 0) for leaf in shown)
-    return tree.unflatten(after), shown[0], tree.unflatten(shown) if states else None
-
-
-def _run_lstm(
-    way: Way,
-    cell: LSTM,
-    params: LSTMParams,
-    inputs: jax.Array,
-    state: LSTMState,
-    masks: Masks,
-    reverse: bool,
-    states: bool,
-) -> tuple[LSTMState, LSTMState]:
+) -> tuple[State, State]:
     """The last state, and the states after each step, of which there may be only the hidden ones."""
     if way == "fused":
-        return fused_lstm(XLA, cell, params, inputs, state, masks, reverse, states)
+        return fused(XLA, cell, params, inputs, state, masks, reverse, states)
     # The other backends are batch-major; XLA cancels the transposition with the opposite one in `unroll`.
     masks = jax.tree.map(lambda mask: jnp.moveaxis(mask, 0, -1), masks)
-    arguments = (cell, params, jnp.moveaxis(inputs, 0, -2), state, masks, reverse)
+    inputs = jnp.moveaxis(inputs, 0, -2)
     if way == "cudnn":
-        after, outputs = cudnn.cudnn_lstm(*arguments)
+        assert isinstance(cell, LSTM)
+        after, outputs = cudnn.cudnn_lstm(cell, params, inputs, state, masks, reverse)
         return after, LSTMState(jnp.moveaxis(outputs, -2, 0), after.cell)
     compiled = jax.default_backend() == "gpu"
     recurrence = native.NATIVE if way == "native" else pallas.PALLAS if compiled else pallas.INTERPRETED
-    after, shown = fused_lstm(recurrence, *arguments, states)
+    after, shown = fused(recurrence, cell, params, inputs, state, masks, reverse, states)
     return after, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -2, 0), shown)

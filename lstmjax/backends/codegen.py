@@ -82,14 +82,16 @@ def _function(function: Callable[..., Any], arguments: Any) -> str:
     lines: list[str] = []
     count = len(jaxpr.jaxpr.invars)
     names = _write(jaxpr, [f"in{i}" for i in range(count)], lines)
-    loads = [f"const Vector<T> in{i} = Load(static_cast<const T*>(in[{i}]) + u, lanes);" for i in range(count)]
+    load = "const Vector<T> in{0} = Load(static_cast<const T*>(in[{0}]) + u, lanes);"
+    loads = [load.format(i) for i in range(count)]
     stores = [f"Store(static_cast<T*>(out[{i}]) + u, {name}, lanes);" for i, name in enumerate(names)]
     inner = "".join(f"    {line}\n" for line in [*loads, *lines, *stores])
     return (
         f'extern "C" void {function.__name__}(const void* const* in, void* const* out, int64_t units) {{\n'
         f"  const auto step = [&](int64_t u, auto lanes) {{\n{inner}  }};\n"
         "  int64_t u = 0;\n"
-        "  for (; u + kLanes<T> <= units; u += kLanes<T>) step(u, std::integral_constant<int, kLanes<T>>{});\n"
+        "  for (; u + kLanes<T> <= units; u += kLanes<T>)\n"
+        "    step(u, std::integral_constant<int, kLanes<T>>{});\n"
         "  if (u < units) step(u, int(units - u));\n"
         "}\n"
     )
@@ -99,7 +101,7 @@ def _write(jaxpr: ClosedJaxpr | Jaxpr, arguments: Sequence[str], lines: list[str
     """Append the lines of a jaxpr and return the names of its results."""
     names: dict[Any, str] = {}
     if isinstance(jaxpr, ClosedJaxpr):
-        names.update({var: _constant(value) for var, value in zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True)})
+        names.update(zip(jaxpr.jaxpr.constvars, map(_constant, jaxpr.consts), strict=True))
         jaxpr = jaxpr.jaxpr
     names.update(zip(jaxpr.invars, arguments, strict=True))
 
@@ -108,9 +110,9 @@ def _write(jaxpr: ClosedJaxpr | Jaxpr, arguments: Sequence[str], lines: list[str
 
     for equation in jaxpr.eqns:
         operands = [name_of(atom) for atom in equation.invars]
-        inner = next((equation.params[key] for key in ("jaxpr", "call_jaxpr") if key in equation.params), None)
-        if inner is not None:
-            results = _write(inner, operands, lines)
+        inner = {"jaxpr", "call_jaxpr"} & equation.params.keys()
+        if inner:
+            results = _write(equation.params[inner.pop()], operands, lines)
         else:
             results = [f"x{len(lines)}"]
             lines.append(f"const auto {results[0]} = {_expression(equation, operands)};")

@@ -19,7 +19,7 @@ from jax.experimental import rnn
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from lstmjax.backends.fused import fused_lstm
+from lstmjax.backends.fused import fused
 from lstmjax.backends.primitives import compiled, jvp_of_plain, lowering, one_after_the_other
 from lstmjax.backends.recurrence import XLA
 from lstmjax.backends.scan import Masks, select
@@ -36,7 +36,7 @@ class Library(NamedTuple):
     backward: Callable[..., Any]
     """``(residuals, (y_bar, h_bar, c_bar), **sizes)`` to cotangents of the first four."""
     platform: str | None
-    """Where it runs, as JAX's lowering names it; None for everywhere. Elsewhere `fused_lstm` is used."""
+    """Where it runs, as JAX's lowering names it; None for everywhere. Elsewhere `fused` is used."""
 
 
 def _forward(*operands: Any, **sizes: Any) -> Any:
@@ -158,12 +158,12 @@ def _sizes(x: Any, hidden: Any) -> dict[str, Any]:
 
 
 def _plain(x: jax.Array, hidden: jax.Array, cell: jax.Array, weights: jax.Array, lengths: jax.Array) -> Any:
-    """The same computation with `fused_lstm`."""
+    """The same computation with `fused`."""
     lstm = LSTM(x.shape[-1], hidden.shape[-1])
     valid = jnp.arange(x.shape[1])[:, None] < lengths
     params, state = unpack(weights, lstm.features, lstm.hidden), LSTMState(hidden, cell)
     arguments = (params, x.swapaxes(0, 1), state, Masks(valid, None))
-    after, (outputs, _) = fused_lstm(XLA, lstm, *arguments, False, False)
+    after, (outputs, _) = fused(XLA, lstm, *arguments, False, False)
     return outputs.swapaxes(0, 1), *after
 
 

@@ -1,7 +1,7 @@
-r"""The LSTM over a sequence with a custom derivative.
+r"""An `ElementwiseCell` over a sequence with a custom derivative.
 
 The values are those of the scan over ``step``. The derivative is a `jax.custom_jvp`, a linear map from
-tangents to tangents. It consists of the tangent of the gates' input, outside of any loop,
+tangents to tangents. It consists of the tangents of the pre-activations, outside of any loop,
 
 .. math:: \dot z_t = \dot x_t W + x_t \dot W + h_{t-1} \dot R + \dot b
 
@@ -12,80 +12,123 @@ so every transformation works and there is only one derivation to check.
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from lstmjax.backends.recurrence import XLA, Recurrence
+from lstmjax.backends.recurrence import Leaves, Recurrence, is_summed, structure_of
 from lstmjax.backends.scan import Masks, scan
-from lstmjax.cells.cell import GatedCell, biased, matmul
-from lstmjax.cells.lstm import LSTM, LSTMParams, LSTMState
+from lstmjax.cells.cell import biased, matmul
+from lstmjax.cells.elementwise import ElementwiseCell
 from lstmjax.sharding import vary_alike
-from lstmjax.types import Array
+from lstmjax.types import Array, Params, State
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 6, 7))
-def fused_lstm(
+def fused(
     recurrence: Recurrence,
-    cell: LSTM,
-    params: LSTMParams,
+    cell: ElementwiseCell,
+    params: Params,
     inputs: jax.Array,
-    state: LSTMState,
+    state: State,
     masks: Masks,
     reverse: bool,
     states: bool,
-) -> tuple[LSTMState, LSTMState]:
-    """Run an LSTM over inputs with the time axis that the recurrence expects.
+) -> tuple[State, State]:
+    """Run a cell over inputs with the time axis that the recurrence expects.
 
-    Arguments are otherwise those of `lstmjax.backends.scan.scan`, results those of `Recurrence.run`.
+    Returns the last state and the states after each step, 0 in the padding; all leaves but the hidden state
+    have no steps unless ``states`` is true. Arguments are otherwise those of `lstmjax.backends.scan.scan`.
     """
-    if recurrence == XLA and not states:
-        # A small LSTM's pre-activations stay in the processor's cache within the scan.
+    if not recurrence.batch_major and not states:
+        # A small cell's pre-activations stay in the processor's cache within the scan.
         after, outputs, _ = scan(cell, params, inputs, state, masks, reverse)
-        return after, LSTMState(
-            outputs, vary_alike(jnp.zeros((0, *state.cell.shape), state.cell.dtype), like=after)
-        )
-    projected = product(cell, recurrence != XLA, inputs, params.kernel)
-    return recurrence.run(*_recurrent(cell, params), projected, state, masks, reverse, states)
+        leaves, tree = jax.tree.flatten(after)
+        none = [vary_alike(jnp.zeros((0, *leaf.shape), leaf.dtype), like=after) for leaf in leaves[1:]]
+        return after, jax.tree.unflatten(tree, [outputs, *none])
+    weights = _weights(cell, params)
+    projected = _product(recurrence, cell, inputs, weights.kernel)
+    leaves, tree = jax.tree.flatten(state)
+    keywords: Any = {"masks": masks, "cell": cell, "reverse": reverse, "states": states}
+    results = recurrence.run(*weights[1:], projected, *leaves, **keywords)
+    return jax.tree.unflatten(tree, results[: len(leaves)]), jax.tree.unflatten(tree, results[len(leaves) :])
 
 
-@fused_lstm.defjvp
-def _fused_lstm_jvp(
-    recurrence: Recurrence, cell: LSTM, reverse: bool, states: bool, primals: Any, tangents: Any
+@fused.defjvp
+def _fused_jvp(
+    recurrence: Recurrence, cell: ElementwiseCell, reverse: bool, states: bool, primals: Any, tangents: Any
 ) -> tuple[Any, Any]:
     params, inputs, state, masks = primals
     params_dot, inputs_dot, state_dot, _ = tangents
-    multiply = functools.partial(product, cell, recurrence != XLA)
-    kernel, bias = _recurrent(cell, params)
-    projected = multiply(inputs, params.kernel)
-    after, shown, kept = recurrence.run_keeping(kernel, bias, projected, state, masks, reverse, states)
-    gates_dot = (
-        multiply(inputs_dot, params.kernel)
-        + multiply(inputs, params_dot.kernel)
-        + multiply(kept.hidden, params_dot.recurrent_kernel)
+    multiply = functools.partial(_product, recurrence, cell)
+    weights, weights_dot = jax.jvp(functools.partial(_weights, cell), (params,), (params_dot,))
+    leaves, tree = jax.tree.flatten(state)
+    count = len(leaves)
+    keywords: Any = {"masks": masks, "cell": cell, "reverse": reverse, "states": states}
+    projected = multiply(inputs, weights.kernel)
+    results = recurrence.run_keeping(*weights[1:], projected, *leaves, **keywords)
+    kept = results[2 * count :]
+    terms_dot = _terms_dot(
+        cell,
+        multiply(inputs_dot, weights.kernel) + multiply(inputs, weights_dot.kernel),
+        multiply(kept[1], weights_dot.recurrent_kernel),
+        weights_dot.bias,
     )
-    gates_dot = biased(gates_dot, params_dot.bias)
-    dots = recurrence.linear(kernel, kept, masks, gates_dot, state_dot, reverse, states)
-    return (after, shown), dots
+    vectors_dot = jnp.broadcast_to(weights_dot.vectors, (*leaves[0].shape[:-1], *weights_dot.vectors.shape))
+    dots = recurrence.linear(
+        weights.recurrent_kernel,
+        weights.vectors,
+        *kept,
+        *terms_dot,
+        vectors_dot,
+        *jax.tree.leaves(state_dot),
+        **keywords,
+    )
+    values, tangents = (
+        tuple(jax.tree.unflatten(tree, each[i * count : (i + 1) * count]) for i in range(2))
+        for each in (results, dots)
+    )
+    return values, tangents
 
 
-def _recurrent(cell: LSTM, params: LSTMParams) -> tuple[Array, Array]:
-    """Recurrent kernel and bias in the dtypes that the recurrence expects."""
-    kernel, bias = params.recurrent_kernel, params.bias
+class _Weights(NamedTuple):
+    """`Weights` in the dtypes of the computation, with the vectors as one array ``[vectors, hidden]``."""
+
+    kernel: Array
+    recurrent_kernel: Array
+    bias: Array
+    vectors: Array
+
+
+def _weights(cell: ElementwiseCell, params: Params) -> _Weights:
+    kernel, recurrent_kernel, bias, vectors = cell.weights(params)
+    wide = cell.wide_dtype
     if bias is None:
-        bias = vary_alike(jnp.zeros(4 * cell.hidden, cell.wide_dtype), like=kernel)
-    return kernel.astype(cell.dtype), bias.astype(cell.wide_dtype)
+        bias = vary_alike(jnp.zeros(structure_of(cell).columns * cell.hidden, wide), like=kernel)
+    stacked = vary_alike(jnp.zeros((0, cell.hidden), wide), like=kernel)
+    if vectors:
+        stacked = jnp.stack([vector.astype(wide) for vector in vectors])
+    return _Weights(kernel, recurrent_kernel.astype(cell.dtype), bias.astype(wide), stacked)
 
 
-def product(cell: GatedCell, batch_major: bool, inputs: Array, kernel: Array) -> jax.Array:
+def _terms_dot(cell: ElementwiseCell, inputs: jax.Array, products: jax.Array, bias: Array) -> Leaves:
+    """The tangents of the terms of the pre-activations, as `Recurrence.linear` takes them."""
+    with_inputs, own = jnp.split(bias, [inputs.shape[-1]])
+    inputs = biased(inputs, with_inputs)
+    if is_summed(cell):
+        return (inputs + products,)
+    return inputs, biased(products, jnp.pad(own, (products.shape[-1] - own.size, 0)))
+
+
+def _product(recurrence: Recurrence, cell: ElementwiseCell, inputs: Array, kernel: Array) -> jax.Array:
     """The product for all steps at once, batch-major as a product of two matrices.
 
     With more axes, XLA on CPU would transpose the larger operand of its transpose in memory. Only the axes of
     one batch and of time are joined: others could not stay divided over devices.
     """
     multiply = functools.partial(matmul, dtype=cell.dtype, result_dtype=cell.wide_dtype)
-    if not batch_major or inputs.ndim != 3:
+    if not recurrence.batch_major or inputs.ndim != 3:
         return multiply(inputs, kernel)
     batch, time, features = inputs.shape
     return multiply(inputs.reshape(batch * time, features), kernel).reshape(batch, time, kernel.shape[-1])

@@ -29,6 +29,7 @@ import numpy as np
 
 from lstmjax.backends import codegen
 from lstmjax.backends.primitives import Kernels, primitives, run_avals, run_keeping_avals, transposed_avals
+from lstmjax.backends.recurrence import leaves_of, structure_of
 from lstmjax.backends.scan import Masks
 from lstmjax.cells.elementwise import ElementwiseCell
 from lstmjax.sharding import vary_alike
@@ -40,7 +41,6 @@ FLAGS = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-w")
 DTYPES = ("float32", "float64")
 TINY = 64
 """Rows times hidden units squared of a model: up to this, XLA runs many such models faster."""
-TARGETS = ("lstm_forward", "lstm_forward_keeping", "lstm_backward")
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class NativeError(RuntimeError):
 
 @functools.cache
 def load() -> str | None:
-    """Compile the library if needed, load it, and register its functions with XLA as ``lstmjax_<target>``.
+    """Compile the library if needed, load it, and register it with XLA.
 
     Returns:
       None, or the reason why native code is not available. The result is cached for the process.
@@ -59,14 +59,11 @@ def load() -> str | None:
     if os.environ.get(VARIABLE) == "0":
         return f"{VARIABLE}=0 turns it off"
     try:
-        library = _load_library()
-        names = [f"{target}_{dtype}" for target in TARGETS for dtype in DTYPES]
-        handlers = {name: jax.ffi.pycapsule(getattr(library, name)) for name in (*names, "cell")}
+        handler = jax.ffi.pycapsule(_load_library().cell)
     except Exception as error:  # whatever is wrong with it, programs run without it
         _log.warning("LSTMs run without native code, which is slower: %s", error)
         return str(error)
-    for name, handler in handlers.items():
-        jax.ffi.register_ffi_target(f"lstmjax_{name}", handler, platform="cpu")
+    jax.ffi.register_ffi_target("lstmjax_cell", handler, platform="cpu")
     return None
 
 
@@ -247,8 +244,8 @@ def _masks(masks: Masks, operands: Sequence[jax.Array]) -> list[jax.Array]:
     return [none if mask is None else mask for mask in masks]
 
 
-def cell_call(avals: Callable[..., Any], backward: bool) -> Callable[..., Any]:
-    """A function of operands and masks that calls the native loop of an `ElementwiseCell`.
+def _foreign(avals: Callable[..., Any], backward: bool) -> Callable[..., Any]:
+    """A function of operands and masks that calls native code.
 
     Args:
       avals: maps the abstract operands to the abstract results.
@@ -256,55 +253,23 @@ def cell_call(avals: Callable[..., Any], backward: bool) -> Callable[..., Any]:
     """
     place = 3 - backward  # of the first operand with rows
 
-    def call(
-        *operands: jax.Array, masks: Masks, cell: ElementwiseCell, reverse: bool, states: bool
-    ) -> Any:
-        if _is_tiny(operands, operands[place].shape[1]):
+    def call(*operands: jax.Array, masks: Masks, cell: ElementwiseCell, **flags: bool) -> Any:
+        models, rows = operands[place].shape[:2]
+        if models > 1 and rows * cell.hidden**2 <= TINY:
             return NotImplemented
-        foreign = jax.ffi.ffi_call(
-            "lstmjax_cell",
-            avals(
-                *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands),
-                cell=cell,
-                reverse=reverse,
-                states=states,
-            ),
-            vmap_method="sequential",
-        )
-        assert cell.structure is not None
-        return foreign(
+        none = vary_alike(jnp.zeros((0, 0, 0), bool), like=operands)
+        shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands]
+        results = avals(*shapes, masked=(False, False), cell=cell, **flags)
+        return jax.ffi.ffi_call("lstmjax_cell", results, vmap_method="sequential")(
             *operands[: place + 1],
-            *_masks(masks, operands),
+            *(none if mask is None else mask for mask in masks),
             *operands[place + 1 :],
             functions=codegen.source_of(cell).name,
-            leaves=np.int64(len(jax.tree.leaves(jax.eval_shape(cell.initial_state)))),
-            inputs=np.int64(cell.structure.inputs),
-            reverse=reverse,
+            leaves=np.int64(leaves_of(cell)),
+            inputs=np.int64(structure_of(cell).inputs),
+            reverse=flags["reverse"],
             backward=backward,
         )
-
-    return call
-
-
-def _foreign(target: str, avals: Callable[..., Any], aliases: dict[int, int]) -> Callable[..., Any]:
-    """A function of operands and masks that calls native code.
-
-    Args:
-      target: one of `TARGETS`.
-      avals: maps the abstract operands to the abstract results.
-      aliases: maps operands to the results that reuse their memory.
-    """
-
-    def call(*operands: jax.Array, masks: Masks, reverse: bool, states: bool) -> Any:
-        if _is_tiny(operands, operands[2].shape[1]):
-            return NotImplemented
-        foreign = jax.ffi.ffi_call(
-            f"lstmjax_{target}_{operands[0].dtype}",
-            avals(*(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands), states=states),
-            input_output_aliases=aliases,
-            vmap_method="sequential",
-        )
-        return foreign(*operands, *_masks(masks, operands), reverse=reverse)
 
     return call
 
@@ -312,10 +277,10 @@ def _foreign(target: str, avals: Callable[..., Any], aliases: dict[int, int]) ->
 NATIVE = primitives(
     "native",
     Kernels(
-        run=_foreign("lstm_forward", run_avals, {}),
-        run_keeping=_foreign("lstm_forward_keeping", run_keeping_avals, {}),
-        transposed=_foreign("lstm_backward", transposed_avals, {1: 0}),
+        run=_foreign(run_avals, backward=False),
+        run_keeping=_foreign(run_keeping_avals, backward=False),
+        transposed=_foreign(transposed_avals, backward=True),
     ),
     platform="cpu",
 )
-"""The recurrence in C++ on CPU, once `load` has returned None."""
+"""The recurrence in C++ on CPU, once `load_cell` has returned None for the cell."""

@@ -32,10 +32,11 @@ from jax.experimental import pallas
 from jax.experimental.pallas import triton
 from jax.typing import DTypeLike
 
-from lstmjax.backends.primitives import Kernels, primitives, run_keeping_avals, transposed_avals
+from lstmjax.backends.primitives import Kernels, primitives
 from lstmjax.backends.scan import Masks, select
 from lstmjax.cells.cell import matmul
-from lstmjax.cells.lstm import LSTM, LSTMState
+from lstmjax.cells.elementwise import ElementwiseCell
+from lstmjax.cells.lstm import LSTM, LSTMGates, LSTMState
 from lstmjax.sharding import varying_axes
 
 ROWS = 16
@@ -136,18 +137,12 @@ def _forward(refs: Any, out: Any, *, reverse: bool) -> None:
             product = matmul(before.hidden, kernels[number], dtype=dtype, result_dtype=biases[number].dtype)
             return refs.projected[:, t, number, :] + product + biases[number]
 
-        i, f, g, o = (
-            jax.nn.sigmoid(gate(0)),
-            jax.nn.sigmoid(gate(1)),
-            jnp.tanh(gate(2)),
-            jax.nn.sigmoid(gate(3)),
-        )
-        cell = f * before.cell + i * g
-        after = LSTMState((o * jnp.tanh(cell)).astype(dtype), cell)
+        totals = [gate(number) for number in range(4)]
+        after = LSTMGates.of(totals).update(before)
         out.outputs[:, t, :] = masks.where_valid(after.hidden, jnp.zeros_like(after.hidden))
-        if out.gates is not None:
-            for number, value in enumerate((i, f, g, o)):
-                out.gates[:, t, number, :] = value
+        if out.totals is not None:
+            for number, value in enumerate(totals):
+                out.totals[:, t, number, :] = value
             out.cells[:, t, :] = before.cell
             out.hiddens[:, t, :] = before.hidden
         return masks.where_valid(after, carry)
@@ -159,17 +154,17 @@ def _forward(refs: Any, out: Any, *, reverse: bool) -> None:
 def _backward(refs: Any, out: Any, *, reverse: bool) -> None:
     """The kernel of ``transposed``; ``refs.kernel`` has each gate's matrix transposed."""
     kernels = [refs.kernel[gate] for gate in range(4)]
-    time = refs.gates.shape[1]
+    time = refs.totals.shape[1]
 
     def step(s: Any, carry: LSTMState) -> LSTMState:
         t = s if reverse else time - 1 - s  # starting at the step that was taken last
         masks = _masks_at(refs.masks, t)
-        i, f, g, o = (refs.gates[:, t, number, :] for number in range(4))
-        before = refs.cells[:, t, :]
+        gates = LSTMGates.of([refs.totals[:, t, number, :] for number in range(4)])
+        (i, f, g, o), before = gates, refs.cells[:, t, :]
         after_bar = masks.where_valid(carry, _zeros(carry))
         outputs_bar = refs.outputs[:, t, :].astype(i.dtype)
         hidden_bar = masks.where_valid(after_bar.hidden + outputs_bar, _zeros(outputs_bar))
-        squashed = jnp.tanh(f * before + i * g)
+        squashed = jnp.tanh(gates.memory(before))
         cell_bar = after_bar.cell + hidden_bar * (o * (1 - squashed * squashed))
         bars = (
             cell_bar * (i * (1 - i) * g),
@@ -178,7 +173,7 @@ def _backward(refs: Any, out: Any, *, reverse: bool) -> None:
             hidden_bar * (o * (1 - o) * squashed),
         )
         for number, bar in enumerate(bars):
-            out.gates[:, t, number, :] = bar
+            out.totals[:, t, number, :] = bar
         products = (
             matmul(bar.astype(kernel.dtype), kernel, dtype=kernel.dtype, result_dtype=bar.dtype)
             for bar, kernel in zip(bars, kernels, strict=True)
@@ -186,7 +181,7 @@ def _backward(refs: Any, out: Any, *, reverse: bool) -> None:
         before_bar = LSTMState(functools.reduce(jnp.add, products), cell_bar * f)
         return masks.where_valid(masks.start(before_bar), carry)
 
-    carry = LSTMState(refs.hidden[...].astype(refs.gates.dtype), refs.cell[...])
+    carry = LSTMState(refs.hidden[...].astype(refs.totals.dtype), refs.cell[...])
     hidden_bar, out.cell[...] = _loop(time, step, carry)
     out.hidden[...] = hidden_bar.astype(out.hidden.dtype)
 
@@ -213,7 +208,7 @@ class _Forward(NamedTuple):
 
 class _Backward(NamedTuple):
     kernel: Any
-    gates: Any
+    totals: Any
     cells: Any
     hidden: Any
     cell: Any
@@ -225,7 +220,7 @@ class _Out(NamedTuple):
     hidden: Any
     cell: Any
     outputs: Any = None
-    gates: Any = None
+    totals: Any = None
     cells: Any = None
     hiddens: Any = None
 
@@ -233,8 +228,10 @@ class _Out(NamedTuple):
 def _for_one_model(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """A kernel without the axis of models, and without the cell states of all steps, as one of `Kernels`."""
 
-    def function(*operands: jax.Array, masks: Masks, reverse: bool, states: bool) -> Any:
-        if operands[0].shape[0] != 1 or states:
+    def function(
+        *operands: jax.Array, masks: Masks, cell: ElementwiseCell, reverse: bool, states: bool
+    ) -> Any:
+        if type(cell) is not LSTM or operands[0].shape[0] != 1 or states:
             return NotImplemented
         results = kernel(
             *(x[0] for x in operands), masks=jax.tree.map(lambda x: x[0], masks), reverse=reverse
@@ -245,12 +242,14 @@ def _for_one_model(kernel: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _run(interpret: bool, keeping: bool, *operands: jax.Array, masks: Masks, reverse: bool) -> Any:
-    kernel, bias, projected, hidden, cell = operands
-    avals = run_keeping_avals(*map(jax.typeof, operands), states=False)
-    shown = avals.pop(3)
-    results = avals if keeping else avals[:3]
+    kernel, bias, _, projected, hidden, cell = operands
     if _is_for_scans(projected, interpret):
         return NotImplemented
+    steps = projected.shape[:-1]
+    outputs = jax.typeof(hidden).update(shape=(*steps, hidden.shape[-1]))
+    results = [*map(jax.typeof, (hidden, cell)), outputs]
+    if keeping:
+        results += [jax.typeof(projected), outputs.update(dtype=cell.dtype), outputs]
     size = hidden.shape[-1]
     inputs = _Forward(
         kernel=_square(_by_gate(kernel, size).swapaxes(0, 1)),
@@ -266,38 +265,39 @@ def _run(interpret: bool, keeping: bool, *operands: jax.Array, masks: Masks, rev
         hidden=_like(inputs.hidden),
         cell=_like(inputs.cell),
         outputs=_like(inputs.hidden, (*steps, *numbers)),
-        gates=_like(wide) if keeping else None,
+        totals=_like(wide) if keeping else None,
         cells=_like(inputs.cell, (*steps, *numbers)) if keeping else None,
         hiddens=_like(inputs.hidden, (*steps, *numbers)) if keeping else None,
     )
     done = _call(functools.partial(_forward, reverse=reverse), inputs, out, results, interpret)
-    return [*done[:3], jnp.zeros(shown.shape, shown.dtype), *done[3:]]
+    no_cells = jnp.zeros((*cell.shape[:-1], 0, cell.shape[-1]), cell.dtype)
+    last_hidden, last_cell, outputs, *kept = done
+    if keeping:
+        totals, cells, hiddens = kept
+        kept = [totals, hiddens, cells]
+    return [last_hidden, last_cell, outputs, no_cells, *kept]
 
 
 def _transposed(interpret: bool, *operands: jax.Array, masks: Masks, reverse: bool) -> Any:
-    kernel, gates, cells, hidden_bar, cell_bar, outputs_bar, _ = operands
-    results = transposed_avals(*map(jax.typeof, operands))
-    if _is_for_scans(gates, interpret):
+    kernel, vectors, totals, _, cells, hidden_bar, cell_bar, outputs_bar, _ = operands
+    if _is_for_scans(totals, interpret):
         return NotImplemented
     size = hidden_bar.shape[-1]
     inputs = _Backward(
         kernel=_square(jnp.moveaxis(_by_gate(kernel, size), 0, -1)),
-        gates=_blocks(_by_gate(gates, size)),
+        totals=_blocks(_by_gate(totals, size)),
         cells=_blocks(cells),
         hidden=_blocks(hidden_bar),
         cell=_blocks(cell_bar),
         outputs=_blocks(outputs_bar),
         masks=_mask_blocks(masks),
     )
-    out = _Out(hidden=_like(inputs.hidden), cell=_like(inputs.cell), gates=_like(inputs.gates))
-    hidden_bar, cell_bar, gates_bar = _call(
-        functools.partial(_backward, reverse=reverse),
-        inputs,
-        out,
-        [results[1], results[2], results[0]],
-        interpret,
-    )
-    return [gates_bar, hidden_bar, cell_bar]
+    out = _Out(hidden=_like(inputs.hidden), cell=_like(inputs.cell), totals=_like(inputs.totals))
+    results = [*map(jax.typeof, (hidden_bar, cell_bar, totals))]
+    done = _call(functools.partial(_backward, reverse=reverse), inputs, out, results, interpret)
+    hidden_bar, cell_bar, totals_bar = done
+    no_vectors = jnp.zeros((totals.shape[0], *vectors.shape), totals.dtype)
+    return [totals_bar, no_vectors, hidden_bar, cell_bar]
 
 
 def _is_for_scans(x: jax.Array, interpret: bool) -> bool:

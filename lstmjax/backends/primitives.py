@@ -6,9 +6,8 @@ batch-major arrays from `Kernels`; `lstmjax.backends.native` has kernels for CPU
 for GPUs.
 
 Operands are flat: the weights, arrays of floats, and the masks that are present; the keyword ``masked``
-specifies whether ``valid`` and ``fresh`` are present, ``states`` whether the cell states of all steps are
-results. Weights may have leading axes, those of several models: these are the first batch axes of all other
-arrays.
+specifies whether ``valid`` and ``fresh`` are present; the others are those of `Recurrence`. Weights may have
+leading axes, those of several models: these are the first batch axes of all other arrays.
 """
 
 import functools
@@ -22,27 +21,27 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from lstmjax.backends import recurrence
-from lstmjax.backends.recurrence import Kept, Recurrence
+from lstmjax.backends.recurrence import Leaves, Recurrence, is_summed, leaves_of, structure_of
 from lstmjax.backends.scan import Masks
-from lstmjax.cells.lstm import LSTMState
+from lstmjax.cells.elementwise import ElementwiseCell
 from lstmjax.sharding import divided_by_rows, is_partly_manual, needs_devices, vary_alike
 from lstmjax.types import Array
 
 
 class Kernels(NamedTuple):
-    """Kernels for one platform, with keywords ``masks``, ``reverse`` and ``states``.
+    """Kernels for one platform, with keywords ``masks``, ``cell``, ``reverse`` and ``states``.
 
     Weights are ``[models, ...]``, other arrays ``[models, rows, ...]``. A function may return NotImplemented,
     while JAX traces, to fall back to the scans.
     """
 
     run: Callable[..., Any]
-    """``(kernel, bias, projected, hidden, cell)`` to last hidden and cell state, outputs, and cell states."""
+    """Operands and results are those of `Recurrence.run`."""
     run_keeping: Callable[..., Any]
-    """The same, then the gates, and the cell and hidden state before, of each step."""
+    """Those of `Recurrence.run_keeping`."""
     transposed: Callable[..., Any]
-    """``(kernel, gates, cell, hidden_bar, cell_bar, outputs_bar, cells_bar)`` to cotangents of the gates'
-    pre-activations, and of hidden and cell state before the first step."""
+    """Recurrent kernel, vectors, pre-activations, states before each step, cotangents of the results of
+    ``run``; to cotangents of what `Recurrence.linear` is linear in."""
 
 
 def primitives(name: str, kernels: Kernels, platform: str | None) -> Recurrence:
@@ -53,38 +52,28 @@ def primitives(name: str, kernels: Kernels, platform: str | None) -> Recurrence:
       kernels: for all primitives but the linearization, which only forward mode needs.
       platform: where the kernels are used, as JAX's lowering names it; None for everywhere.
     """
-    make = functools.partial(primitive, name, platform)
-    run_p = make("run", _run_plain, kernels.run, run_avals, 2)
-    run_keeping_p = make("run_keeping", _run_keeping_plain, kernels.run_keeping, run_keeping_avals, 2)
-    linear_p = make("linear", _linear_plain, None, linear_avals, 1)
-    transposed_p = make("transposed", _transposed_plain, kernels.transposed, transposed_avals, 1)
-    transpose_each_other(linear_p, transposed_p, lambda keywords: 3)
+    make = functools.partial(_primitive, name, platform)
+    run_p = make("run", _run_plain, kernels.run, run_avals, 3)
+    run_keeping_p = make("run_keeping", _run_keeping_plain, kernels.run_keeping, run_keeping_avals, 3)
+    linear_p = make("linear", _linear_plain, None, linear_avals, 2)
+    transposed_p = make("transposed", _transposed_plain, kernels.transposed, transposed_avals, 2)
+    ad.primitive_transposes[linear_p] = functools.partial(_transpose, transposed_p)
+    ad.primitive_transposes[transposed_p] = functools.partial(_transpose, linear_p)
 
-    def run(
-        kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, *flags: bool
-    ) -> tuple[LSTMState, LSTMState]:
-        operands, keywords = _operands(masks, flags, kernel, bias, projected, *state)
-        hidden, cell, outputs, cells = run_p.bind(*operands, **keywords)
-        return LSTMState(hidden, cell), LSTMState(outputs, cells)
+    def bind(primitive: Primitive, *arrays: Array, masks: Masks, **keywords: Any) -> Leaves:
+        masked = masks.valid is not None, masks.fresh is not None
+        present = [mask for mask in masks if mask is not None]
+        return tuple(primitive.bind(*vary_alike([*arrays, *present], like=()), masked=masked, **keywords))
 
-    def run_keeping(
-        kernel: Array, bias: Array, projected: jax.Array, state: LSTMState, masks: Masks, *flags: bool
-    ) -> tuple[LSTMState, LSTMState, Kept]:
-        operands, keywords = _operands(masks, flags, kernel, bias, projected, *state)
-        hidden, cell, outputs, cells, *kept = run_keeping_p.bind(*operands, **keywords)
-        return LSTMState(hidden, cell), LSTMState(outputs, cells), Kept(*kept)
-
-    def linear(
-        kernel: jax.Array, kept: Kept, masks: Masks, gates_dot: jax.Array, state_dot: LSTMState, *flags: bool
-    ) -> tuple[LSTMState, LSTMState]:
-        operands, keywords = _operands(masks, flags, kernel, kept.gates, kept.cell, gates_dot, *state_dot)
-        hidden_dot, cell_dot, outputs_dot, cells_dot = linear_p.bind(*operands, **keywords)
-        return LSTMState(hidden_dot, cell_dot), LSTMState(outputs_dot, cells_dot)
-
-    return Recurrence(run=run, run_keeping=run_keeping, linear=linear)
+    return Recurrence(
+        run=functools.partial(bind, run_p),
+        run_keeping=functools.partial(bind, run_keeping_p),
+        linear=functools.partial(bind, linear_p),
+        batch_major=True,
+    )
 
 
-def primitive(
+def _primitive(
     kernels: str,
     platform: str | None,
     name: str,
@@ -130,18 +119,6 @@ def primitive(
     ad.primitive_jvps[made] = functools.partial(jvp_of_plain, plain)
     batching.primitive_batchers[made] = batch
     return made
-
-
-def transpose_each_other(one: Primitive, other: Primitive, fixed: Callable[..., int]) -> None:
-    """Make each of two primitives the transpose of the other.
-
-    Args:
-      one: linear in its operands after the first ``fixed(keywords)``, up to the masks.
-      other: likewise, with the same first operands and masks.
-      fixed: maps the keywords to the number of operands that are not linear.
-    """
-    ad.primitive_transposes[one] = functools.partial(_transpose, other, fixed)
-    ad.primitive_transposes[other] = functools.partial(_transpose, one, fixed)
 
 
 def compiled(primitive: Primitive, static: Sequence[str]) -> Callable[..., Any]:
@@ -209,7 +186,7 @@ def _over_rows(
     shared: int,
     *operands: jax.Array,
     masked: tuple[bool, bool],
-    **flags: bool,
+    **flags: Any,
 ) -> Sequence[jax.Array]:
     """Apply a kernel over one axis of models and one of rows to any number of either."""
     models, rank = operands[0].ndim - 2, operands[shared].ndim - 2
@@ -222,7 +199,7 @@ def _over_rows(
         rows = [x.reshape(*size, *x.shape[rank:]) for x in operands[shared:]]
         count = len(rows) - sum(masked)
         inputs, masks = [*weights, *rows[:count]], rows[count:]
-        results = native(*inputs, masks=unpack(masked, masks), **flags)
+        results = native(*inputs, masks=_unpack(masked, masks), **flags)
         if results is NotImplemented:
             return plain(*operands, masked=masked, **flags)
         return [x.reshape(*batch, *x.shape[2:]) for x in results]
@@ -233,29 +210,14 @@ def _over_rows(
     return divided_by_rows(function, axes)(*operands)
 
 
-def operands_of(masks: Masks, *arrays: Array) -> tuple[list[jax.Array], tuple[bool, bool]]:
-    """The operands of a primitive, and which masks are among them, for its keyword ``masked``."""
-    present = [mask for mask in masks if mask is not None]
-    return vary_alike([*arrays, *present], like=()), (masks.valid is not None, masks.fresh is not None)
-
-
-def _operands(masks: Masks, flags: Sequence[bool], *arrays: Array) -> tuple[list[jax.Array], dict[str, Any]]:
-    operands, masked = operands_of(masks, *arrays)
-    reverse, states = flags
-    return operands, {"masked": masked, "reverse": reverse, "states": states}
-
-
-def unpack(masked: tuple[bool, bool], masks: Sequence[jax.Array]) -> Masks:
-    """The masks from those that are present."""
+def _unpack(masked: tuple[bool, bool], masks: Sequence[jax.Array]) -> Masks:
     masks = list(masks)
     return Masks(*(masks.pop(0) if present else None for present in masked))
 
 
-def _transpose(
-    other: Primitive, fixed: Callable[..., int], cotangents: Sequence[Any], *operands: Any, **keywords: Any
-) -> Any:
-    """The transpose rule of the linearization and of its transpose."""
-    first, last = fixed(keywords), len(operands) - sum(keywords["masked"])
+def _transpose(other: Primitive, cotangents: Sequence[Any], *operands: Any, **keywords: Any) -> Any:
+    """The transpose rule of the linearization and of its transpose, each linear in its last floats."""
+    first, last = 3 + leaves_of(keywords["cell"]), len(operands) - sum(keywords["masked"])
     wanted = [ad.is_undefined_primal(x) for x in operands[first:last]]
     results = other.bind(
         *operands[:first], *map(ad.instantiate_zeros, cotangents), *operands[last:], **keywords
@@ -267,95 +229,87 @@ def _transpose(
 # The computations of the primitives, and the shapes and dtypes of their results.
 
 
-def _time_major(tree: Any, axis: int = -2) -> Any:
-    return jax.tree.map(lambda x: jnp.moveaxis(x, axis, 0), tree)
+def _time_major(arrays: Sequence[jax.Array]) -> Leaves:
+    return tuple(jnp.moveaxis(x, -2, 0) for x in arrays)
 
 
-def _batch_major(tree: Any) -> Any:
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2), tree)
+def _batch_major(arrays: Sequence[jax.Array]) -> Leaves:
+    return tuple(jnp.moveaxis(x, 0, -2) for x in arrays)
 
 
-def _run_keeping_plain(
-    kernel: jax.Array,
-    bias: jax.Array,
-    projected: jax.Array,
-    hidden: jax.Array,
-    cell: jax.Array,
-    *masks: jax.Array,
-    masked: tuple[bool, bool],
-    **flags: bool,
-) -> tuple[jax.Array, ...]:
-    state, time_masks = LSTMState(hidden, cell), _time_major(unpack(masked, masks), -1)
-    after, shown, kept = recurrence.run_keeping(
-        kernel, bias, _time_major(projected), state, time_masks, **flags
-    )
-    return (*after, *_batch_major((*shown, *kept)))
+def _without_masks(masked: tuple[bool, bool], operands: Sequence[jax.Array]) -> tuple[Leaves, Masks]:
+    """The operands without the masks, and these, time-major."""
+    count = len(operands) - sum(masked)
+    masks = _unpack(masked, operands[count:])
+    return tuple(operands[:count]), jax.tree.map(lambda mask: jnp.moveaxis(mask, -1, 0), masks)
 
 
-def _run_plain(*operands: jax.Array, **keywords: Any) -> tuple[jax.Array, ...]:
-    return _run_keeping_plain(*operands, **keywords)[:4]
+def _run_keeping_plain(*operands: jax.Array, masked: tuple[bool, bool], **keywords: Any) -> Leaves:
+    (kernel, bias, vectors, projected, *state), masks = _without_masks(masked, operands)
+    (projected,) = _time_major([projected])
+    results = recurrence.run_keeping(kernel, bias, vectors, projected, *state, masks=masks, **keywords)
+    return *results[: len(state)], *_batch_major(results[len(state) :])
 
 
-def run_keeping_avals(*operands: Any, states: bool, **_: Any) -> Any:
-    """Shapes and dtypes of the results of ``run_keeping``."""
-    _, _, projected, hidden, cell = operands[:5]
-    *batch, time, _ = projected.shape
-    size = hidden.shape[-1]
-    outputs, cells = hidden.update(shape=(*batch, time, size)), cell.update(shape=(*batch, time, size))
-    shown = cell.update(shape=(*batch, time * states, size))
-    return [hidden, cell, outputs, shown, projected, cells, outputs]
-
-
-def run_avals(*operands: Any, **keywords: Any) -> Any:
-    """Shapes and dtypes of the results of ``run``."""
-    return run_keeping_avals(*operands, **keywords)[:4]
+def _run_plain(*operands: jax.Array, cell: ElementwiseCell, **keywords: Any) -> Leaves:
+    return _run_keeping_plain(*operands, cell=cell, **keywords)[: 2 * leaves_of(cell)]
 
 
 def _linear_plain(
-    kernel: jax.Array,
-    gates: jax.Array,
-    cell: jax.Array,
-    gates_dot: jax.Array,
-    hidden_dot: jax.Array,
-    cell_dot: jax.Array,
-    *masks: jax.Array,
-    masked: tuple[bool, bool],
-    **flags: bool,
-) -> tuple[jax.Array, ...]:
-    # Of the hidden states, only the dtype is used.
-    kept = Kept(*_time_major((gates, cell, cell.astype(hidden_dot.dtype))))
-    state_dot, time_masks = LSTMState(hidden_dot, cell_dot), _time_major(unpack(masked, masks), -1)
-    after, shown = recurrence.linear(kernel, kept, time_masks, _time_major(gates_dot), state_dot, **flags)
-    return *after, *_batch_major(tuple(shown))
+    *operands: jax.Array, masked: tuple[bool, bool], cell: ElementwiseCell, **keywords: Any
+) -> Leaves:
+    count = leaves_of(cell)
+    (kernel, vectors, *others), masks = _without_masks(masked, operands)
+    given = (*_time_major(others[: -count - 1]), *others[-count - 1 :])
+    results = recurrence.linear(kernel, vectors, *given, masks=masks, cell=cell, **keywords)
+    return *results[:count], *_batch_major(results[count:])
 
 
-def linear_avals(*operands: Any, states: bool, **_: Any) -> Any:
+def _transposed_plain(*operands: jax.Array, masked: tuple[bool, bool], **keywords: Any) -> Leaves:
+    count, end_ = leaves_of(keywords["cell"]), len(operands) - sum(masked)
+    kernel, vectors, totals, *before = operands[: 3 + count]
+    cotangents, masks = operands[3 + count : end_], operands[end_:]
+
+    def function(*tangents: jax.Array) -> Leaves:
+        given = (kernel, vectors, totals, *before, *tangents, *masks)
+        return _linear_plain(*given, masked=masked, **keywords)
+
+    linear = transposed_avals(*map(jax.typeof, operands), **keywords)
+    return jax.linear_transpose(function, *linear)(tuple(cotangents))
+
+
+def run_keeping_avals(*operands: Any, cell: ElementwiseCell, states: bool, **_: Any) -> list[Any]:
+    """Shapes and dtypes of the results of ``run_keeping``."""
+    projected, *leaves = operands[3 : 4 + leaves_of(cell)]
+    *batch, time, _inputs = projected.shape
+    steps = [leaf.update(shape=(*batch, time, cell.hidden)) for leaf in leaves]
+    asked = [leaf.update(shape=(*batch, time * states, cell.hidden)) for leaf in leaves[1:]]
+    totals = projected.update(shape=(*batch, time, structure_of(cell).columns * cell.hidden))
+    return [*leaves, steps[0], *asked, totals, *steps]
+
+
+def run_avals(*operands: Any, cell: ElementwiseCell, **keywords: Any) -> list[Any]:
+    """Shapes and dtypes of the results of ``run``."""
+    return run_keeping_avals(*operands, cell=cell, **keywords)[: 2 * leaves_of(cell)]
+
+
+def linear_avals(*operands: Any, masked: Any, cell: ElementwiseCell, states: bool, **_: Any) -> list[Any]:
     """Shapes and dtypes of the results of ``linear``."""
-    _, _, cell, _, hidden_dot, cell_dot = operands[:6]
-    *batch, time, size = cell.shape
-    shown = cell_dot.update(shape=(*batch, time * states, size))
-    return [hidden_dot, cell_dot, hidden_dot.update(shape=cell.shape), shown]
+    count, end_ = leaves_of(cell), len(operands) - sum(masked)
+    totals, leaves = operands[2], operands[end_ - count : end_]
+    *batch, time, _columns = totals.shape
+    shown = [
+        leaf.update(shape=(*batch, time * (states or number == 0), cell.hidden))
+        for number, leaf in enumerate(leaves)
+    ]
+    return [*leaves, *shown]
 
 
-def _transposed_plain(
-    kernel: jax.Array,
-    gates: jax.Array,
-    cell: jax.Array,
-    hidden_bar: jax.Array,
-    cell_bar: jax.Array,
-    outputs_bar: jax.Array,
-    cells_bar: jax.Array,
-    *masks: jax.Array,
-    **keywords: Any,
-) -> tuple[jax.Array, ...]:
-    def function(*tangents: jax.Array) -> tuple[jax.Array, ...]:
-        return _linear_plain(kernel, gates, cell, *tangents, *masks, **keywords)
-
-    cotangents = (hidden_bar, cell_bar, outputs_bar, cells_bar)
-    return jax.linear_transpose(function, gates, hidden_bar, cell_bar)(cotangents)
-
-
-def transposed_avals(*operands: Any, **_: Any) -> Any:
+def transposed_avals(*operands: Any, cell: ElementwiseCell, **_: Any) -> list[Any]:
     """Shapes and dtypes of the results of ``transposed``."""
-    _, gates, _, hidden_bar, cell_bar = operands[:5]
-    return [gates, hidden_bar, cell_bar]
+    count, structure = leaves_of(cell), structure_of(cell)
+    vectors, totals = operands[1:3]
+    *batch, time, _columns = totals.shape
+    columns = (structure.inputs,) if is_summed(cell) else (structure.inputs, structure.products)
+    terms = [totals.update(shape=(*batch, time, number * cell.hidden)) for number in columns]
+    return [*terms, totals.update(shape=(*batch, *vectors.shape[-2:])), *operands[3 + count : 3 + 2 * count]]

@@ -1,136 +1,152 @@
-r"""The recurrence of an LSTM, and its linearization.
+r"""The recurrence of an `ElementwiseCell`, and its linearization, as scans.
 
-The recurrence takes the products :math:`x_t W` and adds :math:`h_{t-1} R + b`. Its linearization
-around a run is a linear map from the tangents of that input and of the initial state,
+The recurrence takes the products :math:`x_t W`, adds :math:`h_{t-1} R + b`, and applies :math:`\phi`, the
+cell's function of each unit. Its linearization around a run is a linear map from the tangents of these terms,
+of the vectors and of the initial state,
 
-.. math::
-    \dot c_t &= f_t \dot c_{t-1} + g_t \dot i_t + c_{t-1} \dot f_t + i_t \dot g_t \\
-    \dot h_t &= \tanh(c_t) \dot o_t + o_t (1 - \tanh^2(c_t)) \dot c_t
+.. math:: \dot s_t = \mathrm{J}\phi \, (\dot z_t + \dot h_{t-1} R, \; \dot v, \; \dot s_{t-1})
 
-`XLA` implements both as scans over time-major arrays, which JAX differentiates and transposes. The primitives
-of `lstmjax.backends.primitives` compute the same, with faster kernels on some platforms.
+`XLA` has both over time-major arrays, and JAX differentiates and transposes them. The primitives of
+`lstmjax.backends.primitives` compute the same, with faster kernels on some platforms.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from lstmjax.backends.scan import Masks, select
 from lstmjax.cells.cell import biased, matmul
-from lstmjax.cells.lstm import LSTMState
-from lstmjax.types import Array
+from lstmjax.cells.elementwise import ElementwiseCell, Structure
 
-
-class Kept(NamedTuple):
-    """Residuals of each step for the linearization."""
-
-    gates: Array
-    """``[..., 4 * hidden]``: input, forget, candidate and output gate."""
-    cell: Array
-    """``[..., hidden]``: cell state before the step."""
-    hidden: Array
-    """``[..., hidden]``: hidden state before the step."""
+Leaves = tuple[jax.Array, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Recurrence:
-    """An implementation of the recurrence: `XLA` is time-major, ``[time, ..., size]``, others batch-major."""
+    """An implementation of the recurrence; keywords are ``masks``, ``cell``, ``reverse`` and ``states``.
 
-    run: Callable[..., tuple[LSTMState, LSTMState]]
-    """``(kernel, bias, projected, state, masks, reverse, states)`` to the last state and to the states after
-    each step, 0 in the padding. The cell states have no steps (``[..., 0, hidden]``) unless ``states`` is
-    true."""
-    run_keeping: Callable[..., tuple[LSTMState, LSTMState, Kept]]
-    """The same, with the residuals of the linearization."""
-    linear: Callable[..., tuple[LSTMState, LSTMState]]
-    """``(kernel, kept, masks, gates_dot, state_dot, reverse, states)`` to the tangents of the results of
-    run."""
+    Arrays of steps are ``[..., time, size]`` if batch-major, else ``[time, ..., size]``. For a cell with S
+    leaves of state, results are S leaves of the last state and S of the states after each step, which are 0
+    in the padding. All but the hidden state have no steps unless ``states`` is true.
+    """
+
+    run: Callable[..., Leaves]
+    """Of recurrent kernel, bias, vectors ``[vectors, hidden]``, products ``x W``, and S leaves of state."""
+    run_keeping: Callable[..., Leaves]
+    """The same, and further the pre-activations and S leaves of the state before each step."""
+    linear: Callable[..., Leaves]
+    """Of recurrent kernel, vectors, pre-activations, S leaves before each step, and tangents: of the terms of
+    the pre-activations, one array or two (`is_summed`), of the vectors for each row, and of S leaves of the
+    initial state; to the tangents of the results of ``run``."""
+    batch_major: bool
+
+
+def is_summed(cell: ElementwiseCell) -> bool:
+    """Whether all pre-activations have an input and a product: then their tangents are given as a sum."""
+    return structure_of(cell).shared == structure_of(cell).columns
+
+
+def structure_of(cell: ElementwiseCell) -> Structure:
+    """The structure of a cell that has one."""
+    assert cell.structure is not None
+    return cell.structure
+
+
+@functools.cache
+def leaves_of(cell: ElementwiseCell) -> int:
+    """Number of leaves of a cell's state."""
+    return len(jax.tree.leaves(jax.eval_shape(cell.initial_state)))
 
 
 def run_keeping(
-    kernel: Array,
-    bias: Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    vectors: jax.Array,
     projected: jax.Array,
-    state: LSTMState,
+    *state: jax.Array,
     masks: Masks,
+    cell: ElementwiseCell,
     reverse: bool,
     states: bool,
-) -> tuple[LSTMState, LSTMState, Kept]:
-    """The recurrence as a scan over time-major arrays; see `Recurrence`."""
-    product = functools.partial(matmul, dtype=state.hidden.dtype, result_dtype=projected.dtype)
+) -> Leaves:
+    """The recurrence with its residuals over time-major arrays; see `Recurrence`."""
+    multiply = functools.partial(matmul, dtype=cell.dtype, result_dtype=cell.wide_dtype)
+    structure = structure_of(cell)
 
-    def step(carry: LSTMState, inputs: tuple[jax.Array, Masks]) -> Any:
-        projected_t, masks_t = inputs
+    def step(carry: Leaves, given: tuple[jax.Array, Masks]) -> tuple[Leaves, Any]:
+        projected_t, masks_t = given
         before = start(carry, masks_t)
-        total = biased(projected_t + product(before.hidden, kernel), bias)
-        i, f, g, o = jnp.split(total, 4, axis=-1)
-        i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
-        cell = f * before.cell + i * g
-        hidden = (o * jnp.tanh(cell)).astype(before.hidden.dtype)
-        after, shown = end(LSTMState(hidden, cell), carry, masks_t)
-        kept = Kept(jnp.concatenate([i, f, g, o], axis=-1), before.cell, before.hidden)
-        return after, (shown, kept)
+        totals = biased(structure.totals(projected_t, multiply(before[0], kernel)), bias)
+        columns = jnp.split(totals, structure.columns, axis=-1)
+        after, shown = end(tuple(cell.elementwise(columns, tuple(vectors), before)), carry, masks_t)
+        return after, (shown, totals, before)
 
-    after, (shown, kept) = jax.lax.scan(step, state, (projected, masks), reverse=reverse)
-    return after, _only_asked(shown, states), kept
+    after, (shown, totals, before) = jax.lax.scan(step, tuple(state), (projected, masks), reverse=reverse)
+    return *after, *_only_asked(shown, states), totals, *before
 
 
-def run(*arguments: Any) -> tuple[LSTMState, LSTMState]:
-    """The recurrence as a scan over time-major arrays; see `Recurrence`."""
-    return run_keeping(*arguments)[:2]
+def run(*operands: jax.Array, cell: ElementwiseCell, **keywords: Any) -> Leaves:
+    """The recurrence over time-major arrays; see `Recurrence`."""
+    return run_keeping(*operands, cell=cell, **keywords)[: 2 * leaves_of(cell)]
 
 
 def linear(
     kernel: jax.Array,
-    kept: Kept,
+    vectors: jax.Array,
+    totals: jax.Array,
+    *others: jax.Array,
     masks: Masks,
-    gates_dot: jax.Array,
-    state_dot: LSTMState,
+    cell: ElementwiseCell,
     reverse: bool,
     states: bool,
-) -> tuple[LSTMState, LSTMState]:
-    """The linearization as a scan over time-major arrays; see `Recurrence`."""
-    product = functools.partial(matmul, dtype=kept.hidden.dtype, result_dtype=gates_dot.dtype)
+) -> Leaves:
+    """The linearization over time-major arrays; see `Recurrence`."""
+    count = leaves_of(cell)
+    before, dots, state_dot = others[:count], others[count:-count], others[-count:]
+    *terms_dot, vectors_dot = dots
+    multiply = functools.partial(matmul, dtype=cell.dtype, result_dtype=cell.wide_dtype)
+    structure = structure_of(cell)
+    for_rows = jnp.broadcast_to(vectors, vectors_dot.shape)
 
-    # Without the checkpoint, the derivatives of the gates, which depend on no tangent, would be computed in a
+    def units(*arguments: Any) -> Leaves:
+        return tuple(cell.elementwise(*arguments))
+
+    # Without the checkpoint, the derivatives of the units, which depend on no tangent, would be computed in a
     # separate loop beforehand and stored, at a higher cost than computing them where they are used.
     @functools.partial(jax.checkpoint, prevent_cse=False, policy=jax.checkpoint_policies.nothing_saveable)
-    def step(carry: LSTMState, inputs: tuple[jax.Array, Kept, Masks]) -> tuple[LSTMState, LSTMState]:
-        gates_dot_t, kept_t, masks_t = inputs
-        before = start(carry, masks_t)
-        total = gates_dot_t + product(before.hidden, kernel)
-        i_dot, f_dot, g_dot, o_dot = jnp.split(total, 4, axis=-1)
-        i, f, g, o = jnp.split(kept_t.gates, 4, axis=-1)
-        squashed = jnp.tanh(f * kept_t.cell + i * g)
-        cell_dot = (
-            f * before.cell
-            + (i * (1 - i) * g) * i_dot
-            + (f * (1 - f) * kept_t.cell) * f_dot
-            + (i * (1 - g * g)) * g_dot
+    def step(carry: Leaves, given: Any) -> tuple[Leaves, Leaves]:
+        (inputs_dot_t, *products_dot_t), totals_t, before_t, masks_t = given
+        before_dot = start(carry, masks_t)
+        products_dot = sum(products_dot_t, start=multiply(before_dot[0], kernel))
+        total_dot = structure.totals(inputs_dot_t, products_dot)
+        primals, tangents = (
+            (tuple(jnp.split(total, structure.columns, axis=-1)), tuple(jnp.moveaxis(own, -2, 0)), leaves)
+            for total, own, leaves in ((totals_t, for_rows, before_t), (total_dot, vectors_dot, before_dot))
         )
-        hidden_dot = (o * (1 - o) * squashed) * o_dot + (o * (1 - squashed**2)) * cell_dot
-        return end(LSTMState(hidden_dot.astype(before.hidden.dtype), cell_dot), carry, masks_t)
+        _, after_dot = jax.jvp(units, primals, tangents)
+        return end(after_dot, carry, masks_t)
 
-    after, shown = jax.lax.scan(step, state_dot, (gates_dot, kept, masks), reverse=reverse)
-    return after, _only_asked(shown, states)
-
-
-def _only_asked(shown: LSTMState, states: bool) -> LSTMState:
-    return shown if states else shown._replace(cell=shown.cell[:0])
+    given = (tuple(terms_dot), totals, tuple(before), masks)
+    after, shown = jax.lax.scan(step, tuple(state_dot), given, reverse=reverse)
+    return *after, *_only_asked(shown, states)
 
 
-def start(carry: LSTMState, masks: Masks) -> LSTMState:
+def _only_asked(shown: Leaves, states: bool) -> Leaves:
+    return shown if states else (shown[0], *(leaf[:0] for leaf in shown[1:]))
+
+
+def start(carry: Leaves, masks: Masks) -> Leaves:
     """The state before a step, or its tangent: zero after a boundary."""
     if masks.fresh is None:
         return carry
     return select(masks.fresh, jax.tree.map(jnp.zeros_like, carry), carry)
 
 
-def end(after: LSTMState, carry: LSTMState, masks: Masks) -> tuple[LSTMState, LSTMState]:
+def end(after: Leaves, carry: Leaves, masks: Masks) -> tuple[Leaves, Leaves]:
     """The state after a step, as it is carried on and as it is shown: in padding, unchanged and zero."""
     if masks.valid is None:
         return after, after
@@ -138,4 +154,4 @@ def end(after: LSTMState, carry: LSTMState, masks: Masks) -> tuple[LSTMState, LS
     return select(masks.valid, after, carry), shown
 
 
-XLA = Recurrence(run=run, run_keeping=run_keeping, linear=linear)
+XLA = Recurrence(run=run, run_keeping=run_keeping, linear=linear, batch_major=False)

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,14 +59,14 @@ class Structure(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class ElementwiseCell(GatedCell):
-    r"""A cell that is a product and a function :math:`\phi` of each hidden unit by itself, for fast backends.
+    r"""A cell of a product and a function :math:`\phi` of each hidden unit by itself, for fast backends.
 
     .. math:: s_t = \phi(W x_t + R h_{t-1} + b, v, s_{t-1})
 
     The first leaf of the state is the hidden state :math:`h`, which is also the output; all leaves are
     ``[..., hidden]`` and begin as zeros. Pre-activations are columns of ``hidden`` numbers. A column of
-    :math:`R h_{t-1}` that must not be added to one of :math:`W x_t`, as in the candidate of a GRU, comes after
-    all of these.
+    :math:`R h_{t-1}` that must not be added to one of :math:`W x_t`, as in the candidate of a GRU, comes
+    after all of these.
     """
 
     def step(
@@ -83,7 +83,7 @@ class ElementwiseCell(GatedCell):
         )
         columns = jnp.split(biased(total, weights.bias), structure.columns, axis=-1)
         after = self.elementwise(columns, weights.vectors, leaves)
-        return tree.unflatten(after), jnp.asarray(after[0])
+        return jax.tree.unflatten(tree, after), jnp.asarray(after[0])
 
     @property
     @abc.abstractmethod
@@ -96,8 +96,8 @@ class ElementwiseCell(GatedCell):
 
     @abc.abstractmethod
     def elementwise(
-        self, totals: Sequence[jax.Array], vectors: Sequence[jax.Array], state: Sequence[jax.Array]
-    ) -> Sequence[jax.Array]:
+        self, totals: Sequence[Array], vectors: Sequence[Array], state: Sequence[Array]
+    ) -> Sequence[Any]:
         r"""The function :math:`\phi`: the leaves of the state after a step.
 
         Args:

@@ -50,7 +50,7 @@ class Elman(ElementwiseCell):
         return Weights(params.kernel, params.recurrent_kernel, params.bias)
 
     def elementwise(
-        self, totals: Sequence[jax.Array], vectors: Sequence[jax.Array], state: Sequence[Array]
+        self, totals: Sequence[Array], vectors: Sequence[Array], state: Sequence[Array]
     ) -> tuple[jax.Array]:
         """The hidden state after a step; see `ElementwiseCell.elementwise`."""
         return (jnp.tanh(totals[0]).astype(self.dtype),)

@@ -1,7 +1,7 @@
 """The LSTM and its variants as one specification: `lstm` and its options."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -219,17 +219,17 @@ class GeneralLSTM(ElementwiseCell):
         return Weights(params.kernel, params.recurrent_kernel, params.bias, self._peepholes(params))
 
     def elementwise(
-        self, totals: Sequence[jax.Array], vectors: Sequence[jax.Array], state: Sequence[Array]
+        self, totals: Sequence[Array], vectors: Sequence[Array], state: Sequence[Array]
     ) -> tuple[jax.Array, jax.Array]:
         """Hidden state and cell state after a step; see `ElementwiseCell.elementwise`."""
-        total = dict(zip(self.columns, totals, strict=True))
-        peepholes = dict(zip(self.gate_columns, vectors, strict=False))
+        total = dict(zip(self.columns, map(jnp.asarray, totals), strict=True))
+        peepholes = dict(zip(self.gate_columns, map(jnp.asarray, vectors), strict=False))
         *_, cell = self._memory(total, peepholes, state[1])
         shown = self._gate("o", total, peepholes, cell) * _function(self.output_activation)(cell)
         return shown.astype(self.dtype), cell
 
     def _memory(
-        self, total: dict[str, jax.Array], peepholes: dict[str, jax.Array], before: Array
+        self, total: Mapping[str, jax.Array], peepholes: Mapping[str, jax.Array], before: Array
     ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """Input gate, forget gate, candidate, and the cell state after the step."""
         i = self._gate("i", total, peepholes, before)
@@ -238,7 +238,7 @@ class GeneralLSTM(ElementwiseCell):
         return i, f, g, f * before + i * g
 
     def _gate(
-        self, name: str, total: dict[str, jax.Array], peepholes: dict[str, jax.Array], cell: Array
+        self, name: str, total: Mapping[str, jax.Array], peepholes: Mapping[str, jax.Array], cell: Array
     ) -> jax.Array:
         """A gate that sees a cell state; 1 if it is absent."""
         if name not in total:

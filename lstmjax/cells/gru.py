@@ -36,7 +36,7 @@ class GRUGates(NamedTuple):
     candidate: jax.Array
 
     @classmethod
-    def of(cls, totals: Sequence[jax.Array]) -> "GRUGates":
+    def of(cls, totals: Sequence[Array]) -> "GRUGates":
         """The gates from their pre-activations and the candidate's two terms, with the reset gate after."""
         reset_total, update_total, candidate_x, candidate_h = totals
         reset = jax.nn.sigmoid(reset_total)
@@ -107,7 +107,7 @@ class GRU(ElementwiseCell):
         return Weights(params.kernel, params.recurrent_kernel, bias)
 
     def elementwise(
-        self, totals: Sequence[jax.Array], vectors: Sequence[jax.Array], state: Sequence[Array]
+        self, totals: Sequence[Array], vectors: Sequence[Array], state: Sequence[Array]
     ) -> tuple[jax.Array]:
         """The hidden state after a step; see `ElementwiseCell.elementwise`."""
         hidden = GRUGates.of(totals).memory(jnp.asarray(state[0], self.wide_dtype))

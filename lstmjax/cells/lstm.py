@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import GatedCell, biased, check_step, matmul
+from lstmjax.cells.cell import biased, check_step, matmul
+from lstmjax.cells.elementwise import ElementwiseCell, Structure, Weights
 from lstmjax.types import Array, Key
 
 
@@ -42,9 +44,9 @@ class LSTMGates(NamedTuple):
     output_gate: jax.Array
 
     @classmethod
-    def of(cls, total: jax.Array) -> "LSTMGates":
-        """The gates i, f, g, o from their concatenated pre-activations."""
-        i, f, g, o = jnp.split(total, 4, axis=-1)
+    def of(cls, totals: Sequence[Array]) -> "LSTMGates":
+        """The gates from the pre-activations of i, f, g, o."""
+        i, f, g, o = totals
         return cls(jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o))
 
     def memory(self, before: Array) -> jax.Array:
@@ -58,7 +60,7 @@ class LSTMGates(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class LSTM(GatedCell):
+class LSTM(ElementwiseCell):
     """The standard LSTM, for which there are fast backends; made by `lstm`, which has the equations."""
 
     forget_bias: float | initializers.GateBias = 1.0
@@ -90,4 +92,19 @@ class LSTM(GatedCell):
         """The gates of one step, in the cell's ``wide_dtype``."""
         product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
         total = product(inputs, params.kernel) + product(state.hidden, params.recurrent_kernel)
-        return LSTMGates.of(biased(total, params.bias))
+        return LSTMGates.of(jnp.split(biased(total, params.bias), 4, axis=-1))
+
+    @property
+    def structure(self) -> Structure:
+        """The candidate and three gates."""
+        return Structure(columns=4, inputs=4, products=4)
+
+    def weights(self, params: LSTMParams) -> Weights:
+        """The parameters by what they do."""
+        return Weights(params.kernel, params.recurrent_kernel, params.bias)
+
+    def elementwise(
+        self, totals: Sequence[Array], vectors: Sequence[Array], state: Sequence[Array]
+    ) -> LSTMState:
+        """Hidden state and cell state after a step; see `ElementwiseCell.elementwise`."""
+        return LSTMGates.of(totals).update(LSTMState(*state))

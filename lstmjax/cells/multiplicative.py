@@ -63,7 +63,7 @@ class MultiplicativeLSTM(GatedCell):
         from_hidden = product(state.hidden, params.factor_recurrent_kernel)
         intermediate = (product(inputs, params.factor_kernel) * from_hidden).astype(self.dtype)
         total = product(inputs, params.kernel) + product(intermediate, params.recurrent_kernel)
-        after = LSTMGates.of(biased(total, params.bias)).update(state)
+        after = LSTMGates.of(jnp.split(biased(total, params.bias), 4, axis=-1)).update(state)
         return after, jnp.asarray(after.hidden)
 
 

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 import lstmjax
 from lstmjax import backends
 from lstmjax.backends import pallas
-from lstmjax.backends.fused import fused_lstm
+from lstmjax.backends.fused import fused
 from lstmjax.backends.scan import Masks
 from lstmjax.cells.lstm import LSTMState
 from lstmjax.sharding import vary_alike
@@ -73,7 +73,7 @@ def lowered_for_gpu(dtype, hidden, masked, differentiate=True, batch=32, time=10
     masks = Masks(*[jax.ShapeDtypeStruct((batch, time), bool)] * 2) if masked else Masks(None, None)
 
     def loss(params, inputs, state, masks):
-        state, (outputs, _) = fused_lstm(pallas.PALLAS, cell, params, inputs, state, masks, True, False)
+        state, (outputs, _) = fused(pallas.PALLAS, cell, params, inputs, state, masks, True, False)
         return outputs.astype(jnp.float32).sum() + state.cell.sum()
 
     function = jax.value_and_grad(loss, argnums=(0, 1, 2)) if differentiate else loss
@@ -106,7 +106,7 @@ def test_lowered_for_gpus_that_share_a_batch():
     def gradient(params, inputs):
         def loss(params):
             state = vary_alike(cell.initial_state(inputs.shape[:1]), like=inputs)
-            _, (outputs, _) = fused_lstm(
+            _, (outputs, _) = fused(
                 pallas.PALLAS, cell, params, inputs, state, Masks(None, None), False, False
             )
             return jax.lax.psum(outputs.sum(), "devices")

@@ -36,10 +36,10 @@ pytestmark = pytest.mark.usefixtures("exact")
 KEY = jax.random.key(0)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_variants_equal_the_reference_in_values_and_gradients(name: str) -> None:
+@pytest.mark.parametrize(("name", "way"), [(name, way) for name in VARIANTS for way in VARIANTS[name].ways])
+def test_variants_equal_the_reference_in_values_and_gradients(name: str, way: str) -> None:
     problem = random_problem(name, *SHAPES[0], seed=1)
-    result, gradients = run(name, problem, VARIANTS[name].ways[0])
+    result, gradients = run(name, problem, way)
     assert_close(result, expect(name, problem))
     at, loss, random = arguments(problem), expect_loss(name, problem), np.random.default_rng(0)
     for part in Gradients._fields:

@@ -1,0 +1,112 @@
+"""Other cells than the LSTM: our layer beside those of Flax and PyTorch with the same weights, and our scan.
+
+The weights are those of a PyTorch module, read by `lstmjax.convert`. Cells that no other package has are timed
+against the scan of our own step alone.
+"""
+
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import lstmjax
+from experiments.speed.config import Config
+from experiments.speed.measurements import OURS, compare, take_turns
+from lstmjax import Cell, convert
+
+SHAPES = ((20, 35, 200, 200), (32, 256, 128, 128), (128, 100, 64, 64), (64, 50, 512, 512))
+"""Batch, time, features and hidden units."""
+
+
+class Kind(NamedTuple):
+    """A cell, and the modules of other packages that are the same."""
+
+    make: Callable[..., Cell]
+    torch: str = ""
+    """The name of a class of `torch.nn`."""
+    linen: str = ""
+    """The name of a cell of `flax.linen`."""
+
+
+KINDS = {
+    "GRU": Kind(lstmjax.gru, "GRU", "GRUCell"),
+    "Elman": Kind(lstmjax.elman, "RNN"),
+    "CIFG": Kind(lambda *sizes: lstmjax.lstm(*sizes, coupled=True)),
+    "peepholes": Kind(lambda *sizes: lstmjax.lstm(*sizes, peepholes=True)),
+}
+
+
+def measure_family(config: Config, shapes: Any = SHAPES) -> dict[str, float]:
+    """Times and ratios of value and gradient, ``family_..._<shape>-<kind>_<contestant>``."""
+    figures: dict[str, float] = {}
+    for name, kind in KINDS.items():
+        for shape in shapes:
+            layer = f"{'x'.join(map(str, shape))}-{name}"
+            found = compare("family", layer, take_turns(_contestants(config, kind, *shape), config.rounds))
+            figures |= found
+            print(layer, {k: round(v, 2) for k, v in found.items() if "_ratio_" in k}, flush=True)
+    return figures
+
+
+def _contestants(
+    config: Config, kind: Kind, batch: int, time: int, features: int, hidden: int
+) -> dict[str, Callable[[], Any]]:
+    """Functions of nothing that compute value and gradient, after a check that they agree."""
+    random = np.random.default_rng(0)
+    inputs = random.standard_normal((batch, time, features), np.float32)
+    weights = random.standard_normal((batch, time, hidden), np.float32)
+    cell = kind.make(features, hidden)
+    params = cell.init(jax.random.key(0))
+    made: dict[str, Callable[[], Any]] = {}
+    if kind.torch and "torch" in config.rivals:
+        torch = importlib.import_module("torch")
+        module = getattr(torch.nn, kind.torch)(features, hidden, batch_first=True)
+        cell, params = convert.from_torch(module)
+        made["torch"] = _torch(torch, module, inputs, weights)
+    applied: dict[str, tuple[Callable[..., jax.Array], Any]] = {
+        backend: (_ours(cell, backend), params) for backend in (OURS, "scan")
+    }
+    if kind.linen and "linen" in config.rivals:
+        nn = importlib.import_module("flax.linen")
+        rnn = nn.RNN(getattr(nn, kind.linen)(hidden))
+        applied["linen"] = (rnn.apply, {"params": {"cell": convert.to_linen(cell, params)}})
+    arrays = jnp.asarray(inputs), jnp.asarray(weights)
+    for name, (apply, own) in applied.items():
+        made[name] = _gradient(apply, own, *arrays)
+    expected = made["scan"]()
+    for name, function in made.items():
+        value, (_, gradient) = function()
+        np.testing.assert_allclose(value, expected[0], rtol=1e-3, err_msg=name)
+        scale = float(np.abs(expected[1][1]).max())
+        np.testing.assert_allclose(gradient, expected[1][1], atol=1e-4 * scale, err_msg=name)
+    return made
+
+
+def _ours(cell: Cell, backend: Any) -> Callable[..., jax.Array]:
+    return lambda params, inputs: lstmjax.unroll(cell, params, inputs, backend=backend)[1]
+
+
+def _gradient(
+    apply: Callable[..., jax.Array], params: Any, inputs: jax.Array, weights: jax.Array
+) -> Callable[[], Any]:
+    def loss(params: Any, inputs: jax.Array) -> jax.Array:
+        return jnp.sum(apply(params, inputs) * weights)
+
+    compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).lower(params, inputs).compile()
+    return lambda: compiled(params, inputs)
+
+
+def _torch(torch: Any, module: Any, inputs: np.ndarray, weights: np.ndarray) -> Callable[[], Any]:
+    x, w = torch.from_numpy(inputs).requires_grad_(), torch.from_numpy(weights)
+
+    def run() -> Any:
+        module.zero_grad()
+        x.grad = None
+        value = (module(x)[0] * w).sum()
+        value.backward()
+        return value.detach().numpy(), (None, x.grad.numpy())
+
+    return run
