@@ -3,8 +3,8 @@
 Outputs and gradients of all are first checked to be equal. Then, after a warm-up, they are timed in rounds,
 in a different order in each round: the forward pass, and the value and gradient with respect to parameters
 and inputs. A ratio is our time over theirs within a round; reported are medians over rounds, and geometric
-means over the shapes. Compile times, memory that XLA allocates, the latency of a streamed step, and the loss
-of a large vocabulary are measured as well.
+means over the shapes. Compile times, memory that XLA allocates, the latency of a streamed step, the loss of a
+large vocabulary, and other cells than the LSTM are measured as well.
 
     python -m experiments speed                    some 15 minutes on two idle cores
     python -m experiments speed --devices 2        our layer also with its batch sharded over XLA devices
@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from experiments.common.experiment import Experiment
 from experiments.speed import page
 from experiments.speed.config import SHAPES, VARIANTS, VOCABULARIES, Config, prepare, preset
+from experiments.speed.family import measure_family
 from experiments.speed.measurements import (
     means,
     measure_compilation,
@@ -60,6 +61,7 @@ def run(config: Config, run: Run) -> None:
         figures |= measure_utilization(figures, shapes[-1] if config.quick else SHAPES[2])
         figures |= measure_compilation(shapes[0])
         figures |= measure_streaming(config)
+        figures |= measure_family(config, ((4, 10, 16, 16),)) if config.quick else measure_family(config)
         figures |= measure_vocabulary(config, ((40, 8, 100),) if config.quick else VOCABULARIES)
     run.finish(figures)
     print(page.tables(figures))

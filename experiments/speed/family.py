@@ -1,7 +1,7 @@
 """Other cells than the LSTM: our layer beside those of Flax and PyTorch with the same weights, and our scan.
 
-The weights are those of a PyTorch module, read by `lstmjax.convert`. Cells that no other package has are timed
-against the scan of our own step alone.
+The weights are those of a PyTorch module, read by `lstmjax.convert`. Cells that no other package has are
+timed against the scan of our own step alone.
 """
 
 import importlib

@@ -1,6 +1,7 @@
 """The results page: timings as tables, from the metrics of a record."""
 
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 
 from experiments.common.experiment import Page
@@ -62,6 +63,8 @@ def tables(metrics: Mapping[str, float]) -> str:
         "Geometric means over shapes": _means(metrics),
         "Value and gradient, each shape": _ratios(metrics, "grad"),
         "Forward, each shape": _ratios(metrics, "forward"),
+        "Other cells, value and gradient, each shape": _ratios(metrics, "family"),
+        "Other cells, geometric means": _family(metrics),
         "Compile time of the gradient, seconds": _plain(metrics, "compile_seconds", ".2f"),
         "Memory that XLA sets aside for the gradient, MiB": _plain(metrics, "memory_mib", ".0f"),
         "A streamed step, microseconds": _plain(metrics, "step_microseconds", ".0f"),
@@ -82,6 +85,18 @@ def _means(metrics: Mapping[str, float]) -> str:
             for found, what in ((every, "ratio"), (batched, "ratio"), (every, "worst"))
         ]
         rows.append([NAMES[name], *("" if cell is None else f"{cell:.2f}" for cell in cells)])
+    return table(rows)
+
+
+def _family(metrics: Mapping[str, float]) -> str:
+    """Geometric means over the shapes of each kind of cell, against each contestant."""
+    found, names = _found(metrics, "family_ratio")
+    rows = [["cell", *names]]
+    for kind in dict.fromkeys(shape.partition("-")[2] for shape in found):
+        shapes = [shape for shape in found if shape.endswith(f"-{kind}")]
+        cells = [[metrics.get(f"family_ratio_{shape}_{name}") for shape in shapes] for name in names]
+        values = [[value for value in cell if value is not None] for cell in cells]
+        rows.append([kind, *(f"{statistics.geometric_mean(v):.2f}" if v else "" for v in values)])
     return table(rows)
 
 

@@ -3,10 +3,10 @@
 ``"scan"``
   scans ``cell.step`` and lets JAX differentiate it. Works for every cell.
 ``"fused"``
-  runs stacks and pointwise wrappers layer by layer, and LSTMs with the derivative of
-  `lstmjax.backends.fused`; other cells as scan.
+  runs stacks and pointwise wrappers layer by layer, and each `ElementwiseCell` (LSTMs but for a few options,
+  GRUs, Elman cells) with the derivative of `lstmjax.backends.fused`; other cells as scan.
 ``"native"``
-  as fused, with the recurrence of float32 and float64 LSTMs in C++ on a CPU.
+  as fused, with the recurrence in C++ on a CPU, in float32 and float64.
 ``"pallas"``
   as fused, with the recurrence as Pallas kernels on a GPU, for LSTMs whose recurrent kernel fits on chip
   (`lstmjax.backends.pallas`); without a GPU in interpret mode, which is slow and meant for tests.
@@ -15,14 +15,15 @@
 ``"associative"``
   as scan, but a `LinearCell` over all steps in parallel (`lstmjax.backends.associative`).
 ``"auto"``
-  selects the backend measured to be fastest on a CPU: native; without native code, fused for LSTMs of at
-  least `FUSED_FROM` hidden units and scan below, since the intermediate sums of smaller LSTMs stay in
-  the processor's cache within a scan. On a GPU, where nothing has been measured yet, cudnn where it
+  selects the backend measured to be fastest on a CPU: native; without native code, fused from `FUSED_FROM`
+  hidden units and scan below, since the intermediate sums of smaller cells stay in the processor's cache
+  within a scan. On a GPU, where nothing has been measured yet, cudnn where it
   applies, else pallas where it applies, else fused: cudnn and pallas launch one kernel per sequence
   instead of several per step. A `LinearCell` runs with associative on every platform.
 """
 
 import contextlib
+import importlib
 import os
 from collections.abc import Collection, Iterator
 from contextvars import ContextVar
@@ -31,7 +32,7 @@ from typing import Any, Literal, NamedTuple, TypeGuard, get_args
 import jax
 import jax.numpy as jnp
 
-from lstmjax.backends import cudnn, native, pallas
+from lstmjax.backends import native
 from lstmjax.backends.associative import associative
 from lstmjax.backends.fused import fused
 from lstmjax.backends.recurrence import XLA
@@ -119,30 +120,26 @@ def choose(
     backend = requested(backend)
     if backend == "scan":
         return Choice("scan", "asked for")
+    if not (isinstance(cell, ElementwiseCell) and is_elementwise(cell)):
+        return _choose_for_other(backend, cell)
     platform = jax.default_backend() if platform is None else platform
-    if type(cell) is not LSTM:  # not isinstance: a subclass may override the step
-        return _choose_for_other(backend, cell, platform)
     if backend == "auto":
-        return _quickest(cell, needs, platform)
+        return _fastest(cell, needs, platform)
+    if type(cell) is not LSTM and backend in ("pallas", "cudnn"):
+        return Choice("scan", f"{backend} is for the usual LSTM")
     why_not = _why_not_as_asked(backend, cell, needs, platform)
     if why_not is not None:
         raise ValueError(f"backend={backend!r} cannot be had: {why_not}. Use backend='auto'.")
     return _as_asked(backend, cell, platform)
 
 
-def _as_asked(backend: Way, cell: LSTM, platform: str) -> Choice:
-    if backend == "associative":
-        return Choice("scan", "its gates see its state, so that steps cannot be taken together")
-    if backend == "native" and _no_native_dtypes(cell) is not None:
-        return Choice("fused", f"{_no_native_dtypes(cell)}")
-    if backend == "pallas" and platform != "gpu":
-        return Choice("pallas", f"asked for; in interpret mode, as the platform is {platform}")
-    return Choice(backend, "asked for")
+def is_elementwise(cell: ElementwiseCell) -> bool:
+    """Whether the step of a cell is what its `elementwise` says: a subclass may override the step alone."""
+    definer = next(kind for kind in type(cell).__mro__ if {"step", "elementwise"} & vars(kind).keys())
+    return "elementwise" in vars(definer) and cell.structure is not None
 
 
-def _choose_for_other(backend: Backend, cell: Cell, platform: str) -> Choice:
-    if isinstance(cell, ElementwiseCell) and is_elementwise(cell):
-        return _choose_for_elementwise(backend, cell, platform)
+def _choose_for_other(backend: Backend, cell: Cell) -> Choice:
     # A subclass may override the step, which its coefficients then do not describe.
     linear = isinstance(cell, LinearCell) and type(cell).step is LinearCell.step
     if linear and backend == "associative":
@@ -152,55 +149,55 @@ def _choose_for_other(backend: Backend, cell: Cell, platform: str) -> Choice:
     return Choice("scan", f"{backend} is for LSTMs" if linear else f"the only way for {type(cell).__name__}")
 
 
-def is_elementwise(cell: ElementwiseCell) -> bool:
-    """Whether the step of a cell is what its `elementwise` says: a subclass may override the step alone."""
-    definer = next(kind for kind in type(cell).__mro__ if {"step", "elementwise"} & vars(kind).keys())
-    return "elementwise" in vars(definer) and cell.structure is not None
+def _as_asked(backend: Way, cell: ElementwiseCell, platform: str) -> Choice:
+    if backend == "associative":
+        return Choice("scan", "its gates see its state, so that steps cannot be taken together")
+    if backend == "native" and native.load_cell(cell) is not None:
+        return Choice("fused", f"{native.load_cell(cell)}")
+    if backend == "pallas" and platform != "gpu":
+        return Choice("pallas", f"asked for; in interpret mode, as the platform is {platform}")
+    return Choice(backend, "asked for")
 
 
-def _choose_for_elementwise(backend: Backend, cell: ElementwiseCell, platform: str) -> Choice:
-    if backend == "fused":
-        return Choice("fused", "asked for")
-    if backend not in ("auto", "native"):
-        return Choice("scan", f"{backend} is not for {type(cell).__name__}")
-    if backend == "auto" and platform == "gpu":
-        return Choice("fused", "on a GPU")
-    why_not = native.load_cell(cell) if platform == "cpu" else f"the platform is {platform}"
-    if why_not is None:
-        return Choice("native", "asked for" if backend == "native" else "the fastest on CPU")
-    return Choice("scan", why_not)
-
-
-def _why_not_as_asked(backend: Backend, cell: LSTM, needs: Collection[str], platform: str) -> str | None:
+def _why_not_as_asked(
+    backend: Backend, cell: ElementwiseCell, needs: Collection[str], platform: str
+) -> str | None:
     if backend == "native":
         return native.load()
-    if backend == "pallas":
-        return pallas.why_not(cell, platform)
-    return cudnn.why_not(cell, needs, platform) if backend == "cudnn" else None
+    if backend in ("pallas", "cudnn"):
+        assert isinstance(cell, LSTM)
+        pallas, cudnn = _for_gpus()
+        return pallas.why_not(cell, platform) if backend == "pallas" else cudnn.why_not(cell, needs, platform)
+    return None
 
 
-def _quickest(cell: LSTM, needs: Collection[str], platform: str) -> Choice:
+def _for_gpus() -> tuple[Any, Any]:
+    """The backends for GPUs, imported when they are needed: what they need of JAX takes long to import."""
+    pallas, cudnn = (importlib.import_module(f"lstmjax.backends.{name}") for name in ("pallas", "cudnn"))
+    return pallas, cudnn
+
+
+def _fastest_on_gpu(cell: ElementwiseCell, needs: Collection[str], platform: str) -> Choice:
+    if type(cell) is not LSTM:
+        return Choice("fused", "on a GPU")
+    pallas, cudnn = _for_gpus()
+    no_cudnn, no_pallas = cudnn.why_not(cell, needs, platform), pallas.why_not(cell, platform)
+    if no_cudnn is None:
+        return Choice("cudnn", "on a GPU, and it has all that is asked for")
+    if no_pallas is None:
+        return Choice("pallas", f"on a GPU; {no_cudnn}")
+    return Choice("fused", f"{no_cudnn}; {no_pallas}")
+
+
+def _fastest(cell: ElementwiseCell, needs: Collection[str], platform: str) -> Choice:
     if platform == "gpu":
-        no_cudnn, no_pallas = cudnn.why_not(cell, needs, platform), pallas.why_not(cell, platform)
-        if no_cudnn is None:
-            return Choice("cudnn", "on a GPU, and it has all that is asked for")
-        if no_pallas is None:
-            return Choice("pallas", f"on a GPU; {no_cudnn}")
-        return Choice("fused", f"{no_cudnn}; {no_pallas}")
-    why_not = _no_native_dtypes(cell)
-    if why_not is None:
-        why_not = native.load() if platform == "cpu" else f"the platform is {platform}"
+        return _fastest_on_gpu(cell, needs, platform)
+    why_not = native.load_cell(cell) if platform == "cpu" else f"the platform is {platform}"
     if why_not is None:
         return Choice("native", "the quickest on CPU")
     if cell.hidden >= FUSED_FROM:
         return Choice("fused", why_not)
     return Choice("scan", f"{why_not}; less than {FUSED_FROM} hidden units")
-
-
-def _no_native_dtypes(cell: LSTM) -> str | None:
-    if cell.dtype != cell.param_dtype or str(cell.dtype) not in native.DTYPES:
-        return f"native code is for {' and '.join(native.DTYPES)} throughout"
-    return None
 
 
 def is_pointwise(cell: Any) -> TypeGuard[Pointwise]:
@@ -278,11 +275,12 @@ def _run_elementwise(
     # The other backends are batch-major; XLA cancels the transposition with the opposite one in `unroll`.
     masks = jax.tree.map(lambda mask: jnp.moveaxis(mask, 0, -1), masks)
     inputs = jnp.moveaxis(inputs, 0, -2)
-    if way == "cudnn":
-        assert isinstance(cell, LSTM)
-        after, outputs = cudnn.cudnn_lstm(cell, params, inputs, state, masks, reverse)
-        return after, LSTMState(jnp.moveaxis(outputs, -2, 0), after.cell)
-    compiled = jax.default_backend() == "gpu"
-    recurrence = native.NATIVE if way == "native" else pallas.PALLAS if compiled else pallas.INTERPRETED
+    recurrence = native.NATIVE
+    if way != "native":
+        pallas, cudnn = _for_gpus()
+        if way == "cudnn":
+            after, outputs = cudnn.cudnn_lstm(cell, params, inputs, state, masks, reverse)
+            return after, LSTMState(jnp.moveaxis(outputs, -2, 0), after.cell)
+        recurrence = pallas.PALLAS if jax.default_backend() == "gpu" else pallas.INTERPRETED
     after, shown = fused(recurrence, cell, params, inputs, state, masks, reverse, states)
     return after, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -2, 0), shown)

@@ -59,7 +59,7 @@ def load() -> str | None:
     if os.environ.get(VARIABLE) == "0":
         return f"{VARIABLE}=0 turns it off"
     try:
-        handler = jax.ffi.pycapsule(_load_library().cell)
+        handler = jax.ffi.pycapsule(_library().cell)
     except Exception as error:  # whatever is wrong with it, programs run without it
         _log.warning("LSTMs run without native code, which is slower: %s", error)
         return str(error)
@@ -87,7 +87,7 @@ def _load_functions(source: codegen.Source) -> str | None:
     try:
         library = _load_library(source.name, source.text)
         functions = [getattr(library, name) for name in ("forward", "keeping", "backward")]
-        _load_library().register_functions(source.name.encode(), *functions)
+        _library().register_functions(source.name.encode(), *functions)
     except Exception as error:  # as above
         _log.warning("a cell runs without native code, which is slower: %s", error)
         return str(error)
@@ -105,6 +105,11 @@ def folder() -> Path:
 
 
 @functools.cache
+def _library() -> ctypes.CDLL:
+    """The library of the loop, for which all functions of cells are registered."""
+    return _load_library()
+
+
 def _load_library(stem: str = "lstm", text: str = "") -> ctypes.CDLL:
     """A library from the cache if it is sound there, else compiled and, if that is possible, cached.
 
@@ -255,7 +260,7 @@ def _foreign(avals: Callable[..., Any], backward: bool) -> Callable[..., Any]:
 
     def call(*operands: jax.Array, masks: Masks, cell: ElementwiseCell, **flags: bool) -> Any:
         models, rows = operands[place].shape[:2]
-        if models > 1 and rows * cell.hidden**2 <= TINY:
+        if (models > 1 and rows * cell.hidden**2 <= TINY) or load_cell(cell) is not None:
             return NotImplemented
         none = vary_alike(jnp.zeros((0, 0, 0), bool), like=operands)
         shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands]
