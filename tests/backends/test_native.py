@@ -40,16 +40,32 @@ def test_it_can_be_had_where_there_is_a_compiler():
     assert native.load() is None
 
 
+CELLS = {
+    "lstm": lstmjax.lstm,
+    "gru": lstmjax.gru,
+    "elman": lstmjax.elman,
+    "two_columns": lambda *sizes: lstmjax.lstm(*sizes, forget_gate=False, output_gate=False, peepholes=True),
+}
+"""One for each number of products."""
+
+SIZES = [(1, 3, 5, 7), (2, 4, 16, 16), (13, 9, 33, 65), (8, 6, 200, 200), (3, 5, 7, 300)]
+
+
 @needs_native
 @pytest.mark.parametrize(
-    "shape", [(1, 3, 5, 7), (2, 4, 16, 16), (13, 9, 33, 65), (8, 6, 200, 200), (3, 5, 7, 300)]
+    ("name", "shape", "masked"),
+    [("lstm", shape, masked) for shape in SIZES for masked in (False, True)]
+    + [(name, shape, True) for name in CELLS if name != "lstm" for shape in SIZES[2:]],
 )
-@pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
-def test_values_and_gradients_for_sizes_that_fill_no_tile_and_for_all_divisions_of_the_work(shape, masked):
+def test_values_and_gradients_for_sizes_that_fill_no_tile_and_for_all_divisions_of_the_work(
+    name, shape, masked
+):
     batch, time, features, hidden = shape
     rng = np.random.default_rng(0)
-    cell = lstmjax.lstm(features, hidden)
-    params = cell.init(jax.random.key(0))
+    cell = CELLS[name](features, hidden)
+    params = jax.tree.map(
+        lambda leaf: leaf + rng.normal(0, 0.1, leaf.shape).astype(leaf.dtype), cell.init(jax.random.key(0))
+    )
     inputs = jnp.asarray(rng.normal(size=(batch, time, features)), jnp.float32)
     weights = jnp.asarray(rng.normal(size=(batch, time, hidden)), jnp.float32)
     masks = {}
@@ -60,7 +76,7 @@ def test_values_and_gradients_for_sizes_that_fill_no_tile_and_for_all_divisions_
 
         def loss(params, inputs, backend, reverse=reverse):
             state, outputs = lstmjax.unroll(cell, params, inputs, reverse=reverse, backend=backend, **masks)
-            return (outputs * weights).sum() + (state.cell * state.hidden).sum()
+            return (outputs * weights).sum() + sum((leaf**2).sum() for leaf in jax.tree.leaves(state))
 
         gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)), static_argnums=2)
         ours, theirs = gradient(params, inputs, "native"), gradient(params, inputs, "scan")

@@ -51,16 +51,16 @@ def test_memory_is_what_xla_sets_aside(backend, remat):
 
 def test_it_says_how_each_part_is_run_and_why():
     inner = lstmjax.lstm(8, 8)
-    cell = lstmjax.stack(lstmjax.residual(inner), lstmjax.gru(8, 8))
+    cell = lstmjax.stack(lstmjax.residual(inner), lstmjax.slstm(8, 8))
     explanation = lstmjax.explain(lstmjax.bidirectional(cell, inner), (2, 5, 8), lengths=True, resets=True)
     fast = "native" if native.load() is None else "scan"
     assert [(str(part), choice.way) for part, choice in explanation.parts] == [
         ("LSTM(features=8, hidden=8)", fast),
-        ("GRU(features=8, hidden=8)", "scan"),
+        ("SLSTM(features=8, hidden=8)", "scan"),
         ("LSTM(features=8, hidden=8)", fast),
     ]
     text = str(explanation)
-    assert "GRU(features=8, hidden=8): scan (the only way for GRU)" in text
+    assert "SLSTM(features=8, hidden=8): scan (the only way for SLSTM)" in text
     assert "with gradient" in text
 
 
