@@ -79,4 +79,5 @@ RECIPES = (
 
 def preset(config: Config) -> Config:
     """The defaults for the choices of digits, folder and ``--quick`` in ``config``."""
-    return recipes.take(config, TRAIN, RECIPES)
+    usual = dataclasses.replace(TRAIN, steps=0) if config.epochs else TRAIN
+    return recipes.take(config, usual, RECIPES)
