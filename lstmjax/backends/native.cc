@@ -1,14 +1,14 @@
 // The recurrence of a cell over whole sequences, forward and backward, as XLA custom calls on CPU.
 //
-// The cell's step is one product of the hidden state with a kernel, and then a function of each hidden unit by
-// itself, which codegen.py writes in C++ from the cell's own definition. XLA does products of large matrices
-// well, so they stay with XLA: the input projection before the loop, the kernels' gradients after it. Only the
-// recurrence is here. Compared with a loop in XLA this saves the calls per operation and memory traffic, and it
-// uses all cores; recurrent weights are packed once per call for the product's inner loop.
+// The cell's step is one product of the hidden state with a kernel, and then a function of each hidden unit
+// by itself, which codegen.py writes in C++ from the cell's own definition. XLA does products of large
+// matrices well, so they stay with XLA: the input projection before the loop, the kernels' gradients after
+// it. Only the recurrence is here. Compared with a loop in XLA this saves the calls per operation and memory
+// traffic, and it uses all cores; recurrent weights are packed once per call for the product's inner loop.
 //
-// Arrays are float32 or float64, row-major and batch-major: [models, rows, time, ...], weights [models, ...]. A
-// row's step is skipped where `valid` is false, and starts from zero where `fresh` is true; either may be empty.
-// Every value is computed by the same operations in the same order for any number of threads.
+// Arrays are float32 or float64, row-major and batch-major: [models, rows, time, ...], weights [models, ...].
+// A row's step is skipped where `valid` is false, and starts from zero where `fresh` is true; either may be
+// empty. Every value is computed by the same operations in the same order for any number of threads.
 
 #include <array>
 #include <atomic>
@@ -259,8 +259,8 @@ void RunModels(int64_t models, ffi::ThreadPool& pool, Make make) {
   std::make_shared<Models<Make>>(models, make)->Run(pool);
 }
 
-// What a cell's step is made of. Of the columns of pre-activations (totals), the first `inputs` have a projected
-// input, and the products belong to the first of them and to all columns after them.
+// What a cell's step is made of. Of the columns of pre-activations (totals), the first `inputs` have a
+// projected input, and the products belong to the first of them and to all columns after them.
 struct Structure {
   int columns, inputs, products, vectors, leaves;
 
@@ -269,12 +269,13 @@ struct Structure {
   int Units() const { return products == 1 ? 4 : products == 2 ? 2 : 1; }
 };
 
-// Arrays of `units` numbers each, of one row. Arguments and results are, in order, for a cell with S leaves of
-// state, the first of them the hidden state,
+// Arrays of `units` numbers each, of one row. Arguments and results are, in order, for a cell with S leaves
+// of state, the first of them the hidden state,
 //   forward: projected inputs, products, biases of the columns, vectors, S before the step,
 //     to S after it, and the hidden state once more;
 //   keeping: the same, and further to the totals of the columns and S before the step;
-//   backward: totals, vectors, S before the step, sums over steps of the vectors' gradients, gradients of S from
+//   backward: totals, vectors, S before the step, sums over steps of the vectors' gradients, gradients of S
+//   from
 //     later steps, and from the states after this step,
 //     to gradients of the first totals, those with inputs, of products, the sums, and gradients of S before.
 using Elementwise = void (*)(const void* const* in, void* const* out, int64_t units);
@@ -354,7 +355,9 @@ class CellForward final : public Recurrence {
 
  private:
   int64_t Width() const { return units_ * kLanes<T>; }
-  T* Packed(int64_t panel) { return packed_.data() + panel * shape_.hidden * cell_.structure.products * Width(); }
+  T* Packed(int64_t panel) {
+    return packed_.data() + panel * shape_.hidden * cell_.structure.products * Width();
+  }
   T* Products(int64_t row) { return products_.data() + row * cell_.structure.products * stride_; }
   // A leaf of a row's state before a step.
   T* State(int leaf, int64_t row, int64_t step) {
@@ -369,7 +372,8 @@ class CellForward final : public Recurrence {
       for (int product = 0; product < products; ++product)
         for (int u = 0; u < units_; ++u, to += kLanes<T>) {
           const int64_t unit = panel * Width() + u * kLanes<T>;
-          Store(to, LoadPart(cell_.kernel + (k * products + product) * shape_.hidden + unit, shape_.hidden - unit));
+          Store(to, LoadPart(cell_.kernel + (k * products + product) * shape_.hidden + unit,
+                             shape_.hidden - unit));
         }
   }
 
@@ -412,7 +416,8 @@ class CellForward final : public Recurrence {
     for (int r = 0; r < R; ++r)
       for (int product = 0; product < P; ++product)
         for (int u = 0; u < U; ++u)
-          Store(Products(row + r) + product * stride_ + panel * Width() + u * kLanes<T>, tile[r][product * U + u]);
+          Store(Products(row + r) + product * stride_ + panel * Width() + u * kLanes<T>,
+                tile[r][product * U + u]);
   }
 
   // The state of a row after the step, in a range of units.
@@ -461,7 +466,8 @@ class CellForward final : public Recurrence {
     const int64_t first = panel * Width(), size = std::min(shape_.hidden - first, panels * Width());
     for (int leaf = 0; leaf < cell_.structure.leaves; ++leaf)
       for (int64_t r = row; r < row + rows; ++r)
-        std::memcpy(last_[leaf] + r * shape_.hidden + first, State(leaf, r, shape_.time) + first, size * sizeof(T));
+        std::memcpy(last_[leaf] + r * shape_.hidden + first, State(leaf, r, shape_.time) + first,
+                    size * sizeof(T));
   }
 
   const Cell<T> cell_;
@@ -586,7 +592,8 @@ class CellBackward final : public Recurrence {
   // The gradients of a row's step, from those of the state after it, in a range of units.
   void Retreat(int64_t step, int64_t row, int64_t first, int64_t size) {
     const Structure& structure = cell_.structure;
-    const int64_t hidden = shape_.hidden, t = shape_.At(shape_.time - 1 - step), place = row * shape_.time + t;
+    const int64_t hidden = shape_.hidden, t = shape_.At(shape_.time - 1 - step),
+                  place = row * shape_.time + t;
     const int64_t bytes = size * sizeof(T), inputs = structure.inputs, products = structure.products;
     T* const d_inputs = d_inputs_ + place * inputs * hidden + first;
     T* const later = later_[(step + 1) % 2].data() + row * depth_ + first;
@@ -636,12 +643,12 @@ class CellBackward final : public Recurrence {
 
 // The call from XLA. Operands are, for a cell with S leaves of state,
 //   forward: kernel, bias, vectors, projected, valid, fresh, S of the state before;
-//   backward: kernel, vectors, totals, valid, fresh, S before each step, S gradients of the last state, S of the
-//   states after each step.
+//   backward: kernel, vectors, totals, valid, fresh, S before each step, S gradients of the last state, S of
+//   the states after each step.
 // Results are
-//   forward: S of the last state, S of the states after each step, and, to keep them, totals and S before each;
-//   backward: gradients of projected inputs, of products if these are others, of vectors for each row, and S of
-//   the initial state.
+//   forward: S of the last state, S of the states after each step, and, to keep them, totals and S before
+//   each; backward: gradients of projected inputs, of products if these are others, of vectors for each row,
+//   and S of the initial state.
 
 template <typename T>
 struct Operands {
@@ -677,26 +684,31 @@ ffi::ErrorOr<Functions> FunctionsOf(std::string_view name) {
   const std::lock_guard lock(functions_mutex);
   const auto found = AllFunctions().find(name);
   if (found == AllFunctions().end())
-    return ffi::Unexpected(ffi::Error::Internal("the functions of the cell are not loaded: " + std::string(name)));
+    return ffi::Unexpected(
+        ffi::Error::Internal("the functions of the cell are not loaded: " + std::string(name)));
   return found->second;
 }
 
 template <typename T>
 ffi::Error CellForwardOf(ffi::ThreadPool& pool, ffi::RemainingArgs given, ffi::RemainingRets results,
                          Functions functions, int leaves, bool reverse) {
-  const auto kernel = given.get<ffi::AnyBuffer>(0)->dimensions(), projected = given.get<ffi::AnyBuffer>(3)->dimensions();
+  const auto kernel = given.get<ffi::AnyBuffer>(0)->dimensions(),
+             projected = given.get<ffi::AnyBuffer>(3)->dimensions();
   const int64_t hidden = kernel[1];
-  const Structure structure = {int(given.get<ffi::AnyBuffer>(1)->dimensions()[1] / hidden), int(projected[3] / hidden),
-                               int(kernel[2] / hidden), int(given.get<ffi::AnyBuffer>(2)->dimensions()[1]), leaves};
+  const Structure structure = {int(given.get<ffi::AnyBuffer>(1)->dimensions()[1] / hidden),
+                               int(projected[3] / hidden), int(kernel[2] / hidden),
+                               int(given.get<ffi::AnyBuffer>(2)->dimensions()[1]), leaves};
   const Shape shape = {projected[1], projected[2], hidden, reverse};
   const bool keeping = results.size() > 2 * size_t(leaves);
   RunModels(projected[0], pool, [=](int64_t model, int64_t threads) {
     const Operands<T> operands = {given, results, model};
-    const Cell<T> cell = {structure, functions, operands.Argument(0), operands.Argument(1), operands.Argument(2)};
+    const Cell<T> cell = {structure, functions, operands.Argument(0), operands.Argument(1),
+                          operands.Argument(2)};
     return std::make_shared<CellForward<T>>(
-        shape, operands.MasksAt(4, shape.time), Division(shape, sizeof(T), threads), cell, operands.Argument(3),
-        operands.Arguments(6, leaves), operands.Results(0, leaves), operands.Results(leaves, leaves),
-        keeping ? operands.Result(2 * leaves) : nullptr, keeping ? operands.Results(2 * leaves + 1, leaves) : Leaves<T>{});
+        shape, operands.MasksAt(4, shape.time), Division(shape, sizeof(T), threads), cell,
+        operands.Argument(3), operands.Arguments(6, leaves), operands.Results(0, leaves),
+        operands.Results(leaves, leaves), keeping ? operands.Result(2 * leaves) : nullptr,
+        keeping ? operands.Results(2 * leaves + 1, leaves) : Leaves<T>{});
   });
   return ffi::Error::Success();
 }
@@ -704,7 +716,8 @@ ffi::Error CellForwardOf(ffi::ThreadPool& pool, ffi::RemainingArgs given, ffi::R
 template <typename T>
 ffi::Error CellBackwardOf(ffi::ThreadPool& pool, ffi::RemainingArgs given, ffi::RemainingRets results,
                           Functions functions, int leaves, int inputs, bool reverse) {
-  const auto kernel = given.get<ffi::AnyBuffer>(0)->dimensions(), totals = given.get<ffi::AnyBuffer>(2)->dimensions();
+  const auto kernel = given.get<ffi::AnyBuffer>(0)->dimensions(),
+             totals = given.get<ffi::AnyBuffer>(2)->dimensions();
   const int64_t hidden = kernel[1];
   const Structure structure = {int(totals[3] / hidden), inputs, int(kernel[2] / hidden),
                                int(given.get<ffi::AnyBuffer>(1)->dimensions()[1]), leaves};
@@ -714,16 +727,17 @@ ffi::Error CellBackwardOf(ffi::ThreadPool& pool, ffi::RemainingArgs given, ffi::
     const Operands<T> operands = {given, results, model};
     const Cell<T> cell = {structure, functions, operands.Argument(0), nullptr, operands.Argument(1)};
     return std::make_shared<CellBackward<T>>(
-        shape, operands.MasksAt(3, shape.time), Division(shape, sizeof(T), threads), cell, operands.Argument(2),
-        operands.Arguments(5, leaves), operands.Arguments(5 + leaves, leaves),
-        operands.Arguments(5 + 2 * leaves, leaves), operands.Result(0), separate ? operands.Result(1) : nullptr,
-        operands.Result(1 + separate), operands.Results(2 + separate, leaves));
+        shape, operands.MasksAt(3, shape.time), Division(shape, sizeof(T), threads), cell,
+        operands.Argument(2), operands.Arguments(5, leaves), operands.Arguments(5 + leaves, leaves),
+        operands.Arguments(5 + 2 * leaves, leaves), operands.Result(0),
+        separate ? operands.Result(1) : nullptr, operands.Result(1 + separate),
+        operands.Results(2 + separate, leaves));
   });
   return ffi::Error::Success();
 }
 
-ffi::Error RunCell(ffi::ThreadPool pool, std::string_view functions, int64_t leaves, int64_t inputs, bool reverse,
-                   bool backward, ffi::RemainingArgs given, ffi::RemainingRets results) {
+ffi::Error RunCell(ffi::ThreadPool pool, std::string_view functions, int64_t leaves, int64_t inputs,
+                   bool reverse, bool backward, ffi::RemainingArgs given, ffi::RemainingRets results) {
   const ffi::DataType type = given.get<ffi::AnyBuffer>(0)->element_type();
   const auto found = FunctionsOf(functions);
   if (!found) return found.error();

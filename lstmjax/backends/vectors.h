@@ -123,14 +123,14 @@ inline Vector<double> Tanh(Vector<double> x) {
 }
 
 // Functions without a form of their own: number by number, as the C library has them.
-#define NUMBER_BY_NUMBER(Name, expression)                              \
-  template <typename V>                                                 \
-  inline V Name(V all) {                                                \
-    for (size_t lane = 0; lane < sizeof(V) / sizeof(all[0]); ++lane) {  \
-      const auto x = all[lane];                                         \
-      all[lane] = expression;                                           \
-    }                                                                   \
-    return all;                                                         \
+#define NUMBER_BY_NUMBER(Name, expression)                             \
+  template <typename V>                                                \
+  inline V Name(V all) {                                               \
+    for (size_t lane = 0; lane < sizeof(V) / sizeof(all[0]); ++lane) { \
+      const auto x = all[lane];                                        \
+      all[lane] = expression;                                          \
+    }                                                                  \
+    return all;                                                        \
   }
 
 inline Vector<double> Exp(Vector<double> x) {
