@@ -242,7 +242,7 @@ class Run:
         if (path / "summary.json").is_file():
             summary = read_json(path / "summary.json")
             times.append(_checked(summary.get("seconds"), float, f"{path}/summary.json: seconds"))
-        run.set_clock(max(times, default=0.0))
+        run._clock_zero -= max(times, default=0.0)
         return run
 
     @property
