@@ -7,7 +7,6 @@ has nothing left to do. So a run of a group is resumed, evaluated and recorded l
 
 import contextlib
 import dataclasses
-import functools
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,16 +22,14 @@ from lstmjax.training.checkpoint import Checkpoints
 from lstmjax.training.config import TrainConfig
 from lstmjax.training.evaluation import Sums, compute_each, sums_of
 from lstmjax.training.interruption import Abandoned, HeldBack, Interrupted, held_back
-from lstmjax.training.loop import Progress, init_state, is_done, is_due, make_advance, resume, step_key
-from lstmjax.training.parallel import Placement, placement
+from lstmjax.training.loop import Progress, init_state, is_done, is_due, make_advance, resume
+from lstmjax.training.mapped_step import MappedStep, kind_of, put, width_for
+from lstmjax.training.parallel import placement
 from lstmjax.training.progress import ProgressReport, format_figures
 from lstmjax.training.record import Run
 from lstmjax.training.selection import candidate, judge, unknown
 from lstmjax.training.state import Best, Fit, TrainingError, TrainState
 from lstmjax.training.task import Batch, Metrics, Task
-
-WIDTH = 4
-"""Runs in a call, once the batches of a step differ in shape: those of one shape go together."""
 
 
 class Member(NamedTuple):
@@ -78,7 +75,7 @@ def fit_jointly(
             report.line(f"{len(group.learners)} runs as one program, from step {group.step} on")
             while group.learning:
                 if not group.evaluates:
-                    group.advance(report)
+                    group.advance(report, signals)
                 if group.evaluates and not signals.received:
                     group.validate(report, signals)
                 if signals.received or group.step % config.checkpoint_every == 0:
@@ -142,7 +139,14 @@ class _Group:
         self.recent: list[Metrics] = []
         self.sums = _stacked_sums([learner.progress.sums for learner in learners])
         self.productive, self.began, self.warm = 0.0, time.monotonic(), False
-        self._do = _Steps(task, config, optimizer, learners)
+        is_limited = jax.default_backend() == "cpu" and self.place.mesh is None
+        width = width_for(states[0].params, self._batch(0, self.step)) if is_limited else len(states)
+        self._do = MappedStep(
+            make_advance(task, config, optimizer),
+            [learner.seed for learner in learners],
+            [learner.rate for learner in learners],
+            width,
+        )
         self._evaluate = jax.jit(jax.vmap(task.evaluate, in_axes=(0, 0, None)))
         self._norms = jax.jit(jax.vmap(optax.tree.norm))
         self._one = jax.jit(lambda tree, number: jax.tree.map(lambda leaf: leaf[number], tree))
@@ -152,20 +156,50 @@ class _Group:
         """The numbers of the runs that have not ended."""
         return [number for number, learner in enumerate(self.learners) if learner.learns]
 
-    def advance(self, report: ProgressReport) -> None:
-        """Do a training step, and log what is due."""
-        began = time.monotonic()
-        batches = [self.task.batch(learner.seed, self.step) for learner in self.learners]
-        self.state, metrics = self._do(self.state, batches, self.place)
-        self.recent += metrics
-        self.step += 1
-        self.evaluates = is_due(self.config, self.step)
-        saves = self.step % self.config.checkpoint_every == 0
-        if self.evaluates or saves or self.step % self.config.log_every == 0:
+    def advance(self, report: ProgressReport, signals: HeldBack) -> None:
+        """Do the training steps until something is due, and log it; after a signal only what is begun."""
+        config = self.config
+        due = (config.evaluate_every, config.log_every, config.checkpoint_every)
+        end = min(config.steps, *(self.step + every - self.step % every for every in due))
+        self.step = self._do_steps(end, signals)
+        self.evaluates = is_due(config, self.step)
+        if self.evaluates or any(self.step % every == 0 for every in due):
             self._leave_what_is_not_finite(report)
             self._log(report)
-        self.productive += time.monotonic() - began if self.warm else 0
-        self.warm = True  # the first step compiles
+
+    def _do_steps(self, end: int, signals: HeldBack) -> int:
+        """Training steps of all runs, in calls of runs whose next batches have one shape; returns where they end.
+
+        Runs may be ahead of others in between: with more runs than shapes times the runs of a call, there are
+        always enough of one shape.
+        """
+        began, steps = time.monotonic(), dict.fromkeys(self.learning, self.step)
+        batches = {number: self._batch(number, self.step) for number in steps}
+        while batches:
+            kinds: dict[Any, list[int]] = {}
+            for number in sorted(batches, key=lambda number: steps[number]):
+                kinds.setdefault(kind_of(batches[number]), []).append(number)
+            if len(kinds) > 1:
+                self._do.narrow()
+            chosen = max(kinds.values(), key=len)[: self._do.width]
+            own = [batches.pop(number) for number in chosen]
+            self.state, metrics = self._do(self.state, own, chosen, self.place)
+            self.recent.append(metrics)
+            if not self.warm:  # the first call compiles
+                self.warm, began = True, time.monotonic()
+            for number in chosen:
+                steps[number] += 1
+            if signals.received:
+                end = max(steps.values())
+                batches = {each: batch for each, batch in batches.items() if steps[each] < end}
+            for number in steps.keys() - batches.keys():
+                if steps[number] < end:
+                    batches[number] = self._batch(number, steps[number])
+        self.productive += time.monotonic() - began
+        return end
+
+    def _batch(self, number: int, step: int) -> Batch:
+        return self.task.batch(self.learners[number].seed, step)
 
     def _leave_what_is_not_finite(self, report: ProgressReport) -> None:
         norms, in_row = self._norms(self.state.params), self.state.skipped.in_row
@@ -237,7 +271,7 @@ class _Group:
             self._leave(number, report, str(error))
             return
         if after.average is not before.average:
-            average = _put(self.state.average, number, after.average)
+            average = put(self.state.average, number, after.average)
             self.state = self.place.state(self.state._replace(average=average))
         if is_done(self.task, learner.config, Fit(after, learner.best)):
             self.save([number])
@@ -254,83 +288,9 @@ class _Group:
             learner.checkpoints.save(self.step, fit, progress.as_text())
 
 
-class _Steps:
-    """The training step, mapped over runs whose batches have one shape."""
-
-    def __init__(
-        self,
-        task: Task,
-        config: TrainConfig,
-        optimizer: optax.GradientTransformation,
-        learners: Sequence[_Learner],
-    ) -> None:
-        self._learners, self._width = learners, len(learners)
-        seeds = np.array([learner.seed for learner in learners], np.uint32)
-        rates = np.array([learner.rate for learner in learners], np.float32)
-        advance = make_advance(task, config, optimizer)
-
-        def one(state: TrainState, batch: Batch, seed: jax.Array, rate: jax.Array) -> Any:
-            return advance(state, batch, step_key(seed, state.step), None if (rates == 1).all() else rate)
-
-        @functools.partial(jax.jit, donate_argnums=0)
-        def all_runs(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-            return jax.vmap(one)(state, batch, jnp.asarray(seeds), jnp.asarray(rates))
-
-        @functools.partial(jax.jit, donate_argnums=0)
-        def some_runs(state: TrainState, batch: Batch, chosen: jax.Array) -> tuple[TrainState, Metrics]:
-            own = jax.tree.map(lambda leaf: leaf[chosen], state)
-            own, metrics = jax.vmap(one)(own, batch, jnp.asarray(seeds)[chosen], jnp.asarray(rates)[chosen])
-            none = jax.tree.map(lambda leaf: jnp.zeros((len(seeds), *leaf.shape[1:]), leaf.dtype), metrics)
-            return _put(state, chosen, own), _put(none, chosen, metrics)
-
-        self._all_runs, self._some_runs = all_runs, some_runs
-
-    def __call__(
-        self, state: TrainState, batches: Sequence[Batch], place: Placement
-    ) -> tuple[TrainState, list[Metrics]]:
-        """The state after a step of each run, and metrics whose sums are those of the step."""
-        kinds: dict[Any, list[int]] = {}
-        for number, batch in enumerate(batches):
-            kinds.setdefault(_kind(batch), []).append(number)
-        if len(kinds) > 1:
-            self._width = min(self._width, WIDTH)
-        found: list[Metrics] = []
-        if self._width == len(batches):
-            state, metrics = self._all_runs(state, place.state(_stacked_batches(batches)))
-            return _waited(place.state(state), place), [metrics]
-        for numbers in kinds.values():
-            numbers = [number for number in numbers if self._learners[number].learns]
-            for start in range(0, len(numbers), self._width):
-                part = numbers[start : start + self._width]
-                part += part[:1] * (self._width - len(part))  # one run several times, with one result
-                batch = _stacked_batches([batches[number] for number in part])
-                state, metrics = self._some_runs(state, batch, np.array(part))
-                found.append(metrics)
-        return _waited(place.state(state), place), found
-
-
-def _kind(batch: Batch) -> tuple[Any, ...]:
-    """The shapes and dtypes of a batch."""
-    return tuple((np.shape(leaf), leaf.dtype) for leaf in jax.tree.leaves(batch))
-
-
 def _stacked(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def _stacked_batches(batches: Sequence[Batch]) -> Batch:
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
-
-
 def _stacked_sums(each: Sequence[Sums]) -> Sums:
     return {name: [[sums[name][part] for sums in each] for part in range(2)] for name in each[0]}
-
-
-def _put(whole: Any, where: Any, part: Any) -> Any:
-    return jax.tree.map(lambda leaf, own: leaf.at[where].set(own), whole, part)
-
-
-def _waited(state: TrainState, place: Placement) -> TrainState:
-    """The state; of several CPU devices, after they have computed it, as in `make_step`."""
-    several = place.mesh is not None and jax.default_backend() == "cpu"
-    return jax.block_until_ready(state) if several else state

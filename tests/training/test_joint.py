@@ -81,7 +81,8 @@ MEMBERS = ((1, 1.0), (2, 1.0), (5, 0.5), (2**32 - 1, 2.0))
 
 @pytest.mark.parametrize("buckets", [1, 3])
 def test_runs_are_what_they_are_alone(buckets, tmp_path, monkeypatch):
-    monkeypatch.setattr("lstmjax.training.joint.WIDTH", 2)
+    monkeypatch.setattr("lstmjax.training.mapped_step.WIDTH", 3)  # of one shape, two calls of two runs
+    monkeypatch.setattr("lstmjax.training.mapped_step.CALL", 1)
     task, members = make_task(buckets), make_runs(tmp_path, MEMBERS)
     shapes = {task.batch(member.seed, step).values.shape for member in members for step in range(10)}
     assert len(shapes) == buckets
