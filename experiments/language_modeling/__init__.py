@@ -82,7 +82,7 @@ def count(config: Config, corpus: Corpus) -> dict[str, float]:
     """Metrics of n-grams of `ORDER` words, with lines as independent sequences."""
     vocabulary = corpus.vocabulary
     (end,) = vocabulary.encode([line_end(vocabulary)]).tolist()
-    model = KneserNey(corpus.train, len(vocabulary), ORDER[config.dataset], end)
+    model = KneserNey(corpus.train[:], len(vocabulary), ORDER[config.dataset], end)
     figures = {"parameters": float(model.size), "order": float(ORDER[config.dataset])}
     for name, tokens in (("valid", corpus.valid), ("test", corpus.test)):
         nll = float(-np.log(model.probabilities(tokens)).mean())

@@ -168,7 +168,7 @@ class _Group:
             self._log(report)
 
     def _do_steps(self, end: int, signals: HeldBack) -> int:
-        """Training steps of all runs, in calls of runs whose next batches have one shape; returns where they end.
+        """Training steps in calls of runs whose next batches have one shape; returns the step where they end.
 
         Runs may be ahead of others in between: with more runs than shapes times the runs of a call, there are
         always enough of one shape.

@@ -103,7 +103,7 @@ class TokenStream:
     tokens: np.ndarray | TokenFile
     batch_size: int
     time: int
-    own: slice = slice(None)
+    own: slice = dataclasses.field(default_factory=lambda: slice(None))
     """The rows that are read, such as `distributed.own_rows` of this process; the others are zeros."""
 
     def __post_init__(self) -> None:
@@ -215,7 +215,7 @@ class VariableTokenStream:
     batch_size: int
     window_lengths: WindowLengths
     multiple: int = 16
-    own: slice = slice(None)
+    own: slice = dataclasses.field(default_factory=lambda: slice(None))
     """As of `TokenStream`."""
 
     def __post_init__(self) -> None:
