@@ -4,6 +4,8 @@ python -m experiments                                   list the experiments
 python -m experiments NAME --help                       list the flags of one
 python -m experiments NAME [--quick] [flags]            run it
 python -m experiments NAME [flags] --show-config        print all flags of such a run
+python -m experiments NAME --train.seeds 0:8 [flags]    run it with several random seeds, as one program
+python -m experiments sweep NAME --set hidden=64,128    run it with several settings, see docs/sweeps.md
 python -m experiments record RUN --label LABEL          keep a run's metrics in experiments/results
 python -m experiments keep NAME LABEL FOLDER            keep pictures, sounds and texts with a label
 python -m experiments models                            list the models that are kept with the records
@@ -59,8 +61,10 @@ def main(arguments: Sequence[str]) -> int:
             print(f"    {name:<{width}}  {summary}")
         return 0
     name, *rest = arguments
+    if name == "sweep" and rest:
+        name, rest = rest[0], [name, *rest[1:]]
     if name not in EXPERIMENTS and name not in COMMANDS:
-        close = difflib.get_close_matches(name, [*EXPERIMENTS, *COMMANDS], n=1)
+        close = difflib.get_close_matches(name, [*EXPERIMENTS, *COMMANDS, "sweep"], n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         print(f"There is no experiment {name!r}.{hint} `python -m experiments` lists them.", file=sys.stderr)
         return 2
@@ -103,7 +107,7 @@ def _report(name: str, arguments: Sequence[str]) -> int:
 
 
 def _dispatch(name: str, arguments: Sequence[str]) -> None:
-    from experiments.common import command_line  # noqa: PLC0415
+    from experiments.common import command_line, sweep  # noqa: PLC0415
 
     if name in COMMANDS:
         from experiments import commands  # noqa: PLC0415
@@ -115,6 +119,8 @@ def _dispatch(name: str, arguments: Sequence[str]) -> None:
     signals.imported()
     if arguments and arguments[0] in experiment.commands:
         experiment.commands[arguments[0]](arguments[1:])
+    elif sweep.is_asked_for(arguments):
+        sweep.main(name, experiment, arguments)
     elif command_line.SHOW_CONFIG in arguments:
         command_line.show_config(name, experiment, arguments)
     else:

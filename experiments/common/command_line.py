@@ -80,8 +80,22 @@ Config = TypeVar("Config", bound=RunConfig)
 
 def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
     """Run an experiment with the given command-line arguments; returns the finished run."""
-    program = f"python -m experiments {name}"
-    config = parse(experiment, arguments, program)
+    config = parse(experiment, arguments, f"python -m experiments {name}")
+    backend = prepare(experiment, config)
+    run = _open(name, experiment, arguments, config, backend) if distributed.is_first() else None
+    if distributed.count() > 1:
+        run = distributed.run_of_first(run)
+    assert run is not None
+    if run.finished:
+        print(f"{run.path} has finished: its summary stays as it is.")
+        return run
+    prepare_run(config, run, backend)
+    execute(experiment, config, run)
+    return run
+
+
+def prepare(experiment: Experiment, config: Any) -> str:
+    """Make the settings of the process, and print them; returns what computes recurrent layers."""
     experiment.prepare(config)
     if config.distributed:
         distributed.initialize(config.coordinator, config.processes, config.process)
@@ -90,16 +104,18 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
     backend = _backend()
     kept = "kept" if config.keep_memory and parallel.keep_memory() else "given back"
     print(f"host: {device()}; recurrent layers: {backend}; freed memory is {kept}")
-    run = _open(name, experiment, arguments, config, backend) if distributed.is_first() else None
-    if distributed.count() > 1:
-        run = distributed.run_of_first(run)
-    assert run is not None
-    if run.finished:
-        print(f"{run.path} has finished: its summary stays as it is.")
-        return run
+    return backend
+
+
+def prepare_run(config: Any, run: Run, backend: str) -> None:
+    """Set what is recorded of a run, and where."""
     run.backend = backend
     if config.tensorboard:
         run.add_sink(tensorboard.sink(run.path))
+
+
+def execute(experiment: Experiment, config: Any, run: Run) -> None:
+    """Do a run, or what is left of it."""
     print(f"run folder: {run.path}", flush=True)
     try:
         with run.lock():
@@ -111,7 +127,6 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         distributed.end_if_lost(error)
         raise
-    return run
 
 
 def _open(name: str, experiment: Experiment, arguments: Sequence[str], config: Any, backend: str) -> Run:

@@ -33,7 +33,7 @@ def learn(
 ) -> Learned:
     """Train, and write the best parameters and the learning curves into the run's folder.
 
-    Afterwards the run is marked as having read its test set.
+    Afterwards the run is marked as having read its test set. Its siblings, if any, are trained with it.
 
     Args:
       task: the task.
@@ -43,6 +43,8 @@ def learn(
       params: as for `training.fit`.
       curves: the metrics to plot, with their axis labels, which name quantity and unit.
     """
+    if run.siblings and params is None:
+        _train_siblings(task, settings, run, optimizer)
     fit = training.fit(task, settings, run, optimizer, params)
     folder = models.folder_in(run.path)
     models.save_params(folder, fit.best.params)
@@ -54,6 +56,21 @@ def learn(
     count, best = optax.tree.size(fit.best.params) / (task.models or 1), np.mean(fit.best.step)
     figures = {"parameters": count, "best_step": float(best), "steps": float(fit.state.step)}
     return Learned(fit.best.params, figures, fit)
+
+
+def _train_siblings(
+    task: training.Task,
+    settings: training.TrainConfig,
+    run: Run,
+    optimizer: optax.GradientTransformation | None,
+) -> None:
+    """Train a run and its siblings as one program."""
+    rates = [
+        each.config["train"]["learning_rate"] / run.config["train"]["learning_rate"] for each in run.siblings
+    ]
+    members = [training.Member(each, each.seed, rate) for each, rate in zip(run.siblings, rates, strict=True)]
+    training.fit_jointly(task, settings, members, optimizer)
+    run.siblings = ()
 
 
 def evaluate(task: training.Task, params: Params, parts: Mapping[str, Iterable[Any]]) -> dict[str, float]:

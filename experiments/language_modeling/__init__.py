@@ -4,6 +4,7 @@ r"""Language modelling: predict the next word, or the next character.
     python -m experiments language_modeling --dataset shakespeare            characters, as in char-rnn
     python -m experiments language_modeling --dataset ptb --size awd         Merity et al., the AWD-LSTM
     python -m experiments language_modeling --finetune RUN                   its fine-tuning
+    python -m experiments language_modeling --dataset file --corpus FOLDER   token ids of your own, on disk
     python -m experiments language_modeling --dataset ptb --model kneser_ney n-grams, for comparison
     python -m experiments language_modeling generate --run RUN --prompt "the company"
     python -m experiments language_modeling evaluate --run RUN --cache 500
@@ -46,7 +47,7 @@ from experiments.common.models import folder_in, of_run
 from experiments.common.recipes import training_config
 from experiments.language_modeling.commands import COMMANDS
 from experiments.language_modeling.config import Config, preset
-from experiments.language_modeling.data import Corpus, evaluation_windows, line_end, load_corpus
+from experiments.language_modeling.data import Corpus, evaluation_windows, line_end, load_corpus, open_corpus
 from experiments.language_modeling.model import initial_state
 from experiments.language_modeling.ngrams import KneserNey
 from experiments.language_modeling.page import BENCHMARK
@@ -66,7 +67,10 @@ from lstmjax.training.record import Run
 
 def run(config: Config, run: Run) -> None:
     """Train, test once, and write the model, its vocabulary, generated text, plots and the summary."""
-    corpus = load_corpus(config.dataset, config.data_dir, config.limit)
+    if config.corpus is None:
+        corpus = load_corpus(config.dataset, config.data_dir, config.limit)
+    else:
+        corpus = open_corpus(config.corpus)
     if config.model == "kneser_ney":
         run.mark_tested()
         finish(run, count(config, corpus))
@@ -78,7 +82,7 @@ def count(config: Config, corpus: Corpus) -> dict[str, float]:
     """Metrics of n-grams of `ORDER` words, with lines as independent sequences."""
     vocabulary = corpus.vocabulary
     (end,) = vocabulary.encode([line_end(vocabulary)]).tolist()
-    model = KneserNey(corpus.train, len(vocabulary), ORDER[config.dataset], end)
+    model = KneserNey(corpus.train[:], len(vocabulary), ORDER[config.dataset], end)
     figures = {"parameters": float(model.size), "order": float(ORDER[config.dataset])}
     for name, tokens in (("valid", corpus.valid), ("test", corpus.test)):
         nll = float(-np.log(model.probabilities(tokens)).mean())

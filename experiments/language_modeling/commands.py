@@ -17,7 +17,7 @@ from experiments.common.flags import Count, NotNegative, Number, Seed, Share
 from experiments.datasets.text import EOS
 from experiments.language_modeling import adaptive_evaluation, rival
 from experiments.language_modeling.config import Config, preset
-from experiments.language_modeling.data import Corpus, line_end, load_corpus, written
+from experiments.language_modeling.data import Corpus, line_end, load_corpus, open_corpus, written
 from experiments.language_modeling.model import initial_state, stream, window_loss
 from experiments.language_modeling.task import (
     NAME,
@@ -91,7 +91,12 @@ def evaluate(arguments: Sequence[str]) -> None:
         """
         parallel.keep_memory()
         saved = load_model(source.folder(NAME, default="ptb-small"))
-        corpus = load_corpus(saved.config.dataset, data_dir, saved.config.limit)
+        own = saved.config.corpus
+        corpus = (
+            load_corpus(saved.config.dataset, data_dir, saved.config.limit)
+            if own is None
+            else open_corpus(own)
+        )
         start = corpus.vocabulary.encode([line_end(corpus.vocabulary)])
         texts = [np.concatenate([start, tokens]) for tokens in (corpus.valid, corpus.test)]
         valid, test = (adaptive_evaluation.read(saved.model, saved.params, text) for text in texts)

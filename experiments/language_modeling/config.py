@@ -15,8 +15,11 @@ from lstmjax import training
 class Config(CommonConfig):
     """Flags of language_modeling; defaults depend on data set and size, see `preset`."""
 
-    dataset: Literal["ptb", "wikitext2", "shakespeare"] = "ptb"
-    """Penn Treebank or WikiText-2 in words, or Shakespeare in characters."""
+    dataset: Literal["ptb", "wikitext2", "shakespeare", "file"] = "ptb"
+    """Penn Treebank or WikiText-2 in words, Shakespeare in characters; or files of token ids, in `corpus`."""
+    corpus: Path | None = None
+    """Folder with train.npy, valid.npy and test.npy, vectors of token ids, and vocabulary.json, the tokens in
+    the order of their ids. The training set may be larger than memory."""
     size: Literal["small", "medium", "large", "awd"] = "small"
     """The sizes of Zaremba et al., with the recipe of each (Shakespeare has one recipe for all sizes); or the
     AWD-LSTM of Merity et al., with its own."""
@@ -69,6 +72,10 @@ class Config(CommonConfig):
             not_negative=("init_scale", "decay_after", "epochs", "limit", "samples", "temperature"),
             rates=("dropout",),
         )
+        if (self.dataset == "file") != (self.corpus is not None):
+            raise training.ConfigError("--dataset file and --corpus FOLDER go together.")
+        if self.dataset == "file" and self.model == "kneser_ney":
+            raise training.ConfigError("n-grams are counted in memory: --dataset file has none.")
         for name in ("decay", "top_p"):
             if not 0 < getattr(self, name) <= 1:
                 raise training.ConfigError(f"{name} must lie in (0, 1], got {getattr(self, name)}.")

@@ -10,14 +10,15 @@ from jaxtyping import Int
 from experiments import datasets
 from experiments.common.text.vocabulary import Vocabulary
 from experiments.datasets.text import EOS
-from lstmjax.training.streams import TokenStream, Window
+from lstmjax.training import ConfigError
+from lstmjax.training.streams import TokenFile, TokenStream, Window
 
 
 class Corpus(NamedTuple):
     """A data set as token ids."""
 
     vocabulary: Vocabulary
-    train: Int[np.ndarray, " tokens"]
+    train: Int[np.ndarray, " tokens"] | TokenFile
     valid: Int[np.ndarray, " tokens"]
     test: Int[np.ndarray, " tokens"]
 
@@ -30,6 +31,29 @@ def load_corpus(dataset: str, data_dir: Path | None = None, limit: int = 0) -> C
     splits = datasets.load(dataset, data_dir)
     vocabulary = Vocabulary.of(splits.train)
     return Corpus(vocabulary, *(vocabulary.encode(part[: limit or None]) for part in splits))
+
+
+def open_corpus(folder: Path) -> Corpus:
+    """The token ids in files: the training set stays there, the others are read.
+
+    Raises:
+      ConfigError: a file is missing or invalid, or has an id that is no token.
+    """
+    vocabulary = Vocabulary.load(folder / "vocabulary.json")
+    try:
+        train, valid, test = (TokenFile(folder / f"{name}.npy") for name in ("train", "valid", "test"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--corpus {folder}: {error}") from error
+    for tokens in (train, valid, test):
+        for start in range(0, len(tokens), CHUNK):
+            piece = tokens[start : start + CHUNK]
+            if piece.min() < 0 or piece.max() >= len(vocabulary):
+                raise ConfigError(f"{tokens.path} has ids beyond the {len(vocabulary)} of vocabulary.json.")
+    return Corpus(vocabulary, train, valid[:].astype(np.int32), test[:].astype(np.int32))
+
+
+CHUNK = 2**24
+"""Tokens that are checked at once."""
 
 
 def evaluation_windows(

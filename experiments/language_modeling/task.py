@@ -22,6 +22,7 @@ from experiments.language_modeling.model import (
 )
 from lstmjax import training
 from lstmjax.nnx import Functional, functional
+from lstmjax.training import distributed
 from lstmjax.training.streams import TokenStream, VariableTokenStream, Window, WindowLengths
 from lstmjax.types import Key, Params, State
 
@@ -47,10 +48,12 @@ def training_stream(config: Config, corpus: Corpus) -> TokenStream | VariableTok
     Raises:
       ConfigError: the text is too short for them.
     """
+    own = distributed.own_rows(config.batch_size)
     try:
         if config.size == "awd":
-            return VariableTokenStream(corpus.train, config.batch_size, WindowLengths(config.window))
-        windows = TokenStream(corpus.train, config.batch_size, config.window)
+            lengths = WindowLengths(config.window)
+            return VariableTokenStream(corpus.train, config.batch_size, lengths, own=own)
+        windows = TokenStream(corpus.train, config.batch_size, config.window, own)
         windows.at(config.train.seed, 0)
     except ValueError as error:
         raise training.ConfigError(f"--window, --batch-size or --limit: {error}") from error

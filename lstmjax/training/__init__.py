@@ -3,18 +3,14 @@
 from lstmjax.training.config import ConfigError, TrainConfig, adam, optimizer
 from lstmjax.training.evaluation import evaluate, evaluate_each
 from lstmjax.training.interruption import Interrupted
+from lstmjax.training.joint import Member, fit_jointly
 from lstmjax.training.loop import (
-    Best,
-    Fit,
-    NonFiniteError,
-    Skipped,
-    TrainingError,
-    TrainState,
     evaluated,
     fit,
     init_state,
     make_step,
 )
+from lstmjax.training.state import Best, Fit, NonFiniteError, Skipped, TrainingError, TrainState
 from lstmjax.training.task import Metrics, Task
 
 __all__ = [
@@ -22,6 +18,7 @@ __all__ = [
     "ConfigError",
     "Fit",
     "Interrupted",
+    "Member",
     "Metrics",
     "NonFiniteError",
     "Skipped",
@@ -34,6 +31,7 @@ __all__ = [
     "evaluate_each",
     "evaluated",
     "fit",
+    "fit_jointly",
     "init_state",
     "make_step",
     "optimizer",

@@ -76,6 +76,16 @@ def end_if_lost(error: Exception) -> None:
         os._exit(1)
 
 
+def own_rows(batch_size: int) -> slice:
+    """The rows of a batch that this process needs: those of its devices, if rows divide evenly, else all."""
+    devices = jax.devices()
+    if count() == 1 or batch_size % len(devices):
+        return slice(None)
+    own = [number for number, device in enumerate(devices) if device.process_index == jax.process_index()]
+    rows = batch_size // len(devices)
+    return slice(min(own) * rows, (max(own) + 1) * rows)
+
+
 def largest(number: int) -> int:
     """The largest number that any process gives; all must call it."""
     if count() == 1:

@@ -10,10 +10,9 @@ uninterrupted one. A signal ends training after the step that it falls into, and
 import contextlib
 import functools
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,60 +29,12 @@ from lstmjax.training.evaluation import Sums, compute, evaluate_each, sums_of
 from lstmjax.training.interruption import Abandoned, HeldBack, Interrupted, held_back
 from lstmjax.training.nonfinite import locate
 from lstmjax.training.parallel import placement
-from lstmjax.training.progress import ProgressReport, format_figures
+from lstmjax.training.progress import ProgressReport
 from lstmjax.training.record import Run
-from lstmjax.training.task import Batch, Carry, Metrics, Task
+from lstmjax.training.selection import candidate, judge, unknown
+from lstmjax.training.state import Fit, NonFiniteError, Skipped, TrainState
+from lstmjax.training.task import Batch, Metrics, Task
 from lstmjax.types import Params
-
-
-class Skipped(NamedTuple):
-    """Numbers of steps that changed nothing, since their loss or gradient was not finite; int32."""
-
-    total: jax.Array
-    in_row: jax.Array
-    """Those since the last step that did."""
-
-
-class TrainState(NamedTuple):
-    """The state that a training step updates."""
-
-    step: jax.Array
-    """Number of steps done, int32."""
-    params: Params
-    average: Any
-    """State of the averaging policy, see `TrainConfig.average`."""
-    optimizer: optax.OptState
-    skipped: Skipped
-    carry: Carry = ()
-    """The carry that the next batch begins with."""
-
-
-class Best(NamedTuple):
-    """The best parameters so far, of each model if there are several; an evaluation updates it."""
-
-    params: Params
-    value: float | np.ndarray
-    """Their value of the monitored metric, negated if it is maximised; inf before the first evaluation. Of
-    several models (`Task.models`), float64 ``[models]``."""
-    step: int | np.ndarray
-    """The step that they are from; of several models, int64 ``[models]``."""
-    stale: int
-    """Number of evaluations since any model improved."""
-
-
-class Fit(NamedTuple):
-    """The result of `fit`."""
-
-    state: TrainState
-    best: Best
-
-
-class TrainingError(RuntimeError):
-    """Training cannot continue."""
-
-
-class NonFiniteError(TrainingError):
-    """Several steps in a row had a loss or gradient that is not finite."""
 
 
 def init_state(
@@ -108,16 +59,43 @@ def make_step(
     Where the loss or the norm of its gradient is not finite, or the next carry has NaN, the state is returned
     as it was, but for the number of steps, and the metrics count nothing.
     """
-    update_average, place = config.average.update, placement(config.devices, task.models)
+    place, advance = placement(config.devices, task.models), make_advance(task, config, optimizer)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        key = _key(config, state.step)
+        state, metrics = advance(state, batch, step_key(config.seed, state.step))
+        return place.state(state)._replace(carry=place.rows(state.carry)), place.everywhere(metrics)
+
+    if place.mesh is None:
+        return step
+
+    def divided(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        result = step(state, place.rows(batch))
+        # Of CPU devices, one that is ahead could fill the queue of programs, and wait for others for ever.
+        return jax.block_until_ready(result) if jax.default_backend() == "cpu" else result
+
+    return divided
+
+
+def make_advance(
+    task: Task, config: TrainConfig, optimizer: optax.GradientTransformation
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """What a training step computes: a pure function of the state, the batch, and the key of the step.
+
+    Its last argument is a factor of the learning rate, by default 1.
+    """
+    update_average = config.average.update
+
+    def advance(
+        state: TrainState, batch: Batch, key: jax.Array, rate: jax.Array | None = None
+    ) -> tuple[TrainState, Metrics]:
         gradient = jax.value_and_grad(task.loss, has_aux=True)
         (loss, (carry, metrics)), gradients = gradient(state.params, state.carry, batch, key)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         if task.rate_factor is not None:
             updates = optax.tree.scale(task.rate_factor(batch), updates)
+        if rate is not None:
+            updates = optax.tree.scale(rate, updates)
         params = optax.apply_updates(state.params, updates)
         average, norm = update_average(state.average, params, state.step), optax.tree.norm(gradients)
         is_finite = jnp.isfinite(loss) & jnp.isfinite(norm) & ~_any_nan(carry)
@@ -131,19 +109,10 @@ def make_step(
         before = (state.params, state.average, state.optimizer, state.carry)
         params, average, optimizer_state, carry = if_finite(updated, before)
         metrics = {"loss": Mean.of(loss), **metrics, "gradient_norm": Mean.of(norm)}
-        metrics = place.everywhere(if_finite(metrics, jax.tree.map(jnp.zeros_like, metrics)))
-        state = TrainState(state.step + 1, params, average, optimizer_state, skipped)
-        return place.state(state)._replace(carry=place.rows(carry)), metrics
+        metrics = if_finite(metrics, jax.tree.map(jnp.zeros_like, metrics))
+        return TrainState(state.step + 1, params, average, optimizer_state, skipped, carry), metrics
 
-    if place.mesh is None:
-        return step
-
-    def divided(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        result = step(state, place.rows(batch))
-        # Of CPU devices, one that is ahead could fill the queue of programs, and wait for others for ever.
-        return jax.block_until_ready(result) if jax.default_backend() == "cpu" else result
-
-    return divided
+    return advance
 
 
 def _any_nan(tree: Any) -> jax.Array:
@@ -151,9 +120,9 @@ def _any_nan(tree: Any) -> jax.Array:
     return functools.reduce(jnp.logical_or, [jnp.isnan(leaf).any() for leaf in leaves], jnp.array(False))
 
 
-def _key(config: TrainConfig, step: int | jax.Array) -> jax.Array:
+def step_key(seed: int | jax.Array, step: int | jax.Array) -> jax.Array:
     """The random key of a step."""
-    return jax.random.fold_in(jax.random.split(jax.random.key(config.seed))[1], step)
+    return jax.random.fold_in(jax.random.split(jax.random.key(seed))[1], step)
 
 
 def fit(
@@ -187,21 +156,21 @@ def fit(
     optimizer, average = optimizer or configs.adam(config), config.average
     with contextlib.nullcontext() if run is None else run.lock(), held_back() as signals:
         state = init_state(task, config, optimizer, params)
-        fresh = Fit(state, _unknown(task, _candidate(average, state), 0))
+        fresh = Fit(state, unknown(task, candidate(average, state), 0))
         checkpoints = None if run is None else Checkpoints(run.path / "checkpoints", run=run.identity)
-        (state, best), progress = _resume(run, checkpoints, fresh, evaluates=params is not None)
+        (state, best), progress = resume(run, checkpoints, fresh, evaluates=params is not None)
         train_step, start = make_step(task, config, optimizer), int(state.step)
         with ProgressReport(config.steps, start) as report:
             report.line(_headline(state))
             step = start
-            done = _is_due(config, step) and not progress.evaluates and _done(task, config, Fit(state, best))
+            done = is_due(config, step) and not progress.evaluates and is_done(task, config, Fit(state, best))
             while not done:
                 if not progress.evaluates:
                     began = time.monotonic()
                     state, metrics = train_step(state, task.batch(config.seed, step))
                     progress.recent.append(metrics)
                     step += 1
-                    progress.evaluates = _is_due(config, step)
+                    progress.evaluates = is_due(config, step)
                     saves = step % config.checkpoint_every == 0
                     if progress.evaluates or saves or step % config.log_every == 0:
                         _stop_if_not_finite(task, config, state, step)
@@ -212,7 +181,7 @@ def fit(
                     found = _validate(task, average, Fit(state, best), report, run, signals)
                     if found is not None:
                         (state, best), progress.evaluates = found, False
-                        done = _done(task, config, found)
+                        done = is_done(task, config, found)
                 received = _received(signals, step)
                 if checkpoints is not None and (done or received or step % config.checkpoint_every == 0):
                     checkpoints.save(step, distributed.gathered(Fit(state, best)), progress.as_text())
@@ -233,7 +202,7 @@ def _received(signals: HeldBack, step: int) -> int:
     return distributed.largest(signals.received or 0)
 
 
-class _Progress:
+class Progress:
     """What a checkpoint holds beside the arrays, for the next step to be as if training had not stopped."""
 
     def __init__(self, evaluates: bool) -> None:
@@ -246,29 +215,31 @@ class _Progress:
         """Seconds in training steps that count."""
 
     def as_text(self) -> dict[str, str]:
+        """The metadata of a checkpoint."""
         sums = sums_of(self.recent, self.sums)
         fields = {"evaluates": self.evaluates, "sums": sums, "productive": self.productive}
         return {"progress": json.dumps(fields)}
 
     @classmethod
-    def from_text(cls, text: Mapping[str, str]) -> "_Progress":
+    def from_text(cls, text: Mapping[str, str]) -> "Progress":
+        """What `as_text` gave."""
         fields = json.loads(text["progress"])
         progress = cls(fields["evaluates"])
         progress.sums, progress.productive = fields["sums"], fields["productive"]
         return progress
 
 
-def _resume(
+def resume(
     run: Run | None, checkpoints: Checkpoints | None, fresh: Fit, evaluates: bool
-) -> tuple[Fit, _Progress]:
+) -> tuple[Fit, Progress]:
     """The state of the latest checkpoint of a run; later log entries and checkpoints are dropped."""
-    fit, progress = fresh, _Progress(evaluates)
+    fit, progress = fresh, Progress(evaluates)
     if run is None or checkpoints is None:
         return fit, progress
     restored = checkpoints.restore_latest(fresh)
     if restored is not None:
         step, fit = restored
-        progress = _Progress.from_text(checkpoint.metadata(checkpoints.path(step)))
+        progress = Progress.from_text(checkpoint.metadata(checkpoints.path(step)))
     checkpoints.rewind(int(fit.state.step))
     run.rewind(int(fit.state.step))
     return fit, progress
@@ -279,16 +250,12 @@ def evaluated(config: TrainConfig, state: TrainState) -> Params:
     return config.average.params(state.average, state.params)
 
 
-def _candidate(average: Averaging, state: TrainState) -> Params:
-    """Copies of the parameters to evaluate, since those of the state are donated to the next step."""
-    return jax.tree.map(jnp.copy, average.params(state.average, state.params))
-
-
-def _is_due(config: TrainConfig, step: int) -> bool:
+def is_due(config: TrainConfig, step: int) -> bool:
+    """Whether an evaluation follows a step."""
     return step % config.evaluate_every == 0 or step >= config.steps
 
 
-def _done(task: Task, config: TrainConfig, fit: Fit) -> bool:
+def is_done(task: Task, config: TrainConfig, fit: Fit) -> bool:
     """Whether training is over after an evaluation."""
     state, best = fit
     stale = config.patience > 0 and best.stale >= config.patience
@@ -296,7 +263,7 @@ def _done(task: Task, config: TrainConfig, fit: Fit) -> bool:
     return int(state.step) >= config.steps or stale or over or config.average.done(state.average)
 
 
-def _log(step: int, progress: _Progress, state: TrainState, report: ProgressReport, run: Run | None) -> None:
+def _log(step: int, progress: Progress, state: TrainState, report: ProgressReport, run: Run | None) -> None:
     """Report the metrics of the latest steps."""
     figures = compute(progress.recent, progress.sums)
     progress.recent, progress.sums = [], {}
@@ -322,7 +289,7 @@ def _stop_if_not_finite(task: Task, config: TrainConfig, state: TrainState, step
     number = step - in_row  # the state is still that before this step
     batch = task.batch(config.seed, number)
     gradient = jax.value_and_grad(task.loss, has_aux=True)
-    place = locate(gradient, state.params, state.carry, batch, _key(config, number))
+    place = locate(gradient, state.params, state.carry, batch, step_key(config.seed, number))
     raise NonFiniteError(
         f"the loss or its gradient is not finite in {in_row} steps in a row, from step {number + 1} on, "
         f"batch {number} of seed {config.seed}; they changed nothing. First not finite: "
@@ -341,13 +308,10 @@ def _validate(
 ) -> Fit | None:
     """Evaluate on the validation set, and update the best parameters and the averaging policy.
 
-    The parameters before the first step are evaluated, but neither logged nor shown to the policy.
-
     Returns:
       None if a signal ended it: nothing has changed.
     """
-    (state, best), params = progress, average.params(progress.state.average, progress.state.params)
-    step = int(state.step)
+    params = average.params(progress.state.average, progress.state.params)
     try:
         with signals.abandon() if distributed.count() == 1 else contextlib.nullcontext():
             each = evaluate_each(task, params, task.valid())
@@ -355,54 +319,7 @@ def _validate(
                 each |= {name: np.asarray(value) for name, value in task.examine(params).items()}
     except Abandoned:
         return None
-    if not each:
-        return Fit(state, _unknown(task, _candidate(average, state), step))
-    name = task.monitor.removeprefix("-")
-    if name not in each:
-        raise TrainingError(f"the task monitors {task.monitor!r}, but evaluates only {sorted(each)}.")
-    value = np.asarray(each[name] if name == task.monitor else -each[name])
-    if value.shape != np.shape(best.value):
-        raise TrainingError(f"{name} has shape {value.shape}, but the task has models={task.models}.")
-    if not np.isfinite(value).any():
-        raise TrainingError(f"{name} on the validation set is {each[name]} at step {step}.")
-    is_best = np.asarray(value < best.value)
-    figures = {name: _mean(values) for name, values in each.items()}
-    report.line(f"step {step}  valid {format_figures(figures)}{'  (best)' if is_best.any() else ''}")
-    if run is not None and step > 0:
-        run.log(step, figures, kind="valid")
-    best = _better(best, Best(params, value, step, 0), is_best)
-    if step > 0:
-        changed, remark = average.observe(state.average, _mean(value))
-        state = state._replace(average=changed)
-        if remark:
-            report.line(f"step {step}  {remark}")
-    return Fit(state, best)
-
-
-def _mean(values: np.ndarray) -> float:
-    """The mean over models, without those that have diverged."""
-    finite = np.isfinite(values)
-    return float(values[finite].mean() if finite.any() else values.mean())
-
-
-def _unknown(task: Task, params: Params, step: int) -> Best:
-    """Parameters whose value is not known."""
-    if task.models is None:
-        return Best(params, math.inf, step, 0)
-    return Best(params, np.full(task.models, math.inf), np.full(task.models, step), 0)
-
-
-def _better(best: Best, new: Best, is_new: np.ndarray) -> Best:
-    """The better of two for each model; what is new is copied, since it is donated to the next step."""
-    if not is_new.any():
-        return best._replace(stale=best.stale + 1)
-    params = jax.tree.map(functools.partial(_choose, is_new), new.params, best.params)
-    value, step = np.where(is_new, new.value, best.value), np.where(is_new, new.step, best.step)
-    return Best(params, value, step, 0) if is_new.ndim else Best(params, value.item(), step.item(), 0)
-
-
-def _choose(is_new: np.ndarray, new: jax.Array, old: jax.Array) -> jax.Array:
-    return jnp.where(is_new.reshape(is_new.shape + (1,) * (new.ndim - is_new.ndim)), new, old)
+    return judge(task, average, progress, each, report.line, run)
 
 
 def _headline(state: TrainState) -> str:

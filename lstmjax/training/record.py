@@ -157,6 +157,9 @@ class Run:
         self._is_locked = False
         self.backend = ""
         """What computes recurrent layers in this session, for the record."""
+        self.siblings: tuple[Run, ...] = ()
+        """Runs, this one among them, that differ in seed and learning rate alone and are still to be trained:
+        whoever trains this one may train all as one program (`fit_jointly`), and then leaves none here."""
         self.productive_seconds = 0.0
         """Active time in training steps that count, not repeated after a kill; `fit` sets it."""
 
@@ -344,6 +347,10 @@ class Run:
     def seconds(self) -> float:
         """Active time of the run so far, summed over its sessions."""
         return round(time.monotonic() - self._clock_zero, 3)
+
+    def set_clock(self, seconds: float) -> None:
+        """Set the active time until now, where the run shares its time with others."""
+        self._clock_zero = time.monotonic() - seconds
 
     def finish(self, metrics: Mapping[str, SupportsFloat]) -> None:
         """Write `summary.json`: the final metrics, and all fields of a `Record` except the label.

@@ -3,13 +3,15 @@
 The stream is cut into as many rows of equal length as a batch has, and a batch is the next window of every
 row: each window of a row begins where the previous one ended, and the state of the model is carried along. A
 batch is a function of its step, by slices of the stream, so the stream may be larger than memory
-(`numpy.memmap`), and training can be resumed in the middle of an epoch.
+(`TokenFile`), and training can be resumed in the middle of an epoch.
 """
 
 import dataclasses
 import functools
 import itertools
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +31,51 @@ class Window(NamedTuple):
     """Scalar, bool: whether this is the first window of the rows, at which the state is reset."""
 
 
+class TokenFile:
+    """The tokens of a file in NumPy's format, ``.npy``, of which only what a slice asks for is in memory.
+
+    Each slice is read for itself: of a `numpy.memmap`, all pages that were ever read count as memory of the
+    process. `numpy.lib.format.open_memmap` writes such a file piece by piece.
+
+    Args:
+      path: the file, a vector of integers.
+
+    Raises:
+      ValueError: it is not in this format, or is no vector.
+      OSError: it cannot be read.
+
+    Example:
+      >>> import tempfile
+      >>> path = f"{tempfile.mkdtemp()}/tokens.npy"
+      >>> np.save(path, np.arange(10, dtype=np.uint16))
+      >>> tokens = TokenFile(path)
+      >>> len(tokens), tokens[2:5].tolist()
+      (10, [2, 3, 4])
+      >>> TokenStream(tokens, batch_size=2, time=2).at(0, 1).inputs.tolist()
+      [[2, 3], [6, 7]]
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        whole = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(whole, np.memmap) or whole.ndim != 1:
+            raise ValueError(f"TokenFile: {path} must have a vector, got shape {whole.shape}.")
+        self.path, self.dtype, self.shape, self._start = Path(path), whole.dtype, whole.shape, whole.offset
+
+    ndim = 1
+
+    def __len__(self) -> int:
+        """Number of tokens."""
+        return int(self.shape[0])
+
+    def __getitem__(self, chosen: slice) -> np.ndarray:
+        """A copy of consecutive tokens."""
+        start, end, step = chosen.indices(len(self))
+        if step != 1:
+            raise ValueError(f"TokenFile: slices have consecutive tokens, got step {step}.")
+        offset = self._start + start * self.dtype.itemsize
+        return np.fromfile(self.path, self.dtype, count=max(end - start, 0), offset=offset)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class TokenStream:
     """Windows of a stream, as a function of the step.
@@ -36,7 +83,7 @@ class TokenStream:
     With N tokens there are N - 1 targets: each token but the first.
 
     Args:
-      tokens: ``[tokens]``, integers; anything that gives arrays for slices, such as a `numpy.memmap`.
+      tokens: ``[tokens]``, integers; anything that gives arrays for slices, such as a `TokenFile`.
       batch_size: rows of a batch.
       time: steps of a window.
 
@@ -53,9 +100,11 @@ class TokenStream:
       9
     """
 
-    tokens: np.ndarray
+    tokens: np.ndarray | TokenFile
     batch_size: int
     time: int
+    own: slice = dataclasses.field(default_factory=lambda: slice(None))
+    """The rows that are read, such as `distributed.own_rows` of this process; the others are zeros."""
 
     def __post_init__(self) -> None:
         _check("TokenStream", self.tokens, batch_size=self.batch_size, time=self.time)
@@ -80,7 +129,8 @@ class TokenStream:
         del seed
         position = step % self.steps_per_epoch
         row = (len(self.tokens) - 1) // self.batch_size
-        return _window(self.tokens, self.batch_size, row, position * self.time, self.time, self.time)
+        start = position * self.time
+        return _window(self.tokens, self.batch_size, row, start, self.time, self.time, self.own)
 
     def once(self) -> Iterator[Window]:
         """Every target once, in rows whose last windows are padded, for evaluation.
@@ -141,7 +191,7 @@ class VariableTokenStream:
     all rows, are their lengths without padding.
 
     Args:
-      tokens: ``[tokens]``, integers; anything that gives arrays for slices, such as a `numpy.memmap`.
+      tokens: ``[tokens]``, integers; anything that gives arrays for slices, such as a `TokenFile`.
       batch_size: rows of a batch.
       window_lengths: the distribution of the lengths.
       multiple: the padded length of a window is a multiple of this.
@@ -161,10 +211,12 @@ class VariableTokenStream:
       [(2, 16), (2, 32), (2, 48), (2, 64), (2, 80)]
     """
 
-    tokens: np.ndarray
+    tokens: np.ndarray | TokenFile
     batch_size: int
     window_lengths: WindowLengths
     multiple: int = 16
+    own: slice = dataclasses.field(default_factory=lambda: slice(None))
+    """As of `TokenStream`."""
 
     def __post_init__(self) -> None:
         name = "VariableTokenStream"
@@ -187,7 +239,7 @@ class VariableTokenStream:
             step -= len(starts) - 1
         start, end = starts[step : step + 2].tolist()
         time = -(-(end - start) // self.multiple) * self.multiple
-        return _window(self.tokens, self.batch_size, row, start, end - start, time)
+        return _window(self.tokens, self.batch_size, row, start, end - start, time, self.own)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -198,7 +250,7 @@ def _starts(lengths: WindowLengths, row: int, seed: int, epoch: int) -> Int[np.n
     return np.concatenate([[0], ends[ends < row], [row]])
 
 
-def _check(name: str, tokens: np.ndarray, **numbers: int) -> None:
+def _check(name: str, tokens: np.ndarray | TokenFile, **numbers: int) -> None:
     if min(numbers.values()) < 1:
         values = " and ".join(map(str, numbers.values()))
         raise ValueError(f"{name}: {' and '.join(numbers)} must be positive, got {values}.")
@@ -208,7 +260,7 @@ def _check(name: str, tokens: np.ndarray, **numbers: int) -> None:
         )
 
 
-def _row(name: str, tokens: np.ndarray, rows: int, time: int) -> int:
+def _row(name: str, tokens: np.ndarray | TokenFile, rows: int, time: int) -> int:
     """Number of targets of each row; raises ValueError if it is less than a window."""
     row = (len(tokens) - 1) // rows
     if row < time:
@@ -219,11 +271,19 @@ def _row(name: str, tokens: np.ndarray, rows: int, time: int) -> int:
     return row
 
 
-def _window(tokens: np.ndarray, rows: int, row: int, position: int, length: int, time: int) -> Window:
+def _window(
+    tokens: np.ndarray | TokenFile,
+    rows: int,
+    row: int,
+    position: int,
+    length: int,
+    time: int,
+    own: slice = slice(None),
+) -> Window:
     """``length`` targets from a position on in rows of ``row`` targets, padded to ``time``."""
     inputs, targets = np.zeros((rows, time), np.int32), np.zeros((rows, time), np.int32)
     lengths = np.zeros(rows, np.int32)
-    for number in range(rows):
+    for number in range(*own.indices(rows)):
         start = number * row + position
         end = min(start + length, (number + 1) * row, len(tokens) - 1)
         count = max(end - start, 0)
