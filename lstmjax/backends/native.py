@@ -29,7 +29,7 @@ import numpy as np
 
 from lstmjax.backends import codegen
 from lstmjax.backends.primitives import Kernels, primitives, run_avals, run_keeping_avals, transposed_avals
-from lstmjax.backends.recurrence import leaves_of, structure_of
+from lstmjax.backends.recurrence import is_summed, leaves_of, structure_of
 from lstmjax.backends.scan import Masks
 from lstmjax.cells.elementwise import ElementwiseCell
 from lstmjax.sharding import vary_alike
@@ -265,7 +265,14 @@ def _foreign(avals: Callable[..., Any], backward: bool) -> Callable[..., Any]:
         none = vary_alike(jnp.zeros((0, 0, 0), bool), like=operands)
         shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands]
         results = avals(*shapes, masked=(False, False), cell=cell, **flags)
-        return jax.ffi.ffi_call("lstmjax_cell", results, vmap_method="sequential")(
+        foreign = jax.ffi.ffi_call(
+            "lstmjax_cell",
+            results,
+            vmap_method="sequential",
+            # Gradients of the pre-activations take the place of these, unit by unit.
+            input_output_aliases={place: 0} if backward and is_summed(cell) else None,
+        )
+        return foreign(
             *operands[: place + 1],
             *(none if mask is None else mask for mask in masks),
             *operands[place + 1 :],
