@@ -58,7 +58,7 @@ def _contestants(
     random = np.random.default_rng(0)
     inputs = random.standard_normal((batch, time, features), np.float32)
     weights = random.standard_normal((batch, time, hidden), np.float32)
-    cell = kind.make(features, hidden)
+    cell: Any = kind.make(features, hidden)
     params = cell.init(jax.random.key(0))
     made: dict[str, Callable[[], Any]] = {}
     if kind.torch and "torch" in config.rivals:
