@@ -1,17 +1,18 @@
-r"""The time of a training step of an LSTM on n devices: a roofline, a chain of steps, and a sum.
+r"""The time of a training step of an LSTM on n devices: arithmetic, memory, a chain of steps, and a sum.
 
 With batch B, time T, features F, hidden units H, and 4 bytes a number, a device has b = B / n rows, and
 
     FLOPs         C = 3 * 2 b T 4H (F + H)                     forward, and twice that backward
     bytes         M = 3 * 4 (b T (F + 6H) + 4H (F + H))        activations and weights, thrice
     gradient      G = 4 * 4H (F + H + 1)                       bytes of its parameters
-    computing     t = max(C / rate, M / bandwidth, 2 T latency)
+    computing     t = C / rate + M / bandwidth + 2 T latency
     the sum       s = 2 (n - 1) / n G / link + 2 (n - 1) hop   a ring; 0 for one device
     a step        t + s
 
 The recurrent weights are taken to stay on the chip. ``latency`` is that of one step of the recurrence, which
-no device divides: however few its rows, a device takes 2 T latency. The sum overlaps with nothing, since the
-gradient of the weights is complete only when the loop over time ends. Beyond one host, link and hop are the
+no device divides: however few its rows, a device takes 2 T latency. Nothing overlaps: products and functions of
+single numbers are passes of their own, steps wait for each other, and the gradient of the weights is complete
+only when the loop over time ends. (In a roofline, the first two overlap, and t has their maximum.) Beyond one host, link and hop are the
 network's. Virtual devices of one CPU share its rate and bandwidth: t is that of all rows.
 
 Source: Williams, Waterman and Patterson 2009 (CACM 52(4)) for the roofline; Patarasuk and Yuan 2009
@@ -74,7 +75,7 @@ class Prediction(NamedTuple):
 
     compute: float
     bound: str
-    """What bounds computing: rate, memory or latency."""
+    """The largest part of it: rate, memory or latency."""
     communication: float
 
     @property
@@ -84,7 +85,7 @@ class Prediction(NamedTuple):
 
 
 def computing(layer: Layer, rows: float, rate: float, bandwidth: float, latency: float) -> tuple[float, str]:
-    """Seconds of value and gradient of so many rows, and what bounds them."""
+    """Seconds of value and gradient of so many rows, and the largest part of them."""
     weights = 4 * layer.hidden * (layer.features + layer.hidden)
     steps = rows * layer.time
     seconds = {
@@ -93,7 +94,7 @@ def computing(layer: Layer, rows: float, rate: float, bandwidth: float, latency:
         "latency": 2 * layer.time * latency,
     }
     bound = max(seconds, key=lambda name: seconds[name])
-    return seconds[bound], bound
+    return sum(seconds.values()), bound
 
 
 def gradient_bytes(layer: Layer) -> int:

@@ -79,7 +79,7 @@ def _layer(numbers: Sequence[str]) -> Layer:
 
 def _elsewhere(kind: Kind) -> str:
     shown = COUNTS[::3] + COUNTS[-1:] * (COUNTS[-1] not in COUNTS[::3])
-    rows = [["shape", *map(str, shown), "pays until", "then bound by"]]
+    rows = [["shape", *map(str, shown), "pays until", "then most is"]]
     for layer in ELSEWHERE:
         steps = {count: predict(kind, layer, count) for count in COUNTS}
         last = pays_until(kind, layer)

@@ -24,7 +24,7 @@ def test_flops_are_those_that_xla_counts():
 
     gradient = jax.jit(jax.grad(loss, (0, 1, 2)))
     counted = gradient.lower(params, state, jnp.ones((64, 48))).compile().cost_analysis()["flops"]
-    seconds, bound = computing(layer, layer.batch, 1.0, 1e12, 1e-6)
+    seconds, bound = computing(layer, layer.batch, 1.0, 1e12, 1e-6)  # the others take next to nothing
     assert bound == "rate"
     assert seconds == pytest.approx(counted, rel=0.1)
 
@@ -47,7 +47,13 @@ def test_the_sum_goes_around_a_ring(devices):
 def test_what_bounds_a_step():
     assert predict(KIND, Layer(512, 10, 512, 512), 1).bound == "rate"
     assert predict(KIND, Layer(4096, 10, 4, 4), 1).bound == "memory"
-    assert predict(KIND, Layer(1, 1000, 8, 8), 1) == (2 * 1000 * 2e-6, "latency", 0.0)
+    assert predict(KIND, Layer(1, 1000, 8, 8), 1).bound == "latency"
+
+
+def test_parts_are_added():
+    activations, weights = 8 * 10 * (3 + 6 * 5), 4 * 5 * (3 + 5)
+    parts = (6 * 8 * 10 * weights / 1e12, 12 * (activations + weights) / 1e11, 2 * 10 * 2e-6)
+    assert predict(KIND, Layer(16, 10, 3, 5), 2).compute == pytest.approx(sum(parts))
 
 
 def test_it_pays_until_a_doubling_saves_too_little():
@@ -66,7 +72,8 @@ def test_tables_are_those_of_the_record():
     metrics |= {f"scaling_step_ms_64x50x64x64_{name}": 7.0 for name in names}
     metrics |= {f"scaling_sum_us_{name}_{numbers}": 2000.0 for name in names for numbers in NUMBERS}
     text = scaling_page.tables(metrics)
-    compute = 1e3 * 6 * 64 * 50 * 4 * 64 * 128 / 100e9
+    seconds, _ = computing(Layer(64, 50, 64, 64), 64, 100e9, 10e9, 1e-6)
+    compute = 1e3 * seconds
     assert f"| 7.0 ({compute:.1f}) | 7.0 ({compute + 2:.1f}) |" in text
     assert all(kind.source in text for kind in KINDS)
 
