@@ -32,7 +32,8 @@ def tables(metrics: Mapping[str, float]) -> str:
         f"This machine has {rate:.0f} GFLOP/s and {bandwidth:.1f} GB/s, and takes {latency:.2f} microseconds "
         "for a step of the recurrence. All share it: computing takes as long on all of them together, and "
         "what is added is the sum, timed by itself. Cells are milliseconds as measured, with the update, and "
-        "(predicted).",
+        "(predicted). That products and passes over memory add up, and do not overlap as in a roofline, was "
+        "decided by this measurement. Copies, and threads in each other's way, are not in the prediction.",
         _check(metrics),
         "### Predicted: data parallelism elsewhere",
         "Milliseconds of a step for one batch that is divided over more and more devices. It *pays until* so "
