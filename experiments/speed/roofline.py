@@ -13,8 +13,8 @@ The recurrent weights are taken to stay on the chip. ``latency`` is that of one 
 no device divides: however few its rows, a device takes 2 T latency. Nothing overlaps: products and functions
 of single numbers are passes of their own, steps wait for each other, and the gradient of the weights is
 complete only when the loop over time ends. (In a roofline the first two overlap: t has their maximum.)
-Beyond one host, link and hop are the network's. Virtual devices of one CPU share its rate and bandwidth: t is that of
-all rows.
+Beyond one host, link and hop are the network's. Virtual devices of one CPU share its rate and bandwidth: t is
+that of all rows.
 
 Source: Williams, Waterman and Patterson 2009 (CACM 52(4)) for the roofline; Patarasuk and Yuan 2009
 (J. Parallel Distrib. Comput. 69(2)) for the ring.
@@ -61,8 +61,8 @@ KINDS = (
     ),
     Kind(
         *("Google TPU v5e, bfloat16", 197e12, 819e9, 200e9, 2e-6, 3e-6, 256, 3.125e9, 2e-5),
-        source="Cloud TPU v5e documentation (197 TFLOP/s, 819 GB/s, 400 GB/s between chips both ways, pods of 256, "
-        "whose network has 6.4 Tb/s)",
+        source="Cloud TPU v5e documentation (197 TFLOP/s, 819 GB/s, 400 GB/s between chips both ways, pods "
+        "of 256, whose network has 6.4 Tb/s)",
     ),
 )
 """Numbers of datasheets, which are upper bounds. Hops and latencies are assumed: no datasheet has them."""
