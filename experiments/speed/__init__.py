@@ -8,6 +8,7 @@ large vocabulary, and other cells than the LSTM are measured as well.
 
     python -m experiments speed                    some 15 minutes on two idle cores
     python -m experiments speed --devices 2        our layer also with its batch sharded over XLA devices
+    python -m experiments speed --scaling          predicted training steps on 1 to 1024 devices, and a check
     python -m experiments speed --backends cudnn pallas fused scan     on a GPU, each against auto
 
 Expected on CPU: gradients in at most 0.6 of the time of Flax, 0.65 of other JAX packages, 1.0 of PyTorch.
@@ -17,8 +18,8 @@ import gc
 from collections.abc import Sequence
 
 from experiments.common.experiment import Experiment
-from experiments.speed import page
-from experiments.speed.config import SHAPES, VARIANTS, VOCABULARIES, Config, prepare, preset
+from experiments.speed import page, scaling, scaling_page
+from experiments.speed.config import SHAPES, SIZES, VARIANTS, VOCABULARIES, Config, prepare, preset
 from experiments.speed.family import measure_family
 from experiments.speed.measurements import (
     means,
@@ -44,6 +45,10 @@ def run(config: Config, run: Run) -> None:
     if config.layers:
         shapes = [layer for layer in shapes if str(layer) in config.layers]
         variants = [layer for layer in variants if str(layer) in config.layers]
+    if config.scaling:
+        run.finish(scaling.measure(config.rounds, SIZES[: 1 if config.quick else None]))
+        print(scaling_page.tables(run.figures()))
+        return
     figures: dict[str, float] = {}
     for number, layer in enumerate((*shapes, *variants)):
         found = measure_layer(config, layer)

@@ -32,6 +32,10 @@ VARIANTS = (
 )
 """Shapes of several layers or directions."""
 
+DEVICES, PROCESSES = (1, 2, 4, 8), (2, 4)
+SIZES = (Layer(64, 50, 64, 64), Layer(64, 50, 256, 256), Layer(256, 100, 64, 64), Layer(64, 50, 512, 512))
+"""Virtual devices, numbers of processes, and training steps of ``--scaling``."""
+
 VOCABULARIES = ((400, 200, 10_000), (700, 650, 10_000), (1400, 400, 33_278))
 """Positions, hidden units and words of the benchmarked losses: Penn Treebank twice, and WikiText-2."""
 
@@ -50,6 +54,9 @@ class Config(RunConfig):
     """Only these of the layers, such as 20x35x200x200; by default all."""
     rivals: tuple[str, ...] = (*peers.JAX_PEERS, "torch")
     """The packages to compare with: some of linen, nnx, haiku, equinox, keras, torch."""
+
+    scaling: bool = False
+    """Instead, check the prediction of training steps on several devices (`roofline.py`)."""
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -74,5 +81,5 @@ def preset(config: Config) -> Config:
 def prepare(config: Config) -> None:
     """Settings that must be made before JAX is used."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
-    jax.config.update("jax_num_cpu_devices", config.devices)
+    jax.config.update("jax_num_cpu_devices", max(DEVICES) if config.scaling else config.devices)
     jax.config.update("jax_enable_compilation_cache", False)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments.common.experiment import Page
 from experiments.common.tables import table
+from experiments.speed import scaling_page
 from experiments.speed.measurements import means
 from lstmjax.training.record import Record
 
@@ -59,6 +60,8 @@ def page(records: Sequence[Record]) -> str:
 
 def tables(metrics: Mapping[str, float]) -> str:
     """All tables of one run."""
+    if "scaling_rate_gflops" in metrics:
+        return scaling_page.tables(metrics)
     parts = {
         "Geometric means over shapes": _means(metrics),
         "Value and gradient, each shape": _ratios(metrics, "grad"),
