@@ -61,8 +61,11 @@ def main(arguments: Sequence[str]) -> int:
             print(f"    {name:<{width}}  {summary}")
         return 0
     name, *rest = arguments
-    if name == "sweep" and rest:
+    if name == "sweep" and rest and not rest[0].startswith("-"):
         name, rest = rest[0], [name, *rest[1:]]
+    if name == "sweep":
+        print("sweep NAME [--help]: the name of an experiment comes first.", file=sys.stderr)
+        return 2
     if name not in EXPERIMENTS and name not in COMMANDS:
         close = difflib.get_close_matches(name, [*EXPERIMENTS, *COMMANDS, "sweep"], n=1)
         hint = f" Did you mean {close[0]}?" if close else ""

@@ -154,3 +154,7 @@ def test_the_command_line_leads_there(capsys):
     assert program.main(["sweep", "polyphonic_music", "--train.seeds", "x"]) == 1
     assert program.main(["polyphonic_music", "--train.seeds", "1,1"]) == 1
     assert capsys.readouterr().err.count("must be like 0:32") == 2
+    assert program.main(["sweep"]) == program.main(["sweep", "--help"]) == 2
+    assert "the name of an experiment comes first" in capsys.readouterr().err
+    assert program.main(["sweep", "speed", "--set", "rounds=1,2"]) == 1
+    assert "speed has no random seed" in capsys.readouterr().err
