@@ -35,6 +35,11 @@ def source_of(cell: ElementwiseCell) -> Source:
     Raises:
       UnsupportedError: its function has an operation without a form in C++.
     """
+    with jax.enable_x64(True):  # the same program whatever the setting
+        return _source_of(cell)
+
+
+def _source_of(cell: ElementwiseCell) -> Source:
     structure = cell.structure
     assert structure is not None
     number = jax.ShapeDtypeStruct((), cell.wide_dtype)
@@ -111,7 +116,9 @@ def _write(jaxpr: ClosedJaxpr | Jaxpr, arguments: Sequence[str], lines: list[str
     for equation in jaxpr.eqns:
         operands = [name_of(atom) for atom in equation.invars]
         inner = {"jaxpr", "call_jaxpr"} & equation.params.keys()
-        if inner:
+        if equation.primitive.name in _IDENTITIES:
+            results = operands[:1]
+        elif inner:
             results = _write(equation.params[inner.pop()], operands, lines)
         else:
             results = [f"x{len(lines)}"]
@@ -151,10 +158,12 @@ def _integer_power(equation: Any, operand: str) -> str:
     return product if power >= 0 else f"T(1) / ({product})"
 
 
+_IDENTITIES = ("copy", "copy_p", "reshape", "broadcast_in_dim", "squeeze", "pvary", "reshard", "reduce_sum")
+"""Operations that do nothing to a single number; within a mesh, derivatives have sums over no axes."""
+
 _EXPRESSIONS: dict[str, Callable[..., str]] = {
     "convert_element_type": _convert,
     "integer_pow": _integer_power,
-    **dict.fromkeys(("copy", "copy_p", "reshape", "broadcast_in_dim", "squeeze", "pvary"), _form("{0}")),
     **{
         name: _form(f"{{0}} {sign} {{1}}")
         for name, sign in {

@@ -59,7 +59,8 @@ def structure_of(cell: ElementwiseCell) -> Structure:
 @functools.cache
 def leaves_of(cell: ElementwiseCell) -> int:
     """Number of leaves of a cell's state."""
-    return len(jax.tree.leaves(jax.eval_shape(cell.initial_state)))
+    with jax.enable_x64(True):  # a float64 cell is not warned of here
+        return len(jax.tree.leaves(jax.eval_shape(cell.initial_state)))
 
 
 def run_keeping(

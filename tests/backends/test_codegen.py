@@ -93,6 +93,15 @@ def test_sizes_do_not_matter_to_the_program_but_formulas_do():
     assert programs[0] == programs[1] != programs[2]
 
 
+def test_the_program_is_the_same_within_a_mesh_and_whatever_the_precision_of_numbers():
+    cell, make = lstmjax.lstm(2, 3, peepholes=True), codegen.source_of.__wrapped__
+    expected, mesh = make(cell), jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    with jax.set_mesh(mesh):
+        assert make(cell) == expected
+    with jax.enable_x64(True):
+        assert make(cell) == expected
+
+
 @needs_native
 def test_functions_that_cannot_be_compiled_leave_a_cell_its_scan(monkeypatch, caplog):
     def broken(*_):
