@@ -110,7 +110,7 @@ def _report(name: str, arguments: Sequence[str]) -> int:
 
 
 def _dispatch(name: str, arguments: Sequence[str]) -> None:
-    from experiments.common import command_line, sweep  # noqa: PLC0415
+    from experiments.common import command_line  # noqa: PLC0415
 
     if name in COMMANDS:
         from experiments import commands  # noqa: PLC0415
@@ -118,6 +118,8 @@ def _dispatch(name: str, arguments: Sequence[str]) -> None:
         signals.imported()
         commands.main(name, arguments)
         return
+    from experiments.common import sweep  # noqa: PLC0415
+
     experiment = load(name)
     signals.imported()
     if arguments and arguments[0] in experiment.commands:

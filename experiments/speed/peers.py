@@ -34,6 +34,12 @@ class Layer:
         kind = f"-depth{self.depth}" if self.depth > 1 else "-bidirectional" if self.bidirectional else ""
         return f"{self.batch}x{self.time}x{self.features}x{self.hidden}{kind}"
 
+    @classmethod
+    def of(cls, text: str) -> "Layer":
+        """The layer of a text such as 20x35x200x200."""
+        batch, time, features, hidden = map(int, text.split("x"))
+        return cls(batch, time, features, hidden)
+
     @property
     def cells(self) -> list[lstmjax.LSTM]:
         """One cell for each set of weights: layers in order, or forward and backward."""

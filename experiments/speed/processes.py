@@ -40,13 +40,8 @@ def main() -> None:
     from experiments.speed import scaling  # noqa: PLC0415 (it imports this module)
 
     number, coordinator, count, rounds, *names = sys.argv[1:]
-    sizes = [_layer(name) for name in names]
+    sizes = [Layer.of(name) for name in names]
     distributed.initialize(coordinator, int(count), int(number))
     figures = scaling.measure_sums(int(rounds), (int(count),), "_processes")
     figures |= scaling.measure_steps(int(rounds), sizes, (int(count),), "_processes")
     print(json.dumps(figures))
-
-
-def _layer(name: str) -> Layer:
-    batch, time, features, hidden = map(int, name.split("x"))
-    return Layer(batch, time, features, hidden)

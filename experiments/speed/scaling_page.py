@@ -1,7 +1,7 @@
 """The part of the page on scaling: predictions beside measurements, and for devices that are not here."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from experiments.common.tables import table
 from experiments.speed.config import DEVICES, PROCESSES
@@ -56,11 +56,11 @@ def predicted_here(metrics: Mapping[str, float], layer: Layer, devices: str) -> 
 
 
 def _check(metrics: Mapping[str, float]) -> str:
-    matches = [re.fullmatch(r"scaling_step_ms_(\d+)x(\d+)x(\d+)x(\d+)_1", name) for name in metrics]
+    matches = [re.fullmatch(r"scaling_step_ms_(\d[\dx]*)_1", name) for name in metrics]
     columns = {f"{count}": f"{count} device{'s' * (count > 1)}" for count in DEVICES}
     columns |= {f"{count}_processes": f"{count} processes" for count in PROCESSES}
     rows = [["shape", *columns.values(), "measured / predicted"]]
-    for layer in (_layer(match.groups()) for match in matches if match):
+    for layer in (Layer.of(match[1]) for match in matches if match):
         cells, ratios = [], []
         for name in columns:
             measured, predicted = (
@@ -71,11 +71,6 @@ def _check(metrics: Mapping[str, float]) -> str:
             ratios.append(f"{measured / predicted:.2f}")
         rows.append([str(layer), *cells, ", ".join(ratios)])
     return table(rows)
-
-
-def _layer(numbers: Sequence[str]) -> Layer:
-    batch, time, features, hidden = map(int, numbers)
-    return Layer(batch, time, features, hidden)
 
 
 def _elsewhere(kind: Kind) -> str:

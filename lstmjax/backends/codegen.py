@@ -113,13 +113,17 @@ def _write(jaxpr: ClosedJaxpr | Jaxpr, arguments: Sequence[str], lines: list[str
     def name_of(atom: Any) -> str:
         return _constant(atom.val) if isinstance(atom, Literal) else names[atom]
 
-    for equation in jaxpr.eqns:
+    equations: Any = jaxpr.eqns
+    for equation in equations:
         operands = [name_of(atom) for atom in equation.invars]
-        inner = {"jaxpr", "call_jaxpr"} & equation.params.keys()
-        if equation.primitive.name in _IDENTITIES:
+        name = equation.primitive.name
+        if name in _CALLS:
+            (inner,) = {"jaxpr", "call_jaxpr"} & equation.params.keys()
+            results = _write(equation.params[inner], operands, lines)
+        elif any(var.aval.shape for var in equation.outvars):
+            raise UnsupportedError(f"its function of the units uses {name} for more than a number")
+        elif name in _IDENTITIES:
             results = operands[:1]
-        elif inner:
-            results = _write(equation.params[inner.pop()], operands, lines)
         else:
             results = [f"x{len(lines)}"]
             lines.append(f"const auto {results[0]} = {_expression(equation, operands)};")
@@ -137,7 +141,7 @@ def _constant(value: Any) -> str:
 
 def _expression(equation: Any, operands: Sequence[str]) -> str:
     name = equation.primitive.name
-    if any(var.aval.shape for var in equation.outvars) or name not in _EXPRESSIONS:
+    if name not in _EXPRESSIONS:
         raise UnsupportedError(f"its function of the units uses {name}, which has no form in C++ here")
     return _EXPRESSIONS[name](equation, *operands)
 
@@ -157,6 +161,9 @@ def _integer_power(equation: Any, operand: str) -> str:
     product = " * ".join([operand] * abs(power)) or _constant(1)
     return product if power >= 0 else f"T(1) / ({product})"
 
+
+_CALLS = ("jit", "pjit", "closed_call", "checkpoint", "custom_jvp_call", "custom_vjp_call")
+"""Operations that do what is in their jaxpr once, unlike a scan."""
 
 _IDENTITIES = ("copy", "copy_p", "reshape", "broadcast_in_dim", "squeeze", "pvary", "reshard", "reduce_sum")
 """Operations that do nothing to a single number; within a mesh, derivatives have sums over no axes."""

@@ -1,4 +1,4 @@
-"""The recurrence of an LSTM in C++ for CPUs: compiled for this machine on first use, then cached.
+"""The recurrence of a cell in C++ for CPUs: compiled for this machine on first use, then cached.
 
 ``native.cc`` describes what it does and why. It is compiled with the installed C++ compiler (``$CXX``, else
 c++, g++ or clang++; about ten seconds) into the user's cache, under a name that changes with the source, the

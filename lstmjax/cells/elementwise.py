@@ -74,25 +74,28 @@ class ElementwiseCell(GatedCell):
     ) -> tuple[State, Float[jax.Array, "... hidden"]]:
         """Advance by one time step; see `Cell.step` for arguments and errors."""
         check_step(self, params, state, inputs)
+        leaves, tree = jax.tree.flatten(state)
+        columns, vectors = self.totals(params, state, inputs), self.weights(params).vectors
+        after = self.elementwise(columns, vectors, leaves)
+        return jax.tree.unflatten(tree, after), jnp.asarray(after[0])
+
+    def totals(self, params: Params, state: State, inputs: Array) -> list[jax.Array]:
+        """The columns of pre-activations of one step, in the cell's ``wide_dtype``."""
         weights, structure = self.weights(params), self.structure
         assert structure is not None, f"{type(self).__name__} must define a step for its options."
-        leaves, tree = jax.tree.flatten(state)
         product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
-        total = structure.totals(
-            product(inputs, weights.kernel), product(leaves[0], weights.recurrent_kernel)
-        )
-        columns = jnp.split(biased(total, weights.bias), structure.columns, axis=-1)
-        after = self.elementwise(columns, weights.vectors, leaves)
-        return jax.tree.unflatten(tree, after), jnp.asarray(after[0])
+        hidden = jax.tree.leaves(state)[0]
+        total = structure.totals(product(inputs, weights.kernel), product(hidden, weights.recurrent_kernel))
+        return jnp.split(biased(total, weights.bias), structure.columns, axis=-1)
 
     @property
     @abc.abstractmethod
     def structure(self) -> Structure | None:
         """The numbers of columns and vectors; None if the cell's options make it more than elementwise."""
 
-    @abc.abstractmethod
     def weights(self, params: Params) -> Weights:
-        """The parameters by what they do."""
+        """The parameters by what they do; by default ``kernel``, ``recurrent_kernel`` and ``bias``."""
+        return Weights(params.kernel, params.recurrent_kernel, params.bias)
 
     @abc.abstractmethod
     def elementwise(

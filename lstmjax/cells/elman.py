@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lstmjax import initializers
-from lstmjax.cells.elementwise import ElementwiseCell, Structure, Weights
+from lstmjax.cells.elementwise import ElementwiseCell, Structure
 from lstmjax.types import Array, DTypeLike, Key
 
 
@@ -44,10 +44,6 @@ class Elman(ElementwiseCell):
     def structure(self) -> Structure:
         """One column."""
         return Structure(columns=1, inputs=1, products=1)
-
-    def weights(self, params: ElmanParams) -> Weights:
-        """The parameters by what they do."""
-        return Weights(params.kernel, params.recurrent_kernel, params.bias)
 
     def elementwise(
         self, totals: Sequence[Array], vectors: Sequence[Array], state: Sequence[Array]

@@ -1,7 +1,6 @@
 """The standard LSTM, for which there are fast backends; `lstmjax.lstm` makes it and its variants."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import biased, check_step, matmul
-from lstmjax.cells.elementwise import ElementwiseCell, Structure, Weights
+from lstmjax.cells.cell import check_step
+from lstmjax.cells.elementwise import ElementwiseCell, Structure
 from lstmjax.types import Array, Key
 
 
@@ -90,18 +89,12 @@ class LSTM(ElementwiseCell):
 
     def gates_of(self, params: LSTMParams, state: LSTMState, inputs: Array) -> LSTMGates:
         """The gates of one step, in the cell's ``wide_dtype``."""
-        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
-        total = product(inputs, params.kernel) + product(state.hidden, params.recurrent_kernel)
-        return LSTMGates.of(jnp.split(biased(total, params.bias), 4, axis=-1))
+        return LSTMGates.of(self.totals(params, state, inputs))
 
     @property
     def structure(self) -> Structure:
         """The candidate and three gates."""
         return Structure(columns=4, inputs=4, products=4)
-
-    def weights(self, params: LSTMParams) -> Weights:
-        """The parameters by what they do."""
-        return Weights(params.kernel, params.recurrent_kernel, params.bias)
 
     def elementwise(
         self, totals: Sequence[Array], vectors: Sequence[Array], state: Sequence[Array]

@@ -85,6 +85,19 @@ def test_a_function_that_has_no_form_in_cpp_is_named_and_runs_without():
     )
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: jnp.full((3,), x).sum() if x.ndim == 0 else 3 * x,
+        lambda x: jax.lax.fori_loop(0, 3, lambda _, y: 2 * y, x),
+    ],
+    ids=["array", "loop"],
+)
+def test_arrays_and_loops_are_refused_and_not_taken_for_single_numbers(function):
+    with pytest.raises(codegen.UnsupportedError):
+        codegen.source_of(lstmjax.lstm(3, 4, candidate_activation=function))
+
+
 def test_sizes_do_not_matter_to_the_program_but_formulas_do():
     programs = [
         codegen.source_of(cell).name
