@@ -68,6 +68,7 @@ class CommonConfig(RunConfig):
     """The flags of every experiment that trains a model."""
 
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    """How to train. `--train.seeds 0:8` does so with several random seeds, see docs/sweeps.md."""
 
     @property
     def seed(self) -> int:

@@ -35,9 +35,6 @@ SEEDS = "--train.seeds"
 PLAN, SUMMARY, PLOT = "sweep.json", "summary.json", "sweep.png"
 """The files of a sweep's folder: its runs, their statistics, and a picture of one metric."""
 
-ONE, QUEUE = "one program", "one after the other"
-"""How runs were trained."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -55,6 +52,10 @@ class Options:
     """The metric to plot; by default the first of the validation set."""
     resume: Path | None = None
     """Folder of a sweep to resume, in runs/sweeps."""
+    share: str = ""
+    """Do only a part of the runs: `0/4` is the first of four. Hosts with one folder of runs do one each."""
+    plan: bool = False
+    """Write the sweep's folder and start no run: --resume does, with a --share on each host."""
 
 
 @dataclasses.dataclass
@@ -64,8 +65,6 @@ class Entry:
     setting: dict[str, str]
     run: Run
     config: Any
-    way: str = QUEUE
-    """How it was trained."""
 
 
 def is_asked_for(arguments: Sequence[str]) -> bool:
@@ -88,6 +87,7 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Path:
         args=arguments[arguments[:1] == ["sweep"] :],
         return_unknown_args=True,
     )
+    number, count = share_of(options.share)
     if options.resume is not None and flags:
         raise ConfigError(f"--resume goes on with the sweep's own flags, not with {' '.join(flags)}.")
     with _compiled_once():
@@ -96,8 +96,12 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Path:
         else:
             folder, entries = options.resume, _opened(name, experiment, options.resume)
         print(f"sweep folder: {folder}")
+        if options.plan:
+            print(f"`sweep {name} --resume {folder}` starts it, on several hosts with a --share each.")
+            return folder
+        first, end = (len(entries) * each // count for each in (number, number + 1))
         try:
-            failures = _run(experiment, folder, entries, options.together)
+            failures = _run(experiment, entries[first:end], options.together)
         except KeyboardInterrupt as interruption:
             interruption.add_note(f"`sweep {name} --resume {folder}` goes on with all runs.")
             raise
@@ -160,6 +164,18 @@ def settings_of(options: Options) -> list[dict[str, str]]:
     return settings
 
 
+def share_of(text: str) -> tuple[int, int]:
+    """The numbers of `1/4`; without a text, 0 and 1.
+
+    Raises:
+      ConfigError: it is something else.
+    """
+    number, _, count = (text or "0/1").partition("/")
+    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+        raise ConfigError(f"--share must be like 0/4, which is the first of four; got {text!r}.")
+    return int(number), int(count)
+
+
 def _new(
     name: str, experiment: Experiment, options: Options, flags: Sequence[str], command: str
 ) -> tuple[Path, list[Entry]]:
@@ -171,7 +187,9 @@ def _new(
         if not isinstance(config, CommonConfig):
             raise ConfigError(f"{name} has no random seed.")
         if config.distributed or config.resume:
-            raise ConfigError("a sweep is one process; it is resumed by its own flag, `sweep NAME --resume`.")
+            raise ConfigError(
+                "a sweep is divided over hosts by --share, and resumed by its own flag, `sweep NAME --resume`."
+            )
         for seed in seeds_of(options.seeds) if options.seeds else [config.seed]:
             own = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
             planned.append((setting, own))
@@ -187,12 +205,14 @@ def _new(
     return folder, entries
 
 
+def _path(run: Run) -> str:
+    """The path of a run from the parent folder of all runs."""
+    return f"{run.experiment}/{run.path.name}"
+
+
 def _write_plan(folder: Path, entries: Sequence[Entry]) -> None:
     """Write which runs there are, as paths from the parent folder of all runs."""
-    plan = [
-        {"run": f"{each.run.experiment}/{each.run.path.name}", "setting": each.setting, "way": each.way}
-        for each in entries
-    ]
+    plan = [{"run": _path(entry.run), "setting": entry.setting} for entry in entries]
     write_atomically(folder / PLAN, json.dumps({"runs": plan}, indent=2).encode())
 
 
@@ -204,15 +224,18 @@ def _opened(name: str, experiment: Experiment, folder: Path) -> list[Entry]:
     for each in read_json(folder / PLAN)["runs"]:
         run = open_run(folder.parent.parent / each["run"], name)
         config = from_mapping(experiment.config, run.config)
-        entries.append(Entry(each["setting"], run, config, each["way"]))
+        entries.append(Entry(each["setting"], run, config))
     return entries
 
 
-def _run(experiment: Experiment, folder: Path, entries: Sequence[Entry], together: int) -> list[str]:
+def _run(experiment: Experiment, entries: Sequence[Entry], together: int) -> list[str]:
     """Do all runs that have not finished; returns what those that cannot have failed by."""
+    entries = [entry for entry in entries if not entry.run.finished]
+    if not entries:
+        return []
     backend = command_line.prepare(experiment, entries[0].config)
     failures = []
-    for group in groups_of([entry for entry in entries if not entry.run.finished], together):
+    for group in groups_of(entries, together):
         for entry in group:
             command_line.prepare_run(entry.config, entry.run, backend)
         group[0].run.siblings = tuple(entry.run for entry in group) if len(group) > 1 else ()
@@ -223,8 +246,8 @@ def _run(experiment: Experiment, folder: Path, entries: Sequence[Entry], togethe
             except command_line.ERRORS as error:
                 failures.append(f"{entry.run.path}: {error}")
                 print(failures[-1])
-            if entry is group[0] and len(group) > 1:
-                _note_how(folder, entries, group)
+            if entry is group[0] and group[0].run.siblings:
+                print("This experiment does not train seeds as one program: the others follow, one by one.")
     return failures
 
 
@@ -239,21 +262,12 @@ def groups_of(entries: Sequence[Entry], together: int) -> list[list[Entry]]:
     return [group[start : start + size] for group in alike.values() for start in range(0, len(group), size)]
 
 
-def _note_how(folder: Path, entries: Sequence[Entry], group: Sequence[Entry]) -> None:
-    """Print and write whether the first run of a group has trained all of it."""
-    way = QUEUE if group[0].run.siblings else ONE
-    if way == QUEUE:
-        print("This experiment does not train its seeds as one program: the others follow, one by one.")
-    for entry in group:
-        entry.way = way
-    _write_plan(folder, entries)
-
-
 def _summarize(folder: Path, entries: Sequence[Entry], metric: str) -> None:
-    """Write, print and plot the statistics of each setting over its finished runs."""
+    """Write, print and plot the statistics of each setting over its finished runs, those of all shares."""
     rows: list[dict[str, Any]] = []
+    finished = [entry for entry in entries if entry.run.finished]
     for setting in {repr(entry.setting): entry.setting for entry in entries}.values():
-        own = [entry for entry in entries if entry.setting == setting and entry.run.finished]
+        own = [entry for entry in finished if entry.setting == setting]
         figures = [entry.run.figures() for entry in own]
         names = [name for name in (figures[0] if figures else {}) if all(name in each for each in figures)]
         values = {name: np.array([each[name] for each in figures]) for name in names}
@@ -261,13 +275,15 @@ def _summarize(folder: Path, entries: Sequence[Entry], metric: str) -> None:
             {
                 "setting": setting,
                 "seeds": [entry.run.seed for entry in own],
-                "runs": [f"{entry.run.experiment}/{entry.run.path.name}" for entry in own],
-                "ways": sorted({entry.way for entry in own}),
+                "runs": [_path(entry.run) for entry in own],
+                "together": [max(session.together for session in entry.run.sessions()) for entry in own],
                 "metrics": mapped.spread(values),
                 "values": {name: each.tolist() for name, each in values.items()},
             }
         )
     write_atomically(folder / SUMMARY, json.dumps({"settings": rows}, indent=2).encode())
+    if sum(entry.run.finished for entry in entries) > len(finished):  # another share has just done one
+        return _summarize(folder, entries, metric)
     names = list(dict.fromkeys(name for row in rows for name in row["values"]))
     _print_table(rows, names)
     valid = [name for name in names if name.startswith("valid_")]

@@ -4,6 +4,7 @@ r"""Image captioning: what is to be seen in a picture, in a sentence.
     python -m experiments image_captioning --model plain                 the picture as the first input
     python -m experiments image_captioning --model nearest               the nearest picture's caption
     python -m experiments image_captioning --dataset shapes              coloured shapes, exact sentences
+    python -m experiments image_captioning --folder FOLDER               own pictures with captions
     python -m experiments image_captioning --features resnet.npz         features instead of pictures
     python -m experiments image_captioning caption FILE...               own pictures
 
@@ -38,7 +39,7 @@ from experiments.datasets.captioned import Captioned
 from experiments.image_captioning import baselines, metrics, pictures
 from experiments.image_captioning.commands import COMMANDS
 from experiments.image_captioning.config import BASELINES, Config, preset
-from experiments.image_captioning.data import Batches, learn_vocabulary, load
+from experiments.image_captioning.data import Batches, learn_vocabulary, load, stacked
 from experiments.image_captioning.page import PAGE
 from experiments.image_captioning.task import (
     Saved,
@@ -48,7 +49,6 @@ from experiments.image_captioning.task import (
     make_task,
     references,
     save,
-    stacked,
 )
 from lstmjax.training.record import Run
 
@@ -106,7 +106,7 @@ def baseline(config: Config, parts: Splits[Captioned], part: Sequence[Captioned]
         return baselines.of_random(parts.train, part, config.seed)
     if config.model == "frequent":
         return baselines.of_frequent(parts.train, part)
-    known, features = (baselines.raw_features(stacked(each)) for each in (parts.train, part))
+    known, features = (baselines.raw_features(stacked(each)[:]) for each in (parts.train, part))
     return baselines.of_nearest(parts.train, known, features)
 
 

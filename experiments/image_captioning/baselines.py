@@ -39,7 +39,7 @@ def of_nearest(
     sides = [
         side / np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-12) for side in (features, known)
     ]
-    return [words(train[number].captions[0]) for number in (sides[0] @ sides[1].T).argmax(axis=1)]
+    return [words(train[int((sides[1] @ row).argmax())].captions[0]) for row in sides[0]]
 
 
 def raw_features(pictures: np.ndarray) -> Float[np.ndarray, "pictures features"]:

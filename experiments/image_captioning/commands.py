@@ -11,7 +11,7 @@ from experiments.common.flags import Count
 from experiments.datasets.captioned import read_picture
 from experiments.datasets.files import DataError
 from experiments.image_captioning import pictures
-from experiments.image_captioning.data import SIDES, middle
+from experiments.image_captioning.data import middle, side_of
 from experiments.image_captioning.task import caption, load_model
 from lstmjax.training import parallel
 
@@ -49,7 +49,7 @@ def write_captions(arguments: Sequence[str]) -> None:
         broken = []
         for file in files:
             try:
-                picture = read_picture(file, SIDES[saved.config.dataset])
+                picture = read_picture(file, side_of(saved.config))
             except DataError as error:
                 broken.append(str(error))
                 continue

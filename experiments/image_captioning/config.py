@@ -22,6 +22,9 @@ class Config(CommonConfig):
     model: Literal["attention", "plain", "nearest", "random", "frequent"] = "attention"
     """Show, Attend and Tell; Show and Tell; or a baseline: the caption of the nearest training picture, of
     any training picture, or the most frequent words."""
+    folder: Path | None = None
+    """Pictures of your own with captions in place of a data set: a folder with train.tsv, valid.tsv and
+    test.tsv, in each line a file in the folder, a tab and a caption. It may be larger than memory."""
     features: Path | None = None
     """Precomputed features instead of pictures: an npz with an array [regions, features] for each picture, by
     its file's name, such as those of a ResNet."""
@@ -64,6 +67,8 @@ class Config(CommonConfig):
             not_negative=("penalty", "length_penalty", "epochs", "limit"),
             rates=("dropout",),
         )
+        if self.folder is not None and self.model in BASELINES:
+            raise training.ConfigError("--folder is for --model attention or plain.")
         if len(self.channels) < 3 or min(self.channels) < 1:
             raise training.ConfigError(f"channels must be at least three positive numbers: {self.channels}.")
 

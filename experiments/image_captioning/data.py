@@ -10,12 +10,12 @@ import numpy as np
 
 from experiments import datasets
 from experiments.common.text.vocabulary import UNKNOWN, Vocabulary
-from experiments.datasets import Splits, flickr8k, shapes, tuxpaint
+from experiments.datasets import Splits, captioned, flickr8k, shapes, tuxpaint
 from experiments.datasets.arrays import check_arrays, read_arrays
-from experiments.datasets.captioned import Captioned
+from experiments.datasets.captioned import Captioned, Pictures
 from experiments.datasets.files import DataError
 from experiments.image_captioning.config import Config
-from lstmjax.training import ConfigError
+from lstmjax.training import ConfigError, distributed
 from lstmjax.training.batching import Padded, PairBatches, Pairs
 
 END, START, UNKNOWN_WORD = 0, 1, 2
@@ -23,6 +23,9 @@ END, START, UNKNOWN_WORD = 0, 1, 2
 
 SIDES = {"flickr8k": flickr8k.SIDE, "shapes": shapes.SIDE, "tuxpaint": tuxpaint.SIDE}
 """Pixels of a side of the pictures of each data set."""
+
+MARGIN = 8
+"""Pixels of a side of a user's own pictures that are cropped at random in training."""
 
 MOST_BYTES = 4 << 30
 """Of a file of features."""
@@ -44,12 +47,21 @@ def load(config: Config) -> Splits[Captioned]:
     Raises:
       DataError: a file is missing or damaged, or a picture has no features.
     """
-    if config.crop > SIDES[config.dataset]:
-        raise ConfigError(f"--crop {config.crop} is more than the {SIDES[config.dataset]} pixels of a side.")
-    parts = datasets.load(config.dataset, config.data_dir).limited(config.limit)
+    side = side_of(config)
+    if config.crop > side:
+        raise ConfigError(f"--crop {config.crop} is more than the {side} pixels of a side.")
+    if config.folder is None:
+        parts = datasets.load(config.dataset, config.data_dir).limited(config.limit)
+    else:
+        parts = captioned.load_folder(config.folder, side).limited(config.limit)
     if config.features is not None:
         return with_features(parts, config.features)
     return parts
+
+
+def side_of(config: Config) -> int:
+    """Pixels of a side of the pictures of a config, before they are cropped."""
+    return SIDES[config.dataset] if config.folder is None else config.crop + MARGIN
 
 
 def with_features(parts: Splits[Captioned], path: Path) -> Splits[Captioned]:
@@ -86,7 +98,7 @@ class Batch(NamedTuple):
 class Batches(NamedTuple):
     """The batches of a split: each caption of each picture once an epoch."""
 
-    pictures: np.ndarray
+    pictures: Pictures
     pairs: PairBatches
     crop: int
     mirror: bool
@@ -101,13 +113,16 @@ class Batches(NamedTuple):
                 numbers.append(np.array([number], np.int32))
                 captions.append(np.append(ids, np.int32(END)))
         pairs = PairBatches(numbers, captions, config.batch_words, config.buckets)
-        return cls(np.stack([each.picture for each in part]), pairs, config.crop, config.mirror)
+        return cls(stacked(part), pairs, config.crop, config.mirror)
 
     def at(self, seed: int, step: int) -> Batch:
-        """The training batch of a step, with pictures cropped and mirrored at random."""
+        """The training batch of a step, with pictures cropped and mirrored at random.
+
+        Of several processes each reads the pictures of its own rows; the others are black.
+        """
         pairs = self.pairs.at(seed, step)
         rng = np.random.default_rng((seed, step))
-        pictures = self._chosen(pairs)
+        pictures = self._chosen(pairs, distributed.own_rows(len(pairs.items)))
         if pictures.ndim == 4:
             pictures = augment(rng, pictures, self.crop, self.mirror)
         return Batch(pictures, pairs.target)
@@ -117,8 +132,17 @@ class Batches(NamedTuple):
         for pairs in self.pairs.once():
             yield Batch(middle(self._chosen(pairs), self.crop), pairs.target)
 
-    def _chosen(self, pairs: Pairs) -> np.ndarray:
-        return self.pictures[pairs.source.values[:, 0]]
+    def _chosen(self, pairs: Pairs, own: slice = slice(None)) -> np.ndarray:
+        chosen = pairs.source.values[:, 0]
+        read = self.pictures[chosen[own]]
+        found = np.zeros((len(chosen), *read.shape[1:]), read.dtype)
+        found[own] = read
+        return found
+
+
+def stacked(part: Sequence[Captioned]) -> Pictures:
+    """The pictures of a split as one array."""
+    return Pictures([each.picture for each in part])
 
 
 def augment(rng: np.random.Generator, pictures: np.ndarray, crop: int, mirror: bool) -> np.ndarray:

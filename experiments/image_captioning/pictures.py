@@ -9,9 +9,9 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from experiments.datasets.captioned import Captioned
-from experiments.image_captioning.data import START, middle
+from experiments.image_captioning.data import START, middle, stacked
 from experiments.image_captioning.model import look
-from experiments.image_captioning.task import Saved, caption, stacked
+from experiments.image_captioning.task import Saved, caption
 
 COUNT = 4
 """Pictures whose attention is drawn."""
@@ -21,7 +21,8 @@ COLUMNS = 6
 def draw_captions(saved: Saved, part: Sequence[Captioned], folder: Path) -> None:
     """``captions.png``: pictures with captions; ``attention-N.png``: where each word of a caption looks."""
     chosen = part[:: max(len(part) // (2 * COLUMNS), 1)][: 2 * COLUMNS]
-    shown, texts = stacked(chosen), caption(saved, stacked(chosen))
+    shown = stacked(chosen)[:]
+    texts = caption(saved, shown)
     draw_sheet(shown, texts, [each.captions[0] for each in chosen], folder / "captions.png")
     if saved.architecture.attends:
         for number in range(min(COUNT, len(chosen))):

@@ -12,10 +12,10 @@ from jaxtyping import Float
 
 from experiments.common import models
 from experiments.common.text.vocabulary import Vocabulary
-from experiments.datasets.captioned import Captioned
+from experiments.datasets.captioned import Captioned, Pictures
 from experiments.image_captioning import metrics
 from experiments.image_captioning.config import Config
-from experiments.image_captioning.data import END, Batch, Batches, middle, words
+from experiments.image_captioning.data import END, Batch, Batches, middle, stacked, words
 from experiments.image_captioning.model import (
     Architecture,
     Search,
@@ -101,7 +101,7 @@ def make_task(saved: Saved, train: Batches, valid: Batches, pictures: Sequence[C
     )
 
 
-def caption(saved: Saved, pictures: np.ndarray, beams: int | None = None) -> list[list[str]]:
+def caption(saved: Saved, pictures: np.ndarray | Pictures, beams: int | None = None) -> list[list[str]]:
     """Captions of pictures ``[pictures, side, side, 3]``, or of features, as words."""
     config = saved.config
     search = Search(beams or config.beams, config.length_penalty, config.longest)
@@ -109,12 +109,14 @@ def caption(saved: Saved, pictures: np.ndarray, beams: int | None = None) -> lis
     return [saved.vocabulary.decode(row[row != END]) for row in tokens]
 
 
-def encoded(saved: Saved, pictures: np.ndarray) -> Float[np.ndarray, "pictures features"]:
+def encoded(saved: Saved, pictures: np.ndarray | Pictures) -> Float[np.ndarray, "pictures features"]:
     """The mean region of each picture."""
     return _batched(lambda rows: mean_regions(saved.model, saved.params, rows), saved, pictures)
 
 
-def _batched(function: Callable[[np.ndarray], jax.Array], saved: Saved, pictures: np.ndarray) -> np.ndarray:
+def _batched(
+    function: Callable[[np.ndarray], jax.Array], saved: Saved, pictures: np.ndarray | Pictures
+) -> np.ndarray:
     """A function of pictures, of their middles, in batches that are filled up to one size."""
     size, found = min(ROWS, len(pictures)), []
     for start in range(0, len(pictures), size):
@@ -127,11 +129,6 @@ def _batched(function: Callable[[np.ndarray], jax.Array], saved: Saved, pictures
 def references(part: Sequence[Captioned]) -> list[list[list[str]]]:
     """The words of all captions of pictures."""
     return [[words(text) for text in each.captions] for each in part]
-
-
-def stacked(part: Sequence[Captioned]) -> np.ndarray:
-    """The pictures of a split in one array."""
-    return np.stack([each.picture for each in part])
 
 
 def score(saved: Saved, part: Sequence[Captioned]) -> dict[str, float]:

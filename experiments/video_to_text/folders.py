@@ -14,7 +14,8 @@ import numpy as np
 
 from experiments.datasets import Splits
 from experiments.datasets.arrays import check_arrays, read_arrays
-from experiments.datasets.files import DataError, read_bytes, reading
+from experiments.datasets.captioned import path_within, read_captions
+from experiments.datasets.files import DataError, reading
 from experiments.video_to_text.video_files import read_frames, sampled
 
 FEATURES = "features.npz"
@@ -41,34 +42,13 @@ def load(folder: Path, most: int) -> Splits[Captioned]:
     parts = []
     for part in Splits._fields:
         path = folder / f"{part}.tsv"
-        captions = read_captions(path)
         videos = []
-        for name, own in captions.items():
+        for name, captions in read_captions(path).items():
             with reading(path) as place:
                 place.text = repr(name)
-                videos.append(Captioned(sampled(frames_of(name), most), tuple(own)))
+                videos.append(Captioned(sampled(frames_of(name), most), tuple(map(normalized, captions))))
         parts.append(tuple(videos))
     return Splits(*parts)
-
-
-def read_captions(path: Path) -> dict[str, list[str]]:
-    """The captions of each video of a file.
-
-    Raises:
-      DataError: the file is missing, damaged or empty, or a line is no video, tab and caption.
-    """
-    found: dict[str, list[str]] = {}
-    content = read_bytes(path)
-    with reading(path) as place:
-        for number, line in enumerate(content.decode("utf-8-sig").splitlines(), start=1):
-            place.text = f"line {number}"
-            name, tab, caption = line.partition("\t")
-            if not tab or not name or not (words := normalized(caption)):
-                raise ValueError("it is not the name of a video, a tab and a caption")
-            found.setdefault(name, []).append(words)
-    if not found:
-        raise DataError(f"{path} is empty: give a line with video, tab and caption for each caption.")
-    return found
 
 
 def normalized(caption: str) -> str:
@@ -96,9 +76,6 @@ def _from_features(folder: Path) -> Callable[[str], np.ndarray]:
 
 def _from_files(folder: Path) -> Callable[[str], np.ndarray]:
     def frames_of(name: str) -> np.ndarray:
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"it is not in {folder}")
-        return read_frames(path)
+        return read_frames(path_within(folder, name))
 
     return frames_of

@@ -69,6 +69,8 @@ def fit_jointly(
         states = _at_one_step(task, optimizer, [_Learner(member, config) for member in members])
         if len(states) < 2:
             return
+        for learner in states:
+            learner.run.together = len(states)
         group = _Group(task, config, optimizer, list(states), list(states.values()))
         states.clear()
         with ProgressReport(config.steps, group.step) as report:

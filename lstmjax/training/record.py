@@ -75,6 +75,8 @@ class Session:
     """Whether it read the test set."""
     backend: str = ""
     """What computed recurrent layers, `Run.backend`; records from before it was introduced have none."""
+    together: int = 1
+    """Number of runs that were trained as one program (`fit_jointly`), this one among them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +159,8 @@ class Run:
         self._is_locked = False
         self.backend = ""
         """What computes recurrent layers in this session, for the record."""
+        self.together = 1
+        """Number of runs that are trained as one program in this session, for the record."""
         self.siblings: tuple[Run, ...] = ()
         """Runs, this one among them, that differ in seed and learning rate alone and are still to be trained:
         whoever trains this one may train all as one program (`fit_jointly`), and then leaves none here."""
@@ -282,7 +286,7 @@ class Run:
         if self._session < 0:
             self._session = len(sessions)
             started = (self._session_started, self._commit, device(), versions())
-            sessions.append(Session(*started, tested, self.backend))
+            sessions.append(Session(*started, tested, self.backend, self.together))
         elif tested and not sessions[self._session].tested:
             sessions[self._session] = dataclasses.replace(sessions[self._session], tested=True)
         else:

@@ -85,7 +85,7 @@ def test_each_run_is_what_it_is_alone(tmp_path, capsys):
         values.setdefault(repr(each["setting"]), []).append(alone.figures()["valid_error"])
     assert [row["seeds"] for row in summary["settings"]] == [[3, 5]] * 4
     for row in summary["settings"]:
-        assert row["ways"] == [sweep.ONE]
+        assert row["together"] == [4, 4]
         found, want = row["metrics"], np.array(values[repr(row["setting"])])
         assert found["valid_error"] == pytest.approx(want.mean(), rel=1e-4)
         assert found["valid_error_std"] == pytest.approx(want.std(ddof=1), rel=1e-2)
@@ -95,7 +95,7 @@ def test_an_experiment_that_trains_in_its_own_way_queues(tmp_path, capsys):
     _, _, summary = main(tmp_path, "--alone", "--train.seeds", "0:2")
     assert "one by one" in capsys.readouterr().out
     (row,) = summary["settings"]
-    assert (row["seeds"], row["ways"]) == ([0, 1], [sweep.QUEUE])
+    assert (row["seeds"], row["together"]) == ([0, 1], [1, 1])
 
 
 def test_a_sweep_goes_on(tmp_path, monkeypatch):
@@ -114,6 +114,23 @@ def test_a_sweep_goes_on(tmp_path, monkeypatch):
     (row,) = json.loads((folder / sweep.SUMMARY).read_text())["settings"]
     assert row["seeds"] == [0, 1, 2]
     assert len(list((tmp_path / "polynomial").iterdir())) == 3
+
+
+def test_hosts_do_a_share_each(tmp_path, capsys):
+    plan = ["sweep", "--set", "degree=1,2", "--train.seeds", "0:3", "--plan", "--runs", str(tmp_path)]
+    folder = sweep.main("polynomial", EXPERIMENT, plan)
+    assert [path.name for path in folder.iterdir()] == [sweep.PLAN]
+    done = []
+    for share in ("1/4", "0/4", "3/4", "2/4"):  # of six runs: one, two, one, two
+        sweep.main("polynomial", EXPERIMENT, ["sweep", "--resume", str(folder), "--share", share])
+        rows = json.loads((folder / sweep.SUMMARY).read_text())["settings"]
+        done.append([row["seeds"] for row in rows])
+    assert done == [[[1, 2], []], [[0, 1, 2], []], [[0, 1, 2], [1, 2]], [[0, 1, 2], [0, 1, 2]]]
+    assert [row["together"] for row in rows] == [[1, 2, 2], [1, 2, 2]]
+    sweep.main("polynomial", EXPERIMENT, ["sweep", "--resume", str(folder), "--share", "29/30"])
+    for wrong in ("4/4", "1", "a/b", "-1/2"):
+        with pytest.raises(training.ConfigError, match="--share must be like 0/4"):
+            sweep.main("polynomial", EXPERIMENT, [*plan, f"--share={wrong}"])
 
 
 def test_what_fails_does_not_end_the_others(tmp_path):

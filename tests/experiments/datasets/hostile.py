@@ -63,7 +63,7 @@ from experiments.question_answering import asking
 from experiments.seasonal_sales import user_series
 from experiments.speech_recognition import sound as user_sound
 from experiments.speech_synthesis import alignment
-from experiments.video_to_text import folders, video_files
+from experiments.video_to_text import video_files
 
 SECONDS, BYTES, HANGS = 2.0, 512 << 20, 30
 ZEROS = 16 << 20
@@ -352,7 +352,7 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     ),
     "animation": lambda: Parser("videos/a.gif", {"": animation()}, plain, video_files.read_frames),
     "captions": lambda: Parser(
-        "videos/train.tsv", {"": b"a.gif\tA man runs.\nb\tTwo dogs.\n" * 4}, plain, folders.read_captions
+        "videos/train.tsv", {"": b"a.gif\tA man runs.\nb\tTwo dogs.\n" * 4}, plain, captioned.read_captions
     ),
     "spoken digits": lambda: Parser(
         "fsdd/a.zip",

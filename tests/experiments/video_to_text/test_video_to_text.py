@@ -311,7 +311,7 @@ def test_a_folder_that_does_not_fit_is_refused_with_file_and_line(tmp_path):
     with pytest.raises(DataError, match=r"vid0.*no such file"):
         folders.load(tmp_path, most=20)
     (tmp_path / "train.tsv").write_text("vid0 no tab\n")
-    with pytest.raises(DataError, match=r"train\.tsv, line 1 cannot be read: it is not the name of a video"):
+    with pytest.raises(DataError, match=r"train\.tsv, line 1 cannot be read: it is not the name of a file"):
         folders.load(tmp_path, most=20)
     (tmp_path / "train.tsv").write_text("../other\ta man\n")
     with pytest.raises(DataError, match="it is not in"):
