@@ -188,7 +188,7 @@ def _new(
             raise ConfigError(f"{name} has no random seed.")
         if config.distributed or config.resume:
             raise ConfigError(
-                "a sweep is divided over hosts by --share, and resumed by its own flag, `sweep NAME --resume`."
+                "a sweep is divided over hosts by --share, and resumed by `sweep NAME --resume`."
             )
         for seed in seeds_of(options.seeds) if options.seeds else [config.seed]:
             own = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
