@@ -25,8 +25,8 @@ from experiments.speed.measurements import (
     means,
     measure_compilation,
     measure_layer,
+    measure_small_steps,
     measure_streaming,
-    measure_utilization,
     measure_vocabulary,
 )
 from experiments.speed.peers import Layer
@@ -63,7 +63,7 @@ def run(config: Config, run: Run) -> None:
         gc.collect()
     figures |= means(figures, [str(layer) for layer in (*shapes, *variants)])
     if not config.layers:
-        figures |= measure_utilization(figures, shapes[-1] if config.quick else SHAPES[2])
+        figures |= measure_small_steps(config)
         figures |= measure_compilation(shapes[0])
         figures |= measure_streaming(config)
         figures |= measure_family(config, ((4, 10, 16, 16),)) if config.quick else measure_family(config)

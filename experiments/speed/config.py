@@ -32,6 +32,9 @@ VARIANTS = (
 )
 """Shapes of several layers or directions."""
 
+RIVALS = (*peers.JAX_PEERS, "torch", "memax")
+"""The packages that can be compared with; memax has other cells only (`family.py`)."""
+
 DEVICES, PROCESSES = (1, 2, 4, 8), (2, 4)
 SIZES = (Layer(64, 50, 64, 64), Layer(64, 50, 256, 256), Layer(256, 100, 64, 64), Layer(64, 50, 512, 512))
 """Virtual devices, numbers of processes, and training steps of ``--scaling``."""
@@ -52,9 +55,8 @@ class Config(RunConfig):
     """Other backends of our layer to time as well."""
     layers: tuple[str, ...] = ()
     """Only these of the layers, such as 20x35x200x200; by default all."""
-    rivals: tuple[str, ...] = (*peers.JAX_PEERS, "torch")
-    """The packages to compare with: some of linen, nnx, haiku, equinox, keras, torch."""
-
+    rivals: tuple[str, ...] = RIVALS
+    """The packages to compare with: some of linen, nnx, haiku, equinox, keras, torch, memax."""
     scaling: bool = False
     """Instead, check the prediction of training steps on several devices (`roofline.py`)."""
 
@@ -66,11 +68,9 @@ class Config(RunConfig):
             raise training.ConfigError(
                 f"there is no layer {sorted(missing)}; there are {[*map(str, SHAPES)]}."
             )
-        unknown = set(self.rivals) - {*peers.JAX_PEERS, "torch"}
+        unknown = set(self.rivals) - set(RIVALS)
         if unknown:
-            raise training.ConfigError(
-                f"there is no peer {sorted(unknown)}; there are {[*peers.JAX_PEERS, 'torch']}."
-            )
+            raise training.ConfigError(f"there is no peer {sorted(unknown)}; there are {[*RIVALS]}.")
 
 
 def preset(config: Config) -> Config:

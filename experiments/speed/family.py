@@ -1,7 +1,8 @@
-"""Other cells than the LSTM: our layer beside those of Flax and PyTorch with the same weights, and our scan.
+"""Other cells: our layer beside those of other packages with the same weights, and beside our scan.
 
-The weights are those of a PyTorch module, read by `lstmjax.convert`. Cells that no other package has are
-timed against the scan of our own step alone.
+The weights are those of a PyTorch module, read by `lstmjax.convert`, or ours. Cells that no other package has
+are timed against the scan of our own step alone. Those of memax begin anew where flags say so, and have as
+many features as units; its LSTM has no activation of the cell state.
 """
 
 import importlib
@@ -20,6 +21,9 @@ from lstmjax import Cell, convert
 SHAPES = ((20, 35, 200, 200), (32, 256, 128, 128), (128, 100, 64, 64), (64, 50, 512, 512))
 """Batch, time, features and hidden units."""
 
+RESETS = 0.01
+"""The share of steps at which a sequence begins anew, where the other package has resets."""
+
 
 class Kind(NamedTuple):
     """A cell, and the modules of other packages that are the same."""
@@ -29,6 +33,46 @@ class Kind(NamedTuple):
     """The name of a class of `torch.nn`."""
     linen: str = ""
     """The name of a cell of `flax.linen`."""
+    memax: Callable[[Any, Any], Any] | None = None
+    """From a cell and its parameters, the same as a module of `memax.equinox`."""
+
+
+def _memax_lstm(cell: Any, params: Any) -> Any:
+    from memax.equinox.set_actions.lstm import LSTM  # noqa: PLC0415
+
+    return _memax(LSTM(cell.hidden, jax.random.key(0)), _gates(params, "ifco"))
+
+
+def _memax_gru(cell: Any, params: Any) -> Any:
+    from memax.equinox.set_actions.gru import GRU  # noqa: PLC0415
+
+    gates = _gates(params, "rzh")
+    gates["z"] = tuple(-array for array in gates["z"])  # of what is written, where ours is of what is kept
+    return _memax(GRU(cell.hidden, jax.random.key(0)), gates)
+
+
+Gates = dict[str, tuple[jax.Array, ...]]
+"""Kernel, recurrent kernel and bias of each gate."""
+
+
+def _gates(params: Any, names: str) -> Gates:
+    arrays = (params.kernel, params.recurrent_kernel, params.bias)
+    columns = (jnp.split(jnp.asarray(array), len(names), axis=-1) for array in arrays)
+    return dict(zip(names, zip(*columns, strict=True), strict=True))
+
+
+def _memax(module: Any, gates: Gates) -> Any:
+    """A module with these parameters."""
+    tree_at = importlib.import_module("equinox").tree_at
+    for gate, (kernel, recurrent, bias) in gates.items():
+
+        def leaves(module: Any, gate: str = gate) -> Any:
+            step = module.algebra.algebra
+            of_input = getattr(step, f"W_{gate}")
+            return of_input.weight, getattr(step, f"U_{gate}").weight, of_input.bias
+
+        module = tree_at(leaves, module, (kernel.T, recurrent.T, bias))
+    return module
 
 
 KINDS = {
@@ -36,6 +80,10 @@ KINDS = {
     "Elman": Kind(lstmjax.elman, "RNN"),
     "CIFG": Kind(lambda *sizes: lstmjax.lstm(*sizes, coupled=True)),
     "peepholes": Kind(lambda *sizes: lstmjax.lstm(*sizes, peepholes=True)),
+    "LSTM, resets": Kind(
+        lambda *sizes: lstmjax.lstm(*sizes, output_activation=jax.nn.identity), memax=_memax_lstm
+    ),
+    "GRU, resets": Kind(lambda *sizes: lstmjax.gru(*sizes, reset_after=False), memax=_memax_gru),
 }
 
 
@@ -58,6 +106,7 @@ def _contestants(
     random = np.random.default_rng(0)
     inputs = random.standard_normal((batch, time, features), np.float32)
     weights = random.standard_normal((batch, time, hidden), np.float32)
+    resets = random.random((batch, time)) < RESETS if kind.memax is not None else None
     cell: Any = kind.make(features, hidden)
     params = cell.init(jax.random.key(0))
     made: dict[str, Callable[[], Any]] = {}
@@ -67,12 +116,14 @@ def _contestants(
         cell, params = convert.from_torch(module)
         made["torch"] = _torch(torch, module, inputs, weights)
     applied: dict[str, tuple[Callable[..., jax.Array], Any]] = {
-        backend: (_ours(cell, backend), params) for backend in (OURS, "scan")
+        backend: (_ours(cell, backend, resets), params) for backend in (OURS, "scan")
     }
     if kind.linen and "linen" in config.rivals:
         nn = importlib.import_module("flax.linen")
         rnn = nn.RNN(getattr(nn, kind.linen)(hidden))
         applied["linen"] = (rnn.apply, {"params": {"cell": convert.to_linen(cell, params)}})
+    if kind.memax is not None and "memax" in config.rivals:
+        applied["memax"] = _run_memax(kind.memax(cell, params), resets)
     arrays = jnp.asarray(inputs), jnp.asarray(weights)
     for name, (apply, own) in applied.items():
         made[name] = _gradient(apply, own, *arrays)
@@ -85,8 +136,20 @@ def _contestants(
     return made
 
 
-def _ours(cell: Cell, backend: Any) -> Callable[..., jax.Array]:
-    return lambda params, inputs: lstmjax.unroll(cell, params, inputs, backend=backend)[1]
+def _ours(cell: Cell, backend: Any, resets: np.ndarray | None) -> Callable[..., jax.Array]:
+    return lambda params, inputs: lstmjax.unroll(cell, params, inputs, resets=resets, backend=backend)[1]
+
+
+def _run_memax(module: Any, resets: np.ndarray | None) -> tuple[Callable[..., jax.Array], Any]:
+    """The module over each sequence of a batch, from its initial state, as in its documentation."""
+    equinox = importlib.import_module("equinox")
+    arrays, static = equinox.partition(module, equinox.is_inexact_array)
+
+    def apply(params: Any, inputs: jax.Array) -> jax.Array:
+        whole = equinox.combine(params, static)
+        return jax.vmap(lambda x, start: whole(whole.initialize_carry(), (x, start))[1])(inputs, resets)
+
+    return apply, arrays
 
 
 def _gradient(

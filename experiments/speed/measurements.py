@@ -43,16 +43,31 @@ def take_turns(
 
 
 def compare(prefix: str, name: str, seconds: dict[str, list[float]]) -> dict[str, float]:
-    """Median times in milliseconds, and ratios of our times to the others' with their spread over rounds."""
-    figures = {}
+    """Median times in milliseconds, and medians of the ratios of our times to the others' with intervals."""
+    figures: dict[str, float] = {}
     for other, times in seconds.items():
         figures[f"{prefix}_ms_{name}_{other}"] = 1e3 * statistics.median(times)
         if other != OURS:
             ratios = [a / b for a, b in zip(seconds[OURS], times, strict=True)]
-            low, _, high = np.quantile(ratios, [0.25, 0.5, 0.75])
             figures[f"{prefix}_ratio_{name}_{other}"] = statistics.median(ratios)
-            figures[f"{prefix}_spread_{name}_{other}"] = float(high - low)
+            for end, value in zip(("low", "high"), interval(ratios), strict=True):
+                figures[f"{prefix}_{end}_{name}_{other}"] = value
     return figures
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """A confidence interval of the median, of 95 %; of fewer than six values their range, which is of less.
+
+    Its ends are order statistics, so that it holds for any distribution.
+
+    Example:
+      >>> interval([9, 1, 2, 8, 3, 7, 4, 6, 5])
+      (2, 8)
+    """
+    count, outside = len(values), 0
+    while 2 * sum(math.comb(count, below) for below in range(outside + 2)) <= 0.05 * 2**count:
+        outside += 1
+    return sorted(values)[outside], sorted(values)[count - 1 - outside]
 
 
 def measure_layer(config: Config, layer: Layer) -> dict[str, float]:
@@ -84,7 +99,25 @@ def measure_layer(config: Config, layer: Layer) -> dict[str, float]:
     if config.devices > 1 and layer.batch % config.devices == 0:
         gradient["divided"] = divided(config.devices, made[OURS], params, inputs, weights)
     figures |= compare("forward", str(layer), take_turns(forward, config.rounds))
-    return figures | compare("grad", str(layer), take_turns(gradient, config.rounds))
+    seconds = take_turns(gradient | {"product": _large_product}, config.rounds)
+    rates = [PRODUCT_FLOPS / each for each in seconds.pop("product")]
+    shares = [layer.gradient_flops / own / rate for own, rate in zip(seconds[OURS], rates, strict=True)]
+    figures |= {f"product_gflops_{layer}": 1e-9 * statistics.median(rates)}
+    figures |= {f"grad_share_{layer}": statistics.median(shares)}
+    return figures | compare("grad", str(layer), seconds)
+
+
+SIDES = (700, 1500, 6000)
+"""A large product of matrices, that of the inputs of 20x35x1500x1500: its rate is what could be reached."""
+PRODUCT_FLOPS = 2 * math.prod(SIDES)
+
+
+def _large_product() -> jax.Array:
+    rows, inner, columns = SIDES
+    return _product(jnp.ones((rows, inner)), jnp.ones((inner, columns)))
+
+
+_product = jax.jit(jnp.matmul)
 
 
 def value_and_gradient(peer: Peer) -> Callable[..., Any]:
@@ -167,16 +200,19 @@ def means(figures: Mapping[str, float], layers: Sequence[str]) -> dict[str, floa
     return found
 
 
-def measure_utilization(figures: dict[str, float], layer: Layer) -> dict[str, float]:
-    """The gradient's floating-point throughput relative to that of one large matrix product."""
-    rows, inner, columns = layer.batch * layer.time, layer.features, 4 * layer.hidden
-    a, b = jnp.ones((rows, inner)), jnp.ones((inner, columns))
-    product = jax.jit(jnp.matmul)
-    seconds = statistics.median(take_turns({OURS: lambda: product(a, b)}, 15)[OURS])
-    rate = 2e-9 * rows * inner * columns / seconds
-    flops = 6 * rows * (layer.features + layer.hidden) * 4 * layer.hidden
-    own = 1e-6 * flops / figures[f"grad_ms_{layer}_{OURS}"]
-    return {"matmul_gflops": rate, "grad_gflops": own, "grad_utilization": own / rate}
+def measure_small_steps(config: Config) -> dict[str, float]:
+    """Microseconds of a step of few units, which takes as long as the runtime needs to begin its operations.
+
+    What XLA's CPU runtime adds to small scans: https://github.com/jax-ml/jax/issues/40150.
+    """
+    layer = Layer(1, 1000, 4, 4)
+    found = measure_layer(config, layer)
+    return {
+        f"small_microseconds_{layer}-{kind}_{name.removeprefix(prefix)}": 1e3 * value / layer.time
+        for kind, prefix in ((kind, f"{kind}_ms_{layer}_") for kind in ("forward", "grad"))
+        for name, value in found.items()
+        if name.startswith(prefix)
+    }
 
 
 def measure_compilation(layer: Layer) -> dict[str, float]:

@@ -49,6 +49,12 @@ class Layer:
         return [lstmjax.LSTM(size, self.hidden) for size in sizes]
 
     @property
+    def gradient_flops(self) -> int:
+        """Operations of the products of value and gradient: three times those of the forward pass."""
+        kernels = sum((cell.features + cell.hidden) * 4 * cell.hidden for cell in self.cells)
+        return 3 * 2 * self.batch * self.time * kernels
+
+    @property
     def output_size(self) -> int:
         """Size of an output."""
         return self.hidden * (2 if self.bidirectional else 1)

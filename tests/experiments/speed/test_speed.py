@@ -7,12 +7,21 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from experiments.common.command_line import main
-from experiments.speed import EXPERIMENT, page, peers, run
+from experiments.speed import EXPERIMENT, family, page, peers, run
 from experiments.speed.config import Config
-from experiments.speed.measurements import _bind, check_equal, compare, means, take_turns, value_and_gradient
+from experiments.speed.measurements import (
+    _bind,
+    check_equal,
+    compare,
+    interval,
+    means,
+    take_turns,
+    value_and_gradient,
+)
 from experiments.speed.peers import Layer
 from lstmjax.backends import native
 from lstmjax.training import ConfigError
@@ -40,6 +49,28 @@ def test_every_peer_computes_what_we_do(name, variant, monkeypatch):
         assert jnp.allclose(torch.gradient().numpy(), expected, atol=1e-5)
     else:
         check_equal({"scan": ours, name: peers.JAX_PEERS[name](layer)}, params, inputs, weights)
+
+
+@pytest.mark.parametrize("kind", ["LSTM, resets", "GRU, resets"])
+def test_cells_of_memax_compute_what_ours_do(kind):
+    pytest.importorskip("memax", reason="memax is not installed")
+    made = family._contestants(Config(), family.KINDS[kind], 3, 40, 5, 5)
+    assert {"auto", "scan", "memax"} == set(made)
+
+
+def test_the_interval_of_a_median_holds_for_skewed_values():
+    """Of nine values it must hold in 96 % of samples; of five no interval of order statistics is of 95 %."""
+    samples = np.random.default_rng(0).exponential(size=(4000, 9))
+    found = [interval(sample.tolist()) for sample in samples]
+    held = np.mean([low <= np.log(2) <= high for low, high in found])
+    assert 0.95 < held < 0.97
+    assert interval([3.0, 1.0, 2.0, 5.0, 4.0]) == (1.0, 5.0)
+
+
+def test_the_share_counts_all_products():
+    layer = Layer(3, 5, 4, 6, depth=2)
+    assert layer.gradient_flops == 3 * 2 * 3 * 5 * (4 * 24 + 6 * 24 + 2 * 6 * 24)
+    assert Layer(3, 5, 4, 6, bidirectional=True).gradient_flops == 2 * Layer(3, 5, 4, 6).gradient_flops
 
 
 def test_unequal_layers_are_not_timed():
@@ -88,8 +119,9 @@ def test_the_whole_path(tmp_path, monkeypatch):
     assert {*shapes} == {
         found[1] for key in record.metrics if (found := re.match(r"grad_ms_(.+)_linen", key))
     }
+    assert record.metrics["grad_low_4x10x16x16_linen"] <= record.metrics["grad_high_4x10x16x16_linen"]
     text = page.page([record])
-    assert "| flax.linen.RNN | 0.50 | 0.50 | 1.00 |" in text
+    assert "| flax.linen.RNN | 0.50 | 0.50 | 1.00, 4x10x16x16-depth2 |" in text
     assert "flax.linen.RNN" in text
     assert re.search(r"\| 4x10x16x16 \| \d", text)
     assert "flax.linen.RNN" in page.readme([record])
@@ -101,7 +133,9 @@ def test_means_are_of_all_shapes_and_one_leaves_out_batch_1():
     metrics |= {f"grad_ratio_{shape}_keras": 0.5 for shape in ratios} | {"grad_ratio_torch": 77.0}
     mean, batched = (0.1 * 0.4 * 0.9) ** (1 / 3), (0.4 * 0.9) ** (1 / 2)
     record = Record("speed", "cpu-grid", "", {}, 0, metrics, "cpu", 60.0, "c", {"jax": "1", "torch": "2"})
-    assert f"| torch.nn.LSTM | {mean:.2f} | {batched:.2f} | 0.90 |" in page.readme([record])
+    assert f"| torch.nn.LSTM | {mean:.2f} | {batched:.2f} | 0.90, 8x9x4x4-bidirectional |" in page.readme(
+        [record]
+    )
     assert "jax 1, torch 2; not recorded: keras" in page._versions(record)
 
 
