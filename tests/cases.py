@@ -59,6 +59,7 @@ ELEMENTWISE_WAYS = tuple(way for way in WAYS if way != "pallas")
 """The ways that differ for other cells of a product and a function of each unit."""
 
 WAYS["associative"] = functools.partial(_unroll, backend="associative")
+WAYS["chunkwise"] = functools.partial(_unroll, backend="chunkwise")
 
 
 class Case(NamedTuple):
@@ -144,7 +145,9 @@ CELLS: dict[str, Case] = {
         reference.slstm(),
         reachable=positive_normalizer,
     ),
-    "mlstm": Case(lambda dtype: lstmjax.mlstm(2, 4, heads=2, dtype=dtype), reference.mlstm()),
+    "mlstm": Case(
+        lambda dtype: lstmjax.mlstm(2, 4, heads=2, dtype=dtype), reference.mlstm(), ("scan", "chunkwise")
+    ),
     "stack": Case(
         lambda dtype: lstmjax.stack(lstmjax.lstm(2, 3, dtype=dtype), lstmjax.gru(3, 2, dtype=dtype)),
         reference.stack(reference.lstm, reference.gru),
@@ -255,6 +258,7 @@ VARIANTS: dict[str, Case] = {
     "mlstm_exponential_forget": Case(
         lambda dtype: lstmjax.mlstm(2, 3, heads=3, exponential_forget=True, dtype=dtype),
         reference.mlstm(forget=lambda x: x),
+        ("chunkwise",),
     ),
 }
 """Cells that differ from those above in a formula (test_general_lstm.py)."""

@@ -14,12 +14,15 @@
   runs float32 LSTMs without resets with cuDNN, on a GPU (`lstmjax.backends.cudnn`).
 ``"associative"``
   as scan, but a `LinearCell` over all steps in parallel (`lstmjax.backends.associative`).
+``"chunkwise"``
+  as scan, but an mLSTM in chunks of steps that are taken together (`lstmjax.backends.chunkwise`).
 ``"auto"``
   selects the backend measured to be fastest on a CPU: native; without native code, fused from `FUSED_FROM`
   hidden units and scan below, since the intermediate sums of smaller cells stay in the processor's cache
   within a scan. On a GPU, where nothing has been measured yet, cudnn where it
   applies, else pallas where it applies, else fused: cudnn and pallas launch one kernel per sequence
-  instead of several per step. A `LinearCell` runs with associative on every platform.
+  instead of several per step. A `LinearCell` runs with associative on every platform, an mLSTM
+  with chunkwise.
 """
 
 import contextlib
@@ -34,6 +37,7 @@ import jax.numpy as jnp
 
 from lstmjax.backends import native
 from lstmjax.backends.associative import associative
+from lstmjax.backends.chunkwise import chunkwise
 from lstmjax.backends.fused import fused
 from lstmjax.backends.recurrence import XLA
 from lstmjax.backends.scan import Masks, scan, select
@@ -41,12 +45,13 @@ from lstmjax.cells.cell import Cell
 from lstmjax.cells.elementwise import ElementwiseCell
 from lstmjax.cells.lstm import LSTM, LSTMState
 from lstmjax.cells.minimal import LinearCell
+from lstmjax.cells.xlstm import MLSTM
 from lstmjax.types import Params, State
 from lstmjax.wrappers.stack import Stack
 from lstmjax.wrappers.wrapper import Pointwise
 
-Way = Literal["scan", "fused", "native", "pallas", "cudnn", "associative"]
-Backend = Literal["auto", "scan", "fused", "native", "pallas", "cudnn", "associative"]
+Way = Literal["scan", "fused", "native", "pallas", "cudnn", "associative", "chunkwise"]
+Backend = Literal["auto", "scan", "fused", "native", "pallas", "cudnn", "associative", "chunkwise"]
 
 FUSED_FROM = 160
 VARIABLE = "LSTMJAX_BACKEND"
@@ -121,7 +126,7 @@ def choose(
     if backend == "scan":
         return Choice("scan", "asked for")
     if not (isinstance(cell, ElementwiseCell) and is_elementwise(cell)):
-        return _choose_for_other(backend, cell)
+        return _choose_for_other(backend, cell, needs)
     platform = jax.default_backend() if platform is None else platform
     if backend == "auto":
         return _fastest(cell, needs, platform)
@@ -139,18 +144,30 @@ def is_elementwise(cell: ElementwiseCell) -> bool:
     return "elementwise" in vars(definer) and cell.structure is not None
 
 
-def _choose_for_other(backend: Backend, cell: Cell) -> Choice:
-    # A subclass may override the step, which its coefficients then do not describe.
-    linear = isinstance(cell, LinearCell) and type(cell).step is LinearCell.step
-    if linear and backend == "associative":
-        return Choice("associative", "asked for")
-    if linear and backend == "auto":
-        return Choice("associative", "its steps can be taken together")
-    return Choice("scan", f"{backend} is for LSTMs" if linear else f"the only way for {type(cell).__name__}")
+TOGETHER: dict[Way, tuple[type[Cell], Any]] = {
+    "associative": (LinearCell, associative),
+    "chunkwise": (MLSTM, chunkwise),
+}
+"""The backends that take steps together, of cells whose gates do not see their state."""
+
+
+def _choose_for_other(backend: Backend, cell: Cell, needs: Collection[str]) -> Choice:
+    # A subclass may override the step, which the other backend then does not describe.
+    ways = [
+        way for way, (kind, _) in TOGETHER.items() if isinstance(cell, kind) and type(cell).step is kind.step
+    ]
+    if not ways:
+        return Choice("scan", f"the only way for {type(cell).__name__}")
+    (way,) = ways
+    if way == "chunkwise" and "states of all steps" in needs:
+        return Choice("scan", "chunkwise does not have the states of all steps")
+    if backend == "auto":
+        return Choice(way, "its steps can be taken together")
+    return Choice(way, "asked for") if backend == way else Choice("scan", f"{backend} is for other cells")
 
 
 def _as_asked(backend: Way, cell: ElementwiseCell, platform: str) -> Choice:
-    if backend == "associative":
+    if backend in TOGETHER:
         return Choice("scan", "its gates see its state, so that steps cannot be taken together")
     if backend == "native" and native.load_cell(cell) is not None:
         return Choice("fused", f"{native.load_cell(cell)}")
@@ -251,9 +268,8 @@ def run(
     way = choose(backend, cell, needs=[what for what, is_asked in asked.items() if is_asked]).way
     if way == "scan":
         return scan(cell, params, inputs, state, masks, reverse, states)
-    if way == "associative":
-        assert isinstance(cell, LinearCell)
-        return associative(cell, params, inputs, state, masks, reverse)
+    if way in TOGETHER:
+        return TOGETHER[way][1](cell, params, inputs, state, masks, reverse)
     assert isinstance(cell, ElementwiseCell)
     after, shown = _run_elementwise(way, cell, params, inputs, state, masks, reverse, states)
     return after, jnp.asarray(jax.tree.leaves(shown)[0]), shown if states else None

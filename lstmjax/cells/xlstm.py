@@ -52,9 +52,13 @@ class HeadedCell(GatedCell):
         An empty memory has no scale, whatever its stabilizer: it takes that of the first write. Its slope
         is kept nevertheless, for a learned initial state.
         """
-        before = (f if self.exponential_forget else jax.nn.log_sigmoid(f)) + stabilizer
+        before = self.log_forget(f) + stabilizer
         after = jnp.maximum(jnp.where(empty, i, jnp.maximum(before, i)), least)
         return jnp.exp(jnp.minimum(before - after, self.most)), jnp.exp(i - after), after
+
+    def log_forget(self, f: jax.Array) -> jax.Array:
+        """The logarithm of the forget gate, from its pre-activation."""
+        return f if self.exponential_forget else jax.nn.log_sigmoid(f)
 
     def product(self, inputs: Array, kernel: Array) -> jax.Array:
         """``inputs @ kernel`` with operands of ``dtype``, in the wide dtype."""
@@ -238,6 +242,21 @@ class MLSTMState(NamedTuple):
     """``[..., heads]``: m."""
 
 
+class MLSTMStep(NamedTuple):
+    """What an input says to an mLSTM, which does not see its state."""
+
+    query: jax.Array
+    """``[..., heads, head_size]``."""
+    key: jax.Array
+    value: jax.Array
+    i: jax.Array
+    """``[..., heads]``: the logarithm of the input gate."""
+    f: jax.Array
+    """``[..., heads]``: the pre-activation of the forget gate."""
+    o: jax.Array
+    """``[..., hidden]``: the pre-activation of the output gate."""
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class MLSTM(HeadedCell):
     """The specification of an mLSTM; made by `mlstm`."""
@@ -270,10 +289,8 @@ class MLSTM(HeadedCell):
     ) -> tuple[MLSTMState, Float[jax.Array, "... hidden"]]:
         """Advance by one time step; see `Cell.step` for arguments and errors, `mlstm` for the equations."""
         check_step(self, params, state, inputs)
-        query, key, value, o = self._vectors(params, inputs)
-        gates = biased(self.product(inputs, params.gate_kernel), params.gate_bias)
-        i, f = jnp.split(gates, 2, axis=-1)
-        empty = (state.normalizer == 0).all(axis=-1) & (state.cell == 0).all(axis=(-2, -1))
+        query, key, value, i, f, o = self.steps(params, inputs)
+        empty = self.is_empty(state)
         keep, write, stabilizer = self.weigh(i, f, state.stabilizer, empty, least=-self.most)
         keep, key_weighted = keep[..., None], write[..., None] * key
         normalizer = keep * state.normalizer + key_weighted
@@ -284,13 +301,18 @@ class MLSTM(HeadedCell):
         hidden = jax.nn.sigmoid(o) * read.reshape(*inputs.shape[:-1], self.hidden)
         return MLSTMState(cell, normalizer, stabilizer), hidden.astype(self.dtype)
 
-    def _vectors(self, params: MLSTMParams, inputs: Array) -> tuple[jax.Array, ...]:
-        """Query, key and value by head, and the pre-activation of the output gate."""
+    def is_empty(self, state: MLSTMState) -> jax.Array:
+        """Whether nothing has been written to a memory, ``[..., heads]``."""
+        return (state.normalizer == 0).all(axis=-1) & (state.cell == 0).all(axis=(-2, -1))
+
+    def steps(self, params: MLSTMParams, inputs: Array) -> MLSTMStep:
+        """What the inputs of any number of steps say."""
+        gates = biased(self.product(inputs, params.gate_kernel), params.gate_bias)
+        i, f = jnp.split(gates, 2, axis=-1)
         query, key, value, o = jnp.split(self.product(inputs, params.kernel), 4, axis=-1)
         total = jnp.concatenate([query, key / math.sqrt(self.head_size), value, o], axis=-1)
         query, key, value, o = jnp.split(biased(total, params.bias), 4, axis=-1)
-        by_head = self.by_head
-        return by_head(query), by_head(key), by_head(value), o
+        return MLSTMStep(*map(self.by_head, (query, key, value)), i, f, o)
 
 
 def mlstm(

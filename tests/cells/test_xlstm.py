@@ -90,10 +90,12 @@ def _problem(make: Any, exponential: bool, size: float, start: int) -> Any:
 
 @pytest.mark.parametrize("size", [100, 1e4, 1])
 @pytest.mark.parametrize("exponential", [True, False])
-@pytest.mark.parametrize("make", [lstmjax.mlstm, lstmjax.slstm])
+@pytest.mark.parametrize(
+    ("make", "backend"), [(lstmjax.mlstm, "chunkwise"), (lstmjax.mlstm, "scan"), (lstmjax.slstm, "scan")]
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_values_and_gradients_are_right_where_gates_overflow(
-    make: Any, exponential: bool, size: float, dtype: str
+    make: Any, backend: Any, exponential: bool, size: float, dtype: str
 ) -> None:
     params, inputs, weights, values, gradients = _problem(make, exponential, size, 3)
     cell = make(2, 2, exponential_forget=exponential, dtype=dtype)
@@ -102,7 +104,7 @@ def test_values_and_gradients_are_right_where_gates_overflow(
 
     @jax.jit
     def run(params: Any) -> Any:
-        outputs = lstmjax.unroll(cell, params, inputs, resets=resets)[1]
+        outputs = lstmjax.unroll(cell, params, inputs, resets=resets, backend=backend)[1]
         return (outputs * weights).sum(), outputs
 
     have, outputs = jax.grad(run, has_aux=True)(params)
