@@ -33,6 +33,8 @@ class Kind(NamedTuple):
     """The name of a class of `torch.nn`."""
     linen: str = ""
     """The name of a cell of `flax.linen`."""
+    shapes: tuple[tuple[int, int, int, int], ...] = ()
+    """Others than `SHAPES`."""
     memax: Callable[[Any, Any], Any] | None = None
     """From a cell and its parameters, the same as a module of `memax.equinox`."""
 
@@ -83,6 +85,10 @@ KINDS = {
     "LSTM, resets": Kind(
         lambda *sizes: lstmjax.lstm(*sizes, output_activation=jax.nn.identity), memax=_memax_lstm
     ),
+    "mLSTM": Kind(
+        lambda features, hidden: lstmjax.mlstm(features, hidden, heads=max(hidden // 64, 1)),
+        shapes=((4, 2048, 128, 128), (8, 2048, 256, 256)),
+    ),
     "GRU, resets": Kind(lambda *sizes: lstmjax.gru(*sizes, reset_after=False), memax=_memax_gru),
 }
 
@@ -91,7 +97,7 @@ def measure_family(config: Config, shapes: Any = SHAPES) -> dict[str, float]:
     """Times and ratios of value and gradient, ``family_..._<shape>-<kind>_<contestant>``."""
     figures: dict[str, float] = {}
     for name, kind in KINDS.items():
-        for shape in shapes:
+        for shape in kind.shapes if shapes is SHAPES and kind.shapes else shapes:
             layer = f"{'x'.join(map(str, shape))}-{name}"
             found = compare("family", layer, take_turns(_contestants(config, kind, *shape), config.rounds))
             figures |= found

@@ -138,8 +138,9 @@ def _ratios(metrics: Mapping[str, float], kind: str) -> str:
         if has_shares:
             cells.append(f"{metrics[f'{kind}_share_{shape}']:.2f}")
         for name in names:
-            ends = [metrics.get(f"{kind}_{end}_{shape}_{name}") for end in ("ratio", "low", "high")]
-            cells.append("" if None in ends else "{:.2f} ({:.2f} to {:.2f})".format(*ends))
+            keys = [f"{kind}_{end}_{shape}_{name}" for end in ("ratio", "low", "high")]
+            values = [metrics[key] for key in keys if key in metrics]
+            cells.append("{:.2f} ({:.2f} to {:.2f})".format(*values) if len(values) == 3 else "")
         rows.append([shape, *cells])
     return table(rows)
 

@@ -48,10 +48,11 @@ def chunkwise(
         log_input = select(masks.valid, log_input, jnp.full_like(log_input, -jnp.inf))
     time = len(inputs)
     chunk = min(CHUNK, max(time, 1))
-    vectors = [_fold(chunk, x, -2) for x in (query, key, value)]
-    gates = _fold(chunk, log_forget, -1), _fold(chunk, log_input, -1, fill=-jnp.inf)
-    begins = (_fold(chunk, x, -1) for x in _beginnings(cell, state, key, log_input, masks))
-    state, read = _chunks(cell.most, state, *vectors, *gates, *begins)
+    fresh, empty = _beginnings(cell, state, key, log_input, masks)
+    query, key, value = (_fold(chunk, x, -2) for x in (query, key, value))
+    log_forget, fresh, empty = (_fold(chunk, x, -1) for x in (log_forget, fresh, empty))
+    log_input = _fold(chunk, log_input, -1, fill=-jnp.inf)
+    state, read = _chunks(cell.most, state, query, key, value, log_forget, log_input, fresh, empty)
     read = jnp.moveaxis(read, -2, 1).reshape(len(read) * chunk, *o.shape[1:])[:time]
     outputs = (jax.nn.sigmoid(o) * read).astype(cell.dtype)
     if masks.valid is not None:
@@ -112,7 +113,7 @@ def _chunks(
     own = jnp.where(steps, decay + least[..., None, :], -jnp.inf).max(axis=-1)
     earlier = jnp.where(has_state, since, -jnp.inf)
 
-    def scale(before: jax.Array, chunk: Any) -> tuple[jax.Array, jax.Array]:
+    def scale(before: Any, chunk: Any) -> tuple[jax.Array, jax.Array]:
         own, earlier = chunk
         return _larger(before, earlier, own), before
 

@@ -312,7 +312,7 @@ class MLSTM(HeadedCell):
         query, key, value, o = jnp.split(self.product(inputs, params.kernel), 4, axis=-1)
         total = jnp.concatenate([query, key / math.sqrt(self.head_size), value, o], axis=-1)
         query, key, value, o = jnp.split(biased(total, params.bias), 4, axis=-1)
-        return MLSTMStep(*map(self.by_head, (query, key, value)), i, f, o)
+        return MLSTMStep(self.by_head(query), self.by_head(key), self.by_head(value), i, f, o)
 
 
 def mlstm(
