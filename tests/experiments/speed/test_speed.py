@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.common.command_line import main
-from experiments.speed import EXPERIMENT, family, page, peers, run
+from experiments.speed import EXPERIMENT, config, family, page, peers, run
 from experiments.speed.config import Config
 from experiments.speed.measurements import (
     _bind,
@@ -137,6 +137,11 @@ def test_means_are_of_all_shapes_and_one_leaves_out_batch_1():
         [record]
     )
     assert "jax 1, torch 2; not recorded: keras" in page._versions(record)
+
+
+def test_every_rival_has_a_column():
+    metrics = {f"family_ratio_4x10x16x16-GRU_{name}": 0.5 for name in config.RIVALS}
+    assert "| cell | " + " | ".join(config.RIVALS) + " |" in page._family(metrics)
 
 
 def test_unknown_rivals_and_resuming_are_refused(tmp_path):
