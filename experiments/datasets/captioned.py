@@ -17,12 +17,15 @@ from jaxtyping import Int
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from experiments.datasets import Splits
-from experiments.datasets.files import DataError, read_bytes, reading
+from experiments.datasets.files import DataError, open_file, read_bytes, reading
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 """What is read, by the names of Pillow."""
 
-_TABLE = 1 << 30  # the most bytes of a table of captions
+DAMAGED = (SyntaxError, LookupError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+"""What Pillow raises if a picture is damaged, beside what `reading` knows."""
+
+_LONGEST = 1 << 16  # the most bytes of a line of a table of captions
 _OPENING = threading.Lock()  # filters of warnings are those of all threads
 
 
@@ -96,7 +99,7 @@ def read_picture(path: Path, side: int) -> np.ndarray:
         DataError: it cannot be read, or is no picture.
     """
     content = read_bytes(path)
-    with reading(path, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    with reading(path, *DAMAGED):
         return picture(content, side)
 
 
@@ -140,11 +143,10 @@ def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
         DataError: the table is missing, damaged or empty, or a line is something else.
     """
     found: dict[str, tuple[str, ...]] = {}
-    content = read_bytes(path, _TABLE)
-    with reading(path) as place:
-        for number, line in enumerate(content.decode("utf-8-sig").splitlines(), start=1):
+    with reading(path) as place, open_file(path) as stream:
+        for number, line in enumerate(iter(functools.partial(stream.readline, _LONGEST), b""), start=1):
             place.text = f"line {number}"
-            name, tab, caption = line.partition("\t")
+            name, tab, caption = line.decode("utf-8" if number > 1 else "utf-8-sig").partition("\t")
             if not tab or not name or not re.search(r"\w", caption):
                 raise ValueError("it is not the name of a file, a tab and a caption")
             found[name] = (*found.get(name, ()), caption.strip())

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageSequence
 
+from experiments.datasets import captioned
 from experiments.datasets.files import DataError, read_bytes, reading
 from experiments.video_to_text.rendering import SIDE
 
@@ -33,7 +34,7 @@ def read_frames(path: Path) -> UInt8[np.ndarray, "frames side side"]:
     Raises:
       DataError: it cannot be read, or has too many frames or pixels.
     """
-    with reading(path, SyntaxError, Image.DecompressionBombError):
+    with reading(path, *captioned.DAMAGED):
         pictures = list(_bounded(_pictures(path)))
         if not pictures:
             raise ValueError("it has no frames")
@@ -65,7 +66,7 @@ def _in_order(name: str) -> list[Any]:
 
 def _stills(path: Path) -> Iterator[np.ndarray]:
     content = read_bytes(path, LIMIT)
-    with reading(path, SyntaxError, Image.DecompressionBombError), warnings.catch_warnings():
+    with reading(path, *captioned.DAMAGED), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(io.BytesIO(content), formats=("GIF", "PNG", "WEBP", "JPEG")) as image:
             for frame in ImageSequence.Iterator(image):
