@@ -117,12 +117,12 @@ CELLS: dict[str, Case] = {
         FASTEST,
     ),
     "lstm_without_bias": Case(
-        lambda dtype: lstmjax.lstm(2, 3, bias=False, dtype=dtype), reference.lstm, ("fused", *FASTEST)
+        lambda dtype: lstmjax.lstm(2, 3, bias=False, dtype=dtype), reference.lstm, FASTEST
     ),
     "peepholes_of_1997": Case(
         lambda dtype: lstmjax.lstm(2, 3, forget_gate=False, peepholes=True, dtype=dtype),
         reference.lstm_variant(gates="io"),
-        ELEMENTWISE_WAYS,
+        ("scan", *FASTEST),
     ),
     "coupled_recurrent": Case(
         lambda dtype: lstmjax.lstm(2, 3, coupled=True, full_gate_recurrence=True, dtype=dtype),
@@ -138,7 +138,7 @@ CELLS: dict[str, Case] = {
     "conv_lstm": Case(
         lambda dtype: lstmjax.conv_lstm(2, 3, 1, 1, peepholes=True, dtype=dtype), reference.conv_lstm
     ),
-    "elman": Case(lambda dtype: lstmjax.elman(2, 3, dtype=dtype), reference.elman, ELEMENTWISE_WAYS),
+    "elman": Case(lambda dtype: lstmjax.elman(2, 3, dtype=dtype), reference.elman, ("scan", *FASTEST)),
     "gru": Case(lambda dtype: lstmjax.gru(2, 3, dtype=dtype), reference.gru, ELEMENTWISE_WAYS),
     "min_lstm": Case(
         lambda dtype: lstmjax.min_lstm(2, 3, dtype=dtype), reference.min_lstm, ("scan", "associative")
