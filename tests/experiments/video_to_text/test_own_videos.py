@@ -61,8 +61,8 @@ def _trained(own, tmp_path_factory):
         "--features": 16,
         "--hidden": 16,
         "--batch-size": 16,
-        "--epochs": 120,
-        "--train.learning-rate": 0.003,
+        "--epochs": 60,
+        "--train.learning-rate": 0.01,
         "--train.warmup": 1,
         "--train.averaging": 0.5,
     }
