@@ -6,7 +6,7 @@ and inputs. A ratio is our time over theirs within a round; reported are medians
 means over the shapes. Compile times, memory that XLA allocates, the latency of a streamed step, the loss of a
 large vocabulary, and other cells than the LSTM are measured as well.
 
-    python -m experiments speed                    some 15 minutes on two idle cores
+    python -m experiments speed                    some 20 minutes on two idle cores
     python -m experiments speed --devices 2        our layer also with its batch sharded over XLA devices
     python -m experiments speed --scaling          predicted training steps on 1 to 1024 devices, and a check
     python -m experiments speed --backends cudnn pallas fused scan     on a GPU, each against auto
