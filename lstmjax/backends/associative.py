@@ -13,7 +13,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from lstmjax.backends.scan import Masks, select
+from lstmjax.backends.scan import Masks, decayed, select
 from lstmjax.cells.minimal import LinearCell, LinearParams, LinearState
 
 _Step = tuple[jax.Array, jax.Array]
@@ -39,7 +39,7 @@ def associative(
         decay = select(masks.valid, decay, jnp.ones_like(decay))
         addend = select(masks.valid, addend, jnp.zeros_like(addend))
     first, last = (-1, 0) if reverse else (0, -1)
-    addend = addend.at[first].add(_times(decay[first], jnp.asarray(state.cell)))
+    addend = addend.at[first].add(decayed(decay[first], jnp.asarray(state.cell)))
     _, cells = jax.lax.associative_scan(_together, (decay, addend), reverse=reverse)
     shown = cells if masks.valid is None else select(masks.valid, cells, jnp.zeros_like(cells))
     return LinearState(cells[last]), shown.astype(cell.dtype), LinearState(shown)
@@ -47,9 +47,4 @@ def associative(
 
 def _together(one: _Step, other: _Step) -> _Step:
     """The composition of two steps: ``one``, then ``other``."""
-    return _times(other[0], one[0]), _times(other[0], one[1]) + other[1]
-
-
-def _times(decay: jax.Array, before: jax.Array) -> jax.Array:
-    """Their product, but 0 where ``decay`` is 0, whatever came before: no NaN or inf passes a boundary."""
-    return decay * jnp.where(decay == 0, jnp.zeros_like(before), before)
+    return decayed(other[0], one[0]), decayed(other[0], one[1]) + other[1]

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lstmjax.backends.scan import Masks, select
+from lstmjax.backends.scan import Masks, decayed, select
 from lstmjax.cells.xlstm import MLSTM, MLSTMParams, MLSTMState
 
 CHUNK = 64
@@ -133,8 +133,8 @@ def _chunks(
     def remember(memory: Any, chunk: Any) -> tuple[Any, Any]:
         kept, (cell, normalizer) = chunk
         after = (
-            _times(kept[..., None, None], memory[0]) + cell,
-            _times(kept[..., None], memory[1]) + normalizer,
+            decayed(kept[..., None, None], memory[0]) + cell,
+            decayed(kept[..., None], memory[1]) + normalizer,
         )
         return after, memory
 
@@ -153,8 +153,3 @@ def _chunks(
 def _larger(before: jax.Array, earlier: jax.Array, own: jax.Array) -> jax.Array:
     """The maximum of ``before + earlier`` and ``own``; the latter where ``earlier`` is minus infinity."""
     return jnp.maximum(jnp.where(earlier == -jnp.inf, earlier, before + earlier), own)
-
-
-def _times(kept: jax.Array, before: jax.Array) -> jax.Array:
-    """Their product, but 0 where nothing is kept, whatever came before."""
-    return kept * jnp.where(kept == 0, 0, before)

@@ -68,6 +68,11 @@ def _checked(cell: Cell, result: Any, before: State, batch_shape: tuple[int, ...
     return after, outputs
 
 
+def decayed(decay: jax.Array, before: jax.Array) -> jax.Array:
+    """Their product, but 0 where ``decay`` is 0, whatever came before: no NaN or inf passes a boundary."""
+    return decay * jnp.where(decay == 0, jnp.zeros_like(before), before)
+
+
 def select(mask: jax.Array, on_true: Any, on_false: Any) -> Any:
     """`jnp.where` over two pytrees whose leaves begin with the axes of ``mask``."""
 
