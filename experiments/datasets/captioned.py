@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from experiments.datasets import Splits
+from experiments.datasets import Item, Splits
 from experiments.datasets.files import DataError, open_file, read_bytes, reading
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -76,10 +76,10 @@ class Pictures:
         Raises:
             DataError: a file cannot be read.
         """
-        items = [self.items[number] for number in np.arange(len(self))[chosen]]
-        if any(isinstance(item, PictureFile) for item in items):
-            return np.stack(list(_readers().map(_array, items)))
-        return np.stack(items)
+        numbers = range(len(self))[chosen] if isinstance(chosen, slice) else chosen
+        items = [self.items[number] for number in numbers]
+        in_files = any(isinstance(item, PictureFile) for item in items)
+        return np.stack(list((_readers().map if in_files else map)(_array, items)))
 
 
 def _array(item: np.ndarray | PictureFile) -> np.ndarray:
@@ -163,13 +163,11 @@ def path_within(folder: Path, name: str) -> Path:
     return path
 
 
-def load_folder(folder: Path, side: int) -> Splits[Captioned]:
-    """A user's own pictures: ``train.tsv``, ``valid.tsv`` and ``test.tsv`` name them, with captions.
-
-    The pictures stay in their files, so that a folder may be larger than memory.
+def load_tables(folder: Path, make: Callable[[str, tuple[str, ...]], Item]) -> Splits[Item]:
+    """What ``make`` gives of each name with its captions in ``train.tsv``, ``valid.tsv`` and ``test.tsv``.
 
     Raises:
-        DataError: a table is missing, damaged or empty, or names a file that is not there.
+        DataError: a table is missing, damaged or empty, or ``make`` cannot read what is named.
     """
     parts = []
     for part in Splits._fields:
@@ -178,9 +176,24 @@ def load_folder(folder: Path, side: int) -> Splits[Captioned]:
         for name, captions in read_captions(table).items():
             with reading(table) as place:
                 place.text = repr(name)
-                path = path_within(folder, name)
-                if not path.is_file():
-                    raise ValueError("there is no such file")
-                items.append(Captioned(name, PictureFile(path, side), captions))
+                items.append(make(name, captions))
         parts.append(tuple(items))
     return Splits(*parts)
+
+
+def load_folder(folder: Path, side: int) -> Splits[Captioned]:
+    """A user's own pictures, which the tables of a folder name, see `load_tables`.
+
+    The pictures stay in their files, so that a folder may be larger than memory.
+
+    Raises:
+        DataError: as `load_tables` does, or a table names a file that is not there.
+    """
+
+    def make(name: str, captions: tuple[str, ...]) -> Captioned:
+        path = path_within(folder, name)
+        if not path.is_file():
+            raise ValueError("there is no such file")
+        return Captioned(name, PictureFile(path, side), captions)
+
+    return load_tables(folder, make)

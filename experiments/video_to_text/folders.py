@@ -14,8 +14,8 @@ import numpy as np
 
 from experiments.datasets import Splits
 from experiments.datasets.arrays import check_arrays, read_arrays
-from experiments.datasets.captioned import path_within, read_captions
-from experiments.datasets.files import DataError, reading
+from experiments.datasets.captioned import load_tables, path_within
+from experiments.datasets.files import DataError
 from experiments.video_to_text.video_files import read_frames, sampled
 
 FEATURES = "features.npz"
@@ -39,16 +39,11 @@ def load(folder: Path, most: int) -> Splits[Captioned]:
       DataError: a file is missing or damaged, or a part is empty.
     """
     frames_of = _from_features(folder) if (folder / FEATURES).exists() else _from_files(folder)
-    parts = []
-    for part in Splits._fields:
-        path = folder / f"{part}.tsv"
-        videos = []
-        for name, captions in read_captions(path).items():
-            with reading(path) as place:
-                place.text = repr(name)
-                videos.append(Captioned(sampled(frames_of(name), most), tuple(map(normalized, captions))))
-        parts.append(tuple(videos))
-    return Splits(*parts)
+
+    def make(name: str, captions: tuple[str, ...]) -> Captioned:
+        return Captioned(sampled(frames_of(name), most), tuple(map(normalized, captions)))
+
+    return load_tables(folder, make)
 
 
 def normalized(caption: str) -> str:
