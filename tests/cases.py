@@ -261,7 +261,7 @@ VARIANTS: dict[str, Case] = {
     "mlstm_exponential_forget": Case(
         lambda dtype: lstmjax.mlstm(2, 3, heads=3, exponential_forget=True, dtype=dtype),
         reference.mlstm(forget=lambda x: x),
-        ("chunkwise",),
+        ("scan", "chunkwise"),
     ),
 }
 """Cells that differ from those above in a formula (test_general_lstm.py)."""

@@ -50,10 +50,9 @@ REMARKS = {
         "![Where each word looks](pictures/flickr1k-attention/attention-1.png)",
         "Above each picture is the model's caption, below it the first of the five references. The captions"
         " tell dogs on grass from people, and little else; the attention is nearly uniform, as the doubly "
-        "stochastic penalty wants it. Where only one seed was trained, the difference from the plain model "
-        "is not to be relied on. Recipes were chosen on the validation split, but earlier runs, whose "
-        "records were not kept, had printed test figures as well. Runs had compiled programs at hand: "
-        "minutes are without compiling.",
+        "stochastic penalty wants it. Recipes were chosen on the validation split, but earlier runs, whose "
+        "records were not kept, had printed test figures as well. Minutes are of one core beside other "
+        "work; those of the first seed are without compiling.",
     ),
     "tuxpaint": (),
 }
