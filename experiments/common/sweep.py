@@ -90,6 +90,11 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Path:
     number, count = share_of(options.share)
     if options.resume is not None and flags:
         raise ConfigError(f"--resume goes on with the sweep's own flags, not with {' '.join(flags)}.")
+    if options.share and options.resume is None:
+        raise ConfigError(
+            "--share is of a sweep that all hosts have: `--plan` writes its folder once, and each host goes "
+            "on with `--resume FOLDER --share 0/4`."
+        )
     with _compiled_once():
         if options.resume is None:
             folder, entries = _new(name, experiment, options, flags, command)

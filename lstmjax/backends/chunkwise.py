@@ -96,16 +96,16 @@ def _chunks(
 
     Gates and masks are ``[chunks, ..., heads, time]``.
     """
-    t = jnp.arange(query.shape[-2])
-    lower = t[:, None] >= t
-    later = jnp.where(t[:, None] > t, log_forget[..., None], 0)
-    decay = _einsum("tu,...us->...ts", lower.astype(later.dtype), later)  # differences of sums are less exact
+    time = query.shape[-2]
+    later = jnp.tril(jnp.broadcast_to(log_forget[..., None], (*log_forget.shape, time)), -1)
+    # The sum of what lies between: the difference of two sums is less exact.
+    decay = _einsum("tu,...us->...ts", jnp.tri(time, dtype=later.dtype), later)
     since = jnp.cumsum(log_forget, axis=-1)
 
     def within(begins: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Which steps, and whether the state before the chunk, are of the same sequence as each step."""
         part = jnp.cumsum(begins, axis=-1)
-        return lower & (part[..., :, None] == part[..., None, :]), part == 0
+        return jnp.tril(part[..., :, None] == part[..., None, :]), part == 0
 
     # As in a step, an empty memory has no say in the scale, and what is written has -most at least.
     steps, has_state = within(empty)

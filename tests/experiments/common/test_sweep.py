@@ -131,6 +131,10 @@ def test_hosts_do_a_share_each(tmp_path, capsys):
     for wrong in ("4/4", "1", "a/b", "-1/2"):
         with pytest.raises(training.ConfigError, match="--share must be like 0/4"):
             sweep.main("polynomial", EXPERIMENT, [*plan, f"--share={wrong}"])
+    plans = list(folder.parent.iterdir())
+    with pytest.raises(training.ConfigError, match="on with `--resume FOLDER --share 0/4`"):
+        sweep.main("polynomial", EXPERIMENT, [*plan[:-3], "--runs", str(tmp_path), "--share", "0/4"])
+    assert list(folder.parent.iterdir()) == plans
 
 
 def test_what_fails_does_not_end_the_others(tmp_path):
