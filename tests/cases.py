@@ -42,6 +42,7 @@ def _unroll(cell: lstmjax.Cell, params: Any, *arguments: Any, **options: Any) ->
 
 WAYS: dict[str, Callable[..., Any]] = {
     "scan": functools.partial(_unroll, backend="scan"),
+    "hoisted": functools.partial(_unroll, backend="hoisted"),
     "fused": functools.partial(_unroll, backend="fused"),
 }
 """Ways to run a cell over sequences, with the arguments and results of `lstmjax.unroll`."""
@@ -55,7 +56,7 @@ if native.load() is None:  # test_native.py tells why it is not, and fails where
 LSTM_WAYS = tuple(WAYS)
 """The ways that differ for the usual LSTM."""
 
-ELEMENTWISE_WAYS = tuple(way for way in WAYS if way != "pallas")
+ELEMENTWISE_WAYS = tuple(way for way in WAYS if way not in ("pallas", "hoisted"))
 """The ways that differ for other cells of a product and a function of each unit."""
 
 FASTEST = ELEMENTWISE_WAYS[-1:]
@@ -70,8 +71,8 @@ class Case(NamedTuple):
     """The cell, small, for a dtype."""
     step: reference.Step
     """What its step computes."""
-    ways: tuple[str, ...] = ("scan",)
-    """The ways that differ for it: all others are a scan."""
+    ways: tuple[str, ...] = ("hoisted",)
+    """The ways that differ for it: all others are this, or a plain scan."""
     reachable: Callable[[Any], Any] = lambda state: state
     """From a state of random numbers to one that a run may come to."""
 
@@ -206,7 +207,7 @@ CELLS: dict[str, Case] = {
 
 def _variant(step: reference.Step, **options: Any) -> Case:
     more = {"layer_norm", "projection", "full_gate_recurrence"} & options.keys()
-    ways = ("scan",) if more else ELEMENTWISE_WAYS
+    ways = ("hoisted",) if more else ELEMENTWISE_WAYS
     return Case(lambda dtype: lstmjax.lstm(2, 3, dtype=dtype, **options), step, ways)
 
 

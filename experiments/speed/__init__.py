@@ -8,6 +8,7 @@ large vocabulary, and other cells than the LSTM are measured as well.
 
     python -m experiments speed                    some 20 minutes on two idle cores
     python -m experiments speed --devices 2        our layer also with its batch sharded over XLA devices
+    python -m experiments speed --family           other cells only, 10 minutes
     python -m experiments speed --scaling          predicted training steps on 1 to 1024 devices, and a check
     python -m experiments speed --backends cudnn pallas fused scan     on a GPU, each against auto
 
@@ -49,6 +50,11 @@ def run(config: Config, run: Run) -> None:
         run.finish(scaling.measure(config.rounds, SIZES[: 1 if config.quick else None]))
         print(scaling_page.tables(run.figures()))
         return
+    others = ((4, 10, 16, 16),) if config.quick else None
+    if config.family:
+        run.finish(measure_family(config, others))
+        print(page.tables(run.figures()))
+        return
     figures: dict[str, float] = {}
     for number, layer in enumerate((*shapes, *variants)):
         found = measure_layer(config, layer)
@@ -66,7 +72,7 @@ def run(config: Config, run: Run) -> None:
         figures |= measure_small_steps(config)
         figures |= measure_compilation(shapes[0])
         figures |= measure_streaming(config)
-        figures |= measure_family(config, ((4, 10, 16, 16),)) if config.quick else measure_family(config)
+        figures |= measure_family(config, others)
         figures |= measure_vocabulary(config, ((40, 8, 100),) if config.quick else VOCABULARIES)
     run.finish(figures)
     print(page.tables(figures))

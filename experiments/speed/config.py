@@ -57,6 +57,8 @@ class Config(RunConfig):
     """Only these of the layers, such as 20x35x200x200; by default all."""
     rivals: tuple[str, ...] = RIVALS
     """The packages to compare with: some of linen, nnx, haiku, equinox, keras, torch, memax."""
+    family: bool = False
+    """Instead, measure the other cells only (`family.py`)."""
     scaling: bool = False
     """Instead, check the prediction of training steps on several devices (`roofline.py`)."""
 

@@ -21,6 +21,9 @@ from lstmjax import Cell, convert
 SHAPES = ((20, 35, 200, 200), (32, 256, 128, 128), (128, 100, 64, 64), (64, 50, 512, 512))
 """Batch, time, features and hidden units."""
 
+FEW = ((1, 200, 128, 128), (8, 100, 128, 128), (8, 100, 512, 512), (32, 100, 128, 128))
+"""Of batches of few rows, for cells whose products with the state have no native code."""
+
 RESETS = 0.01
 """The share of steps at which a sequence begins anew, where the other package has resets."""
 
@@ -29,12 +32,11 @@ class Kind(NamedTuple):
     """A cell, and the modules of other packages that are the same."""
 
     make: Callable[..., Cell]
-    torch: str = ""
-    """The name of a class of `torch.nn`."""
+    torch: Callable[..., Any] | None = None
+    """From `torch.nn`, features and units to a module that is batch-major."""
     linen: str = ""
     """The name of a cell of `flax.linen`."""
-    shapes: tuple[tuple[int, int, int, int], ...] = ()
-    """Others than `SHAPES`."""
+    shapes: tuple[tuple[int, int, int, int], ...] = SHAPES
     memax: Callable[[Any, Any], Any] | None = None
     """From a cell and its parameters, the same as a module of `memax.equinox`."""
 
@@ -78,8 +80,8 @@ def _memax(module: Any, gates: Gates) -> Any:
 
 
 KINDS = {
-    "GRU": Kind(lstmjax.gru, "GRU", "GRUCell"),
-    "Elman": Kind(lstmjax.elman, "RNN"),
+    "GRU": Kind(lstmjax.gru, lambda nn, *sizes: nn.GRU(*sizes, batch_first=True), "GRUCell"),
+    "Elman": Kind(lstmjax.elman, lambda nn, *sizes: nn.RNN(*sizes, batch_first=True)),
     "CIFG": Kind(lambda *sizes: lstmjax.lstm(*sizes, coupled=True)),
     "peepholes": Kind(lambda *sizes: lstmjax.lstm(*sizes, peepholes=True)),
     "LSTM, resets": Kind(
@@ -90,14 +92,25 @@ KINDS = {
         shapes=((4, 2048, 128, 128), (8, 2048, 256, 256)),
     ),
     "GRU, resets": Kind(lambda *sizes: lstmjax.gru(*sizes, reset_after=False), memax=_memax_gru),
+    "GRU, reset before": Kind(lambda *sizes: lstmjax.gru(*sizes, reset_after=False), shapes=FEW),
+    "projection": Kind(
+        lambda features, hidden: lstmjax.lstm(features, hidden, projection=hidden // 2),
+        lambda nn, features, hidden: nn.LSTM(features, hidden, proj_size=hidden // 2, batch_first=True),
+        shapes=FEW,
+    ),
+    "layer norm": Kind(lambda *sizes: lstmjax.lstm(*sizes, layer_norm=True), shapes=FEW),
+    "sLSTM": Kind(lambda *sizes: lstmjax.slstm(*sizes, heads=4), shapes=FEW),
 }
 
 
-def measure_family(config: Config, shapes: Any = SHAPES) -> dict[str, float]:
-    """Times and ratios of value and gradient, ``family_..._<shape>-<kind>_<contestant>``."""
+def measure_family(config: Config, shapes: Any = None) -> dict[str, float]:
+    """Times and ratios of value and gradient, ``family_..._<shape>-<kind>_<contestant>``.
+
+    The shapes are those of each kind, or others.
+    """
     figures: dict[str, float] = {}
     for name, kind in KINDS.items():
-        for shape in kind.shapes if shapes is SHAPES and kind.shapes else shapes:
+        for shape in shapes or kind.shapes:
             layer = f"{'x'.join(map(str, shape))}-{name}"
             found = compare("family", layer, take_turns(_contestants(config, kind, *shape), config.rounds))
             figures |= found
@@ -111,14 +124,14 @@ def _contestants(
     """Functions of nothing that compute value and gradient, after a check that they agree."""
     random = np.random.default_rng(0)
     inputs = random.standard_normal((batch, time, features), np.float32)
-    weights = random.standard_normal((batch, time, hidden), np.float32)
     resets = random.random((batch, time)) < RESETS if kind.memax is not None else None
     cell: Any = kind.make(features, hidden)
+    weights = random.standard_normal((batch, time, cell.output_size), np.float32)
     params = cell.init(jax.random.key(0))
     made: dict[str, Callable[[], Any]] = {}
-    if kind.torch and "torch" in config.rivals:
+    if kind.torch is not None and "torch" in config.rivals:
         torch = importlib.import_module("torch")
-        module = getattr(torch.nn, kind.torch)(features, hidden, batch_first=True)
+        module = kind.torch(torch.nn, features, hidden)
         cell, params = convert.from_torch(module)
         made["torch"] = _torch(torch, module, inputs, weights)
     applied: dict[str, tuple[Callable[..., jax.Array], Any]] = {

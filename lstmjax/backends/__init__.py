@@ -2,9 +2,12 @@
 
 ``"scan"``
   scans ``cell.step`` and lets JAX differentiate it. Works for every cell.
+``"hoisted"``
+  as scan, with what does not depend on the state, and the gradients of kernels, taken out of the loop
+  (`lstmjax.backends.hoisted`). Works for every cell.
 ``"fused"``
   runs stacks and pointwise wrappers layer by layer, and each `ElementwiseCell` (LSTMs but for a few options,
-  GRUs, Elman cells) with the derivative of `lstmjax.backends.fused`; other cells as scan.
+  GRUs, Elman cells) with the derivative of `lstmjax.backends.fused`; other cells as hoisted.
 ``"native"``
   as fused, with the recurrence in C++ on a CPU, in float32 and float64.
 ``"pallas"``
@@ -13,20 +16,22 @@
 ``"cudnn"``
   runs float32 LSTMs without resets with cuDNN, on a GPU (`lstmjax.backends.cudnn`).
 ``"associative"``
-  as scan, but a `LinearCell` over all steps in parallel (`lstmjax.backends.associative`).
+  as hoisted, but a `LinearCell` over all steps in parallel (`lstmjax.backends.associative`).
 ``"chunkwise"``
-  as scan, but an mLSTM in chunks of steps that are taken together (`lstmjax.backends.chunkwise`).
+  as hoisted, but an mLSTM in chunks of steps that are taken together (`lstmjax.backends.chunkwise`).
 ``"auto"``
   selects the backend measured to be fastest on a CPU: native; without native code, fused from `FUSED_FROM`
   hidden units and scan below, since the intermediate sums of smaller cells stay in the processor's cache
   within a scan. On a GPU, where nothing has been measured yet, cudnn where it
   applies, else pallas where it applies, else fused: cudnn and pallas launch one kernel per sequence
   instead of several per step. A `LinearCell` runs with associative on every platform, an mLSTM
-  with chunkwise.
+  with chunkwise, all other cells with hoisted; but on a CPU with scan where the batch has more than
+  `HOISTED_TO` rows, since the loop's own products are then as fast, in less memory.
 """
 
 import contextlib
 import importlib
+import math
 import os
 from collections.abc import Collection, Iterator
 from contextvars import ContextVar
@@ -35,7 +40,7 @@ from typing import Any, Literal, NamedTuple, TypeGuard, get_args
 import jax
 import jax.numpy as jnp
 
-from lstmjax.backends import native
+from lstmjax.backends import hoisted, native
 from lstmjax.backends.associative import associative
 from lstmjax.backends.chunkwise import chunkwise
 from lstmjax.backends.fused import fused
@@ -50,10 +55,11 @@ from lstmjax.types import Params, State
 from lstmjax.wrappers.stack import Stack
 from lstmjax.wrappers.wrapper import Pointwise
 
-Way = Literal["scan", "fused", "native", "pallas", "cudnn", "associative", "chunkwise"]
-Backend = Literal["auto", "scan", "fused", "native", "pallas", "cudnn", "associative", "chunkwise"]
+Way = Literal["scan", "hoisted", "fused", "native", "pallas", "cudnn", "associative", "chunkwise"]
+Backend = Literal["auto", "scan", "hoisted", "fused", "native", "pallas", "cudnn", "associative", "chunkwise"]
 
 FUSED_FROM = 160
+HOISTED_TO = 32
 VARIABLE = "LSTMJAX_BACKEND"
 
 
@@ -109,7 +115,12 @@ def _check(backend: Any, name: str) -> Backend:
 
 
 def choose(
-    backend: Backend, cell: Cell, *, needs: Collection[str] = (), platform: str | None = None
+    backend: Backend,
+    cell: Cell,
+    *,
+    needs: Collection[str] = (),
+    rows: int = 1,
+    platform: str | None = None,
 ) -> Choice:
     """Choose the backend for a cell that is not a stack.
 
@@ -117,17 +128,19 @@ def choose(
       backend: as for `unroll`.
       cell: any cell but a stack.
       needs: what the run has besides lengths, such as ``"resets"``, in the words of a reason.
+      rows: number of sequences of the batch.
       platform: as `jax.default_backend` names it; by default, its result.
 
     Raises:
       ValueError: the backend is unknown, or was requested by name and is not available here.
     """
     backend = requested(backend)
-    if backend == "scan":
-        return Choice("scan", "asked for")
-    if not (isinstance(cell, ElementwiseCell) and is_elementwise(cell)):
-        return _choose_for_other(backend, cell, needs)
+    if backend in ("scan", "hoisted"):
+        return Choice(backend, "asked for")
     platform = jax.default_backend() if platform is None else platform
+    if not (isinstance(cell, ElementwiseCell) and is_elementwise(cell)):
+        way: Way = "scan" if platform == "cpu" and rows > HOISTED_TO else "hoisted"
+        return _choose_for_other(backend, cell, needs, way)
     if backend == "auto":
         return _fastest(cell, needs, platform)
     if type(cell) is not LSTM and backend in ("pallas", "cudnn"):
@@ -151,19 +164,19 @@ TOGETHER: dict[Way, tuple[type[Cell], Any]] = {
 """The backends that take steps together, of cells whose gates do not see their state."""
 
 
-def _choose_for_other(backend: Backend, cell: Cell, needs: Collection[str]) -> Choice:
+def _choose_for_other(backend: Backend, cell: Cell, needs: Collection[str], otherwise: Way) -> Choice:
     # A subclass may override the step, which the other backend then does not describe.
     ways = [
         way for way, (kind, _) in TOGETHER.items() if isinstance(cell, kind) and type(cell).step is kind.step
     ]
     if not ways:
-        return Choice("scan", f"the only way for {type(cell).__name__}")
+        return Choice(otherwise, f"nothing is made for {type(cell).__name__}")
     (way,) = ways
     if way == "chunkwise" and "states of all steps" in needs:
-        return Choice("scan", "chunkwise does not have the states of all steps")
+        return Choice(otherwise, "chunkwise does not have the states of all steps")
     if backend == "auto":
         return Choice(way, "its steps can be taken together")
-    return Choice(way, "asked for") if backend == way else Choice("scan", f"{backend} is for other cells")
+    return Choice(way, "asked for") if backend == way else Choice(otherwise, f"{backend} is for other cells")
 
 
 def _as_asked(backend: Way, cell: ElementwiseCell, platform: str) -> Choice:
@@ -265,9 +278,11 @@ def run(
         "masks but lengths": not prefix,
         "states of all steps": states,
     }
-    way = choose(backend, cell, needs=[what for what, is_asked in asked.items() if is_asked]).way
-    if way == "scan":
-        return scan(cell, params, inputs, state, masks, reverse, states)
+    needs = [what for what, is_asked in asked.items() if is_asked]
+    way = choose(backend, cell, needs=needs, rows=math.prod(inputs.shape[1:-1])).way
+    if way in ("scan", "hoisted"):
+        loop = hoisted.loop if way == "hoisted" else jax.lax.scan
+        return scan(cell, params, inputs, state, masks, reverse, states, loop=loop)
     if way in TOGETHER:
         return TOGETHER[way][1](cell, params, inputs, state, masks, reverse)
     assert isinstance(cell, ElementwiseCell)

@@ -1,5 +1,6 @@
 """The reference backend: a scan over the steps of a cell, with three selections around each."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -29,11 +30,13 @@ def scan(
     reverse: bool,
     states: bool = False,
     initial: State | None = None,
+    loop: Callable[..., Any] = jax.lax.scan,
 ) -> tuple[State, jax.Array, State | None]:
     """Scan ``cell.step`` over time-major inputs ``[time, ..., features]``, finite also where not valid.
 
     Returns the last state, the outputs ``[time, ..., output_size]``, and, with ``states``, the states after
-    each step ``[time, ...]``, 0 where not valid. ``initial`` replaces the cell's own initial state.
+    each step ``[time, ...]``, 0 where not valid. ``initial`` replaces the cell's own initial state, ``loop``
+    what scans.
     """
     if initial is None:
         initial = cell.initial_state(inputs.shape[1:-1])
@@ -49,7 +52,7 @@ def scan(
             after = select(masks_t.valid, after, carry)
         return after, shown
 
-    after, (outputs, each) = jax.lax.scan(body, state, (inputs, masks), reverse=reverse)
+    after, (outputs, each) = loop(body, state, (inputs, masks), reverse=reverse)
     return after, outputs, each
 
 

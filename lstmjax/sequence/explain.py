@@ -1,6 +1,7 @@
 """The cost of running a cell: the backend and the reason for it, floating point operations, memory."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -93,7 +94,8 @@ def explain(
             f"explain: shape must be [..., time, features], as of inputs.shape, got {describe(shape)}."
         )
     params = jax.eval_shape(cell.init, jax.random.key(0))
-    parts = tuple((part, choose(backend, part, needs=["resets"] * resets)) for part in _parts(cell))
+    way = functools.partial(choose, backend, needs=["resets"] * resets, rows=math.prod(shape[:-2]))
+    parts = tuple((part, way(part)) for part in _parts(cell))
     steps = segment(remat, shape[-2])
     masks: dict[str, Any] = {}
     if lengths:

@@ -13,9 +13,9 @@ from lstmjax.backends import native
 from lstmjax.nnx import Recurrent
 
 
-def gradient_of(cell, backend):
+def gradient_of(cell, backend, rows=2):
     params = jax.eval_shape(cell.init, jax.random.key(0))
-    inputs = jax.ShapeDtypeStruct((2, 7, cell.features), jnp.float32)
+    inputs = jax.ShapeDtypeStruct((rows, 7, cell.features), jnp.float32)
 
     def loss(params, inputs):
         return lstmjax.unroll(cell, params, inputs, backend=backend)[1].sum()
@@ -40,6 +40,23 @@ def test_the_fused_gradient_has_one_product_in_each_loop():
     cell = lstmjax.lstm(3, 4)
     assert products_in_loops(gradient_of(cell, "fused").jaxpr) == 2
     assert products_in_loops(gradient_of(cell, "scan").jaxpr) > 2
+
+
+@pytest.mark.parametrize(
+    ("cell", "products"),
+    [(lstmjax.lstm(3, 4, layer_norm=True, projection=2), 2), (lstmjax.gru(3, 4, reset_after=False), 2)],
+    ids=["projection", "gru"],
+)
+def test_only_products_with_the_state_stay_in_the_loops_of_the_hoisted_gradient(cell, products):
+    assert products_in_loops(gradient_of(cell, "hoisted").jaxpr) == 2 * products
+    assert products_in_loops(gradient_of(cell, "scan").jaxpr) == 4 * products
+    few, many = backends.HOISTED_TO, backends.HOISTED_TO + 1
+    assert backends.choose("auto", cell, rows=few).way == "hoisted"
+    assert backends.choose("auto", cell, rows=many, platform="tpu").way == "hoisted"
+    assert products_in_loops(gradient_of(cell, "auto", few).jaxpr) == 2 * products
+    if jax.default_backend() == "cpu":
+        assert products_in_loops(gradient_of(cell, "auto", many).jaxpr) == 4 * products
+        assert lstmjax.explain(cell, (many, 2, 3)).parts[0][1].way == "scan"
 
 
 @pytest.mark.parametrize(
@@ -77,7 +94,9 @@ def test_values_without_a_gradient_are_those_of_the_scan_to_the_bit():
 
 def test_an_unknown_backend_is_named(unchecked):
     cell = lstmjax.lstm(3, 4)
-    with pytest.raises(ValueError, match=r"backend must be one of auto, scan, fused, .*, got 'cuda'"):
+    with pytest.raises(
+        ValueError, match=r"backend must be one of auto, scan, hoisted, fused, .*, got 'cuda'"
+    ):
         lstmjax.unroll(cell, cell.init(jax.random.key(0)), jnp.ones((2, 7, 3)), backend="cuda")
 
 
@@ -92,7 +111,7 @@ class Doubled(lstmjax.LSTM):
 
 def test_a_subclass_keeps_its_own_step():
     cell = Doubled(backends.FUSED_FROM, backends.FUSED_FROM)
-    own, scanned = (products_in_loops(gradient_of(cell, name).jaxpr) for name in ("fused", "scan"))
+    own, scanned = (products_in_loops(gradient_of(cell, name).jaxpr) for name in ("fused", "hoisted"))
     assert own == scanned
 
 

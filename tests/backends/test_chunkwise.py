@@ -79,8 +79,8 @@ def test_what_is_not_finite_ends_at_a_reset() -> None:
 def test_it_is_chosen_where_it_can_be() -> None:
     cell = lstmjax.mlstm(2, 4)
     assert backends.choose("auto", cell).way == "chunkwise"
-    assert backends.choose("auto", cell, needs=["states of all steps"]).way == "scan"
-    assert backends.choose("native", cell).way == "scan"
+    assert backends.choose("auto", cell, needs=["states of all steps"]).way == "hoisted"
+    assert backends.choose("native", cell).way == "hoisted"
     assert backends.choose("chunkwise", lstmjax.lstm(2, 4)).way == "scan"
     inputs = jax.random.normal(jax.random.key(1), (3, 2 * CHUNK, 2), "float32")
     params = cell.init(jax.random.key(0))

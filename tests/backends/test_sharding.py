@@ -73,6 +73,21 @@ def test_automatic_axes_stay_divided_and_only_the_gradient_is_summed(
     assert set(COLLECTIVES.findall(compiled.as_text())) == {"all-reduce"}
 
 
+@pytest.mark.parametrize(
+    "name", ["normalized_projected", "gru_reset_before", "slstm", "conv_lstm", "stepwise"]
+)
+def test_no_cell_sums_over_devices_in_each_step(name: str) -> None:
+    cell = ALL[name].make(jnp.float32)
+    params = cell.init(jax.random.key(0))
+    inputs = jax.random.normal(jax.random.key(1), (4, 5, cell.features))
+    for way in ("hoisted", "scan"):
+        run = gradient(functools.partial(lstmjax.unroll, cell, backend=way))
+        text = run.lower(put(params, AUTOMATIC), put(inputs, AUTOMATIC, "data")).compile().as_text()
+        computations = re.split(r"\n\n", text)
+        of_loops = [each for each in computations if COLLECTIVES.search(each) and "ENTRY" not in each]
+        assert (len(of_loops) > 0) == (way == "scan")
+
+
 LAYERS = {
     "bidirectional": lstmjax.bidirectional(lstmjax.lstm(2, 3), lstmjax.lstm(2, 3)),
     "layers": lstmjax.layers(

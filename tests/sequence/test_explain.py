@@ -56,11 +56,11 @@ def test_it_says_how_each_part_is_run_and_why():
     fast = "native" if native.load() is None else "scan"
     assert [(str(part), choice.way) for part, choice in explanation.parts] == [
         ("LSTM(features=8, hidden=8)", fast),
-        ("SLSTM(features=8, hidden=8)", "scan"),
+        ("SLSTM(features=8, hidden=8)", "hoisted"),
         ("LSTM(features=8, hidden=8)", fast),
     ]
     text = str(explanation)
-    assert "SLSTM(features=8, hidden=8): scan (the only way for SLSTM)" in text
+    assert "SLSTM(features=8, hidden=8): hoisted (nothing is made for SLSTM)" in text
     assert "with gradient" in text
 
 
