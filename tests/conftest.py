@@ -25,6 +25,10 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(REPOSITORY / ".pytest_cache" / "co
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+# And nearly all of them compute next to nothing: compilation leaves out what makes it slow. Tests of what a
+# compiled program is like, or of all that is compiled for users, ask for `optimized`.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+jax.config.update("jax_disable_most_optimizations", True)
 jaxtyping.install_import_hook("lstmjax", "beartype.beartype")
 
 # The same examples in every run, so that a failure of one run is a failure of the next. Random draws are
@@ -99,21 +103,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="module")
 def exact() -> Iterator[None]:
-    """float64, and no dtype changed behind one's back: what the core is tested under.
-
-    These tests compile thousands of small programs and compute next to nothing, so that compilation leaves
-    out what makes it slow; point 10 of the contract is checked with it (``optimized``).
-    """
-    optimizations = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+    """float64, and no dtype changed behind one's back: what the core is tested under."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         yield
-    jax.config.update("jax_disable_most_optimizations", optimizations)
 
 
 @pytest.fixture
 def optimized() -> Iterator[None]:
-    """Within ``exact``: programs are compiled as users' programs are."""
+    """Programs are compiled as users' programs are."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)

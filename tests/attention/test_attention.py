@@ -1,5 +1,7 @@
 """Attention against loops over positions in NumPy, and what it promises of padding, shapes and dtypes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,6 +94,7 @@ def start(name, dtype=jnp.float64, batch_shape=(), seed=0, **options):
     return kind, params, values, queries
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def steps(kind, params, values, queries, lengths=None):
     """Contexts and weights of all steps, and the last state."""
     memory = kind.prepare(params, values, lengths)
@@ -115,7 +118,7 @@ def test_equals_the_loop_over_positions(name, exact):
     kind, params, values, queries = start(name, batch_shape=lengths.shape)
     beyond = np.arange(TIME) >= lengths[..., None]
     poisoned = jnp.where(beyond[..., None], jnp.array([jnp.nan, jnp.inf, -jnp.inf, 0])[: kind.memory], values)
-    glimpses, states = jax.jit(steps, static_argnums=0)(kind, params, poisoned, queries, lengths)
+    glimpses, states = steps(kind, params, poisoned, queries, lengths)
     arrays = jax.tree.map(np.asarray, params)
     for row in np.ndindex(lengths.shape):
         valid = np.asarray(values)[row][: lengths[row]]
@@ -133,6 +136,7 @@ def test_equals_the_loop_over_positions(name, exact):
             assert states == ()
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def total(kind, params, values, queries, lengths=None):
     """A number that depends on all that is seen."""
     glimpses, _ = steps(kind, params, values, queries, lengths)

@@ -52,6 +52,7 @@ BATCHES = [("cudnn", (4,)), *((way, batch) for way in LSTM_WAYS for batch in ((4
 """cuDNN has one axis of rows: XLA gathers a batch of which an inner axis is divided."""
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize(("way", "batch"), BATCHES)
 def test_automatic_axes_stay_divided_and_only_the_gradient_is_summed(
     way: str, batch: tuple[int, ...]
@@ -73,6 +74,7 @@ def test_automatic_axes_stay_divided_and_only_the_gradient_is_summed(
     assert set(COLLECTIVES.findall(compiled.as_text())) == {"all-reduce"}
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize(
     "name", ["normalized_projected", "gru_reset_before", "slstm", "conv_lstm", "stepwise"]
 )
@@ -120,6 +122,7 @@ def test_explicit_axes(name: str, given: bool) -> None:
     assert_same(got, want)
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("way", [*LSTM_WAYS, "remat", "truncated"])
 def test_explicit_axes_by_each_way(way: str) -> None:
     cell = lstmjax.lstm(2, 3)

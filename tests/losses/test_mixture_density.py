@@ -11,6 +11,7 @@ from jax.test_util import check_grads
 from lstmjax.losses import mixture_density
 
 COMPONENTS = 3
+LOSS = jax.jit(mixture_density.negative_log_likelihood)
 
 
 def _random(shape, seed=0, scale=0.7):
@@ -41,7 +42,7 @@ def test_equals_the_definition(exact):
     expected = [
         [oracle(*each) for each in zip(*row, strict=True)] for row in zip(outputs, targets, strict=True)
     ]
-    actual = jax.jit(mixture_density.negative_log_likelihood)(outputs, targets)
+    actual = LOSS(outputs, targets)
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
     np.testing.assert_allclose(
         mixture_density.negative_log_likelihood(outputs[0, 0], targets[0, 0]), expected[0][0], rtol=1e-12
@@ -53,9 +54,9 @@ def test_gradients_are_those_of_differences(exact):
 
     def total(outputs, steps):
         all_targets = jnp.concatenate([steps, targets[:, 2:]], axis=1)
-        return mixture_density.negative_log_likelihood(outputs, all_targets).sum()
+        return LOSS(outputs, all_targets).sum()
 
-    check_grads(total, (outputs, targets[:, :2]), 2, atol=1e-6, rtol=1e-6, eps=1e-5)
+    check_grads(jax.jit(total), (outputs, targets[:, :2]), 2, atol=1e-6, rtol=1e-6, eps=1e-5)
 
 
 def test_the_density_integrates_to_one(exact):
@@ -65,9 +66,7 @@ def test_the_density_integrates_to_one(exact):
     total = 0.0
     for end in (0, 1):
         targets = np.hstack([points, np.full((len(points), 1), end)])
-        losses = mixture_density.negative_log_likelihood(
-            jnp.broadcast_to(outputs, (len(points), len(outputs))), targets
-        )
+        losses = LOSS(jnp.broadcast_to(outputs, (len(points), len(outputs))), targets)
         total += float(jnp.exp(-losses).sum()) * (grid[1] - grid[0]) ** 2
     assert total == pytest.approx(1, abs=1e-6)
 
@@ -78,7 +77,7 @@ def test_a_correlation_of_nearly_one_loses_no_digits(rho_hat):
     outputs, sign = np.zeros(7, np.float32), np.sign(rho_hat)
     outputs[5] = rho_hat
     target = np.array([0.5, sign * 0.5, 1], np.float32)
-    loss, gradient = jax.value_and_grad(mixture_density.negative_log_likelihood)(jnp.array(outputs), target)
+    loss, gradient = jax.value_and_grad(LOSS)(jnp.array(outputs), target)
     # On the ridge, z1 = sign z2: the quadratic form is z1 ** 2, and sqrt(1 - rho ** 2) is 2 exp(-|rho_hat|).
     on_ridge = np.log(2 * np.pi) + np.log(2) - abs(rho_hat) + 0.5**2 / 2 + np.log(2)
     assert float(loss) == pytest.approx(on_ridge, rel=1e-5)
@@ -90,9 +89,9 @@ def test_what_is_far_away_or_certain_is_finite():
     outputs = np.zeros((2, mixture_density.size(2)), np.float32)
     outputs[:, -1] = [-200.0, 200.0]  # the wrong end, for certain
     targets = np.array([[1e3, -1e3, 1], [1e3, 1e3, 0]], np.float32)
-    losses = mixture_density.negative_log_likelihood(outputs, targets)
+    losses = LOSS(outputs, targets)
     np.testing.assert_allclose(losses, np.log(2 * np.pi) + 1e6 + 200, rtol=1e-6)
-    gradient = jax.grad(lambda each: mixture_density.negative_log_likelihood(each, targets).sum())(outputs)
+    gradient = jax.grad(lambda each: LOSS(each, targets).sum())(outputs)
     assert np.isfinite(gradient).all()
     np.testing.assert_allclose(gradient[:, -1], [-1, 1])
 
@@ -103,8 +102,8 @@ def test_other_units_shift_the_loss_by_their_logarithm(exact):
     scaled = outputs.copy()
     scaled[:, COMPONENTS : 3 * COMPONENTS] /= scale
     scaled[:, 3 * COMPONENTS : 5 * COMPONENTS] -= np.log(scale)
-    before = mixture_density.negative_log_likelihood(outputs, targets)
-    after = mixture_density.negative_log_likelihood(scaled, targets / [scale, scale, 1])
+    before = LOSS(outputs, targets)
+    after = LOSS(scaled, targets / [scale, scale, 1])
     np.testing.assert_allclose(after, before - 2 * np.log(scale), rtol=1e-12)
 
 
@@ -112,10 +111,10 @@ def test_other_units_shift_the_loss_by_their_logarithm(exact):
 def test_what_is_masked_has_no_influence(junk, exact):
     outputs, targets = _random((4, 3))
     mask = np.random.default_rng(1).random((4, 3)) < 0.5
-    total = jax.value_and_grad(lambda *each: mixture_density.negative_log_likelihood(*each).sum(), (0, 1))
+    total = jax.jit(jax.value_and_grad(lambda *each: LOSS(*each).sum(), (0, 1)))
     filled = [np.where(mask[..., None], each, junk) for each in (outputs, targets)]
     value, gradients = total(*filled, mask)
-    expected = mixture_density.negative_log_likelihood(outputs[mask], targets[mask]).sum()
+    expected = LOSS(outputs[mask], targets[mask]).sum()
     assert float(value) == pytest.approx(float(expected), rel=1e-12)
     of_all = total(outputs, targets)[1]
     for actual, each in zip(gradients, of_all, strict=True):
@@ -154,9 +153,9 @@ def test_a_large_bias_draws_the_mean_of_the_likeliest_component():
 def test_half_precision_is_computed_in_float32():
     outputs, targets = _random((5,))
     rounded = jnp.asarray(outputs, jnp.bfloat16)
-    losses = mixture_density.negative_log_likelihood(rounded, targets)
+    losses = LOSS(rounded, targets)
     assert losses.dtype == jnp.float32
-    wide = mixture_density.negative_log_likelihood(rounded.astype(jnp.float32), targets)
+    wide = LOSS(rounded.astype(jnp.float32), targets)
     np.testing.assert_array_equal(losses, wide)
 
 

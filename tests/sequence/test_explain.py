@@ -32,6 +32,7 @@ def test_operations_are_those_that_xla_counts_within_a_fifth(cell):
     assert explanation.gradient.flops == pytest.approx(whole, rel=0.2)
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("backend", ["auto", "scan", "fused"])
 @pytest.mark.parametrize("remat", [None, "sqrt"])
 def test_memory_is_what_xla_sets_aside(backend, remat):
