@@ -151,7 +151,7 @@ def _contestants(
         value, (_, gradient) = function()
         np.testing.assert_allclose(value, expected[0], rtol=1e-3, err_msg=name)
         scale = float(np.abs(expected[1][1]).max())
-        np.testing.assert_allclose(gradient, expected[1][1], atol=1e-4 * scale, err_msg=name)
+        np.testing.assert_allclose(gradient, expected[1][1], rtol=1e-3, atol=1e-4 * scale, err_msg=name)
     return made
 
 
