@@ -26,7 +26,7 @@ jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 # And nearly all of them compute next to nothing: compilation leaves out what makes it slow. Tests of what a
-# compiled program is like, or of all that is compiled for users, ask for `optimized`.
+# compiled program is like ask for `optimized`; those that take long, and those of notebooks, have it.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
 jaxtyping.install_import_hook("lstmjax", "beartype.beartype")
@@ -45,6 +45,9 @@ OTHER_CELLS = set(ALL) - {"lstm"}
 
 COSTLY = {"quick_run", "flip"}
 """Fixtures of modules that take many seconds: tests that want the same one go to one worker."""
+
+AS_USERS = ("slow", "notebooks", "gpu")
+"""Marks of tests that compute more than they compile."""
 
 CASES = 2
 """How many parameters of a test the short run takes."""
@@ -90,6 +93,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         is_further_case = seen[test] > CASES and item.path.name not in ALL_CASES
         if is_other_cell or is_further_case or wants_all_data or (is_of_experiment and not is_smoke_test):
             item.add_marker(pytest.mark.full)
+        if isinstance(item, pytest.Function) and any(map(item.get_closest_marker, AS_USERS)):
+            item.fixturenames.insert(0, "optimized")
         if isinstance(item, pytest.Function) and COSTLY & set(item.fixturenames):
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
     yield
@@ -109,8 +114,9 @@ def exact() -> Iterator[None]:
 
 
 @pytest.fixture
-def optimized() -> Iterator[None]:
-    """Programs are compiled as users' programs are."""
+def optimized(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Programs are compiled as users' programs are, those of processes that the test starts among them."""
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)

@@ -8,7 +8,7 @@ large vocabulary, and other cells than the LSTM are measured as well.
 
     python -m experiments speed                    some 20 minutes on two idle cores
     python -m experiments speed --devices 2        our layer also with its batch sharded over XLA devices
-    python -m experiments speed --family           other cells only, 10 minutes
+    python -m experiments speed --family           other cells only, some 7 minutes
     python -m experiments speed --scaling          predicted training steps on 1 to 1024 devices, and a check
     python -m experiments speed --backends cudnn pallas fused scan     on a GPU, each against auto
 

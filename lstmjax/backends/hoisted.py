@@ -294,12 +294,12 @@ def _sort(step: _Step, carried: Sequence[int], given: Sequence[int]) -> dict[int
 def _give_rows_their_own(equations: list[_Equation], values: Environment, levels: dict[int, int]) -> None:
     """Broadcast, before the loop, what equations within it broadcast."""
     for equation in equations:
+        if equation.name not in PER_ROW:
+            continue
         shape = equation.result.shape
         for place, operand in enumerate(equation.operands):
-            if equation.name not in PER_ROW or not isinstance(operand, int) or levels[operand] != ONCE:
-                continue
-            if jnp.shape(values[operand]) != shape:
-                number = max(levels) + 1
+            if isinstance(operand, int) and levels[operand] == ONCE and jnp.shape(values[operand]) != shape:
+                number = len(levels)
                 values[number], levels[number] = jnp.broadcast_to(values[operand], shape), ONCE
                 equation.operands[place] = number
 

@@ -89,6 +89,7 @@ def test_it_is_chosen_where_it_can_be() -> None:
     np.testing.assert_array_equal(states.cell[:, -1], state.cell)
 
 
+@pytest.mark.usefixtures("optimized")
 def test_the_memory_of_no_single_step_is_kept_for_the_gradient() -> None:
     """A scan keeps one of ``head_size * head_size`` for each step."""
     cell = lstmjax.mlstm(64, 64)

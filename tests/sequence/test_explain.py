@@ -12,6 +12,7 @@ def xla_flops(function, *arguments):
     return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("cell", [lstmjax.lstm(64, 96), lstmjax.gru(64, 96), lstmjax.elman(64, 96)], ids=str)
 def test_operations_are_those_that_xla_counts_within_a_fifth(cell):
     """Counted on a Python loop, since XLA counts the body of its loops once."""
