@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from lstmjax.backends import Backend, Choice, choose, is_pointwise
 from lstmjax.cells.cell import Cell
@@ -19,13 +20,16 @@ from lstmjax.sequence.unroll import unroll
 from lstmjax.types import Params
 from lstmjax.wrappers.stack import Stack
 
+_JAXPRS = (ClosedJaxpr, Jaxpr)
+
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
     """The cost of one run: of the forward pass alone, or with the backward pass."""
 
     flops: int
-    """Floating point operations of the matrix products; a multiplication and an addition count as two."""
+    """Floating point operations of the products of matrices and of convolutions, as the steps have them; a
+    multiplication and an addition count as two."""
     memory: int
     """Bytes of temporary memory that XLA allocates, besides arguments and results."""
 
@@ -67,8 +71,8 @@ def explain(
     """Report the backends and the cost of a cell or layer on inputs of a given shape, without running it.
 
     The memory is what XLA plans when it compiles the run, so this compiles, which takes a second or two. The
-    operations are counted here, since XLA counts a loop's body once and native code not at all: each matrix
-    among the parameters is multiplied once per step, and twice more for the gradient.
+    operations are counted in the jaxpr of the scan, since XLA counts a loop's body once and native code not
+    at all.
 
     Args:
       cell: a `Cell`, or a layer made by `bidirectional` or `layers`.
@@ -103,25 +107,46 @@ def explain(
     if resets:
         masks["resets"] = jax.ShapeDtypeStruct(shape[:-1], bool)
 
-    def forward(params: Params, inputs: jax.Array, masks: Any) -> Any:
+    def forward(backend: Backend, params: Params, inputs: jax.Array, masks: Any) -> Any:
         return unroll(cell, params, inputs, **masks, backend=backend, remat=remat)
 
-    def gradient(params: Params, inputs: jax.Array, masks: Any, cotangents: Any) -> Any:
-        results, pull_back = jax.vjp(lambda params, inputs: forward(params, inputs, masks), params, inputs)
+    def gradient(backend: Backend, params: Params, inputs: jax.Array, masks: Any, cotangents: Any) -> Any:
+        run = functools.partial(forward, backend, masks=masks)
+        results, pull_back = jax.vjp(run, params, inputs)
         return results, pull_back(cotangents)
 
+    def cost(function: Any, *arguments: Any) -> Cost:
+        operations = _flops(jax.make_jaxpr(functools.partial(function, "scan"))(*arguments))
+        return Cost(operations, _memory(functools.partial(function, backend), *arguments))
+
     inputs = jax.ShapeDtypeStruct(shape, cell.input_dtype)
-    results = jax.eval_shape(forward, params, inputs, masks)
-    flops = 2 * math.prod(shape[:-1]) * sum(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
+    results = jax.eval_shape(functools.partial(forward, backend), params, inputs, masks)
     return Explanation(
         cell=cell,
         shape=tuple(shape),
         parts=parts,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
         segment=steps,
-        forward=Cost(flops, _memory(forward, params, inputs, masks)),
-        gradient=Cost((3 if steps is None else 4) * flops, _memory(gradient, params, inputs, masks, results)),
+        forward=cost(forward, params, inputs, masks),
+        gradient=cost(gradient, params, inputs, masks, results),
     )
+
+
+def _flops(jaxpr: Jaxpr | ClosedJaxpr) -> int:
+    """The operations of products and convolutions, borders included; those of a scan as often as it runs."""
+    equations: Any = getattr(jaxpr, "jaxpr", jaxpr).eqns
+    total = 0
+    for equation in equations:
+        about, shapes = equation.params, [atom.aval.shape for atom in equation.invars]
+        if equation.primitive.name == "dot_general":
+            (summed, _), _ = about["dimension_numbers"]
+            total += 2 * equation.outvars[0].aval.size * math.prod(shapes[0][axis] for axis in summed)
+        elif equation.primitive.name == "conv_general_dilated":
+            outputs = shapes[1][about["dimension_numbers"].rhs_spec[0]]
+            total += 2 * equation.outvars[0].aval.size * math.prod(shapes[1]) // outputs
+        inner = [leaf for leaf in jax.tree.leaves(list(about.values())) if isinstance(leaf, _JAXPRS)]
+        total += about.get("length", 1) * sum(map(_flops, inner))
+    return total
 
 
 def _memory(function: Any, *arguments: Any) -> int:

@@ -13,7 +13,16 @@ def xla_flops(function, *arguments):
 
 
 @pytest.mark.usefixtures("optimized")
-@pytest.mark.parametrize("cell", [lstmjax.lstm(64, 96), lstmjax.gru(64, 96), lstmjax.elman(64, 96)], ids=str)
+@pytest.mark.parametrize(
+    "cell",
+    [
+        lstmjax.lstm(64, 96),
+        lstmjax.gru(64, 96),
+        lstmjax.elman(64, 96),
+        lstmjax.conv_lstm(16, 12, 6, 24),
+    ],
+    ids=str,
+)
 def test_operations_are_those_that_xla_counts_within_a_fifth(cell):
     """Counted on a Python loop, since XLA counts the body of its loops once."""
     batch, time = 8, 3
