@@ -1,16 +1,27 @@
-"""Runs before any test module is imported: two CPU devices, and annotations checked as code runs."""
+"""Runs before any test module is imported: two CPU devices, quick compilation, annotations checked."""
 
 import collections
+import gc
 import itertools
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import hypothesis
-import jax
-import jaxtyping
-import pytest
+# Tests compile thousands of small programs and compute next to nothing, so that compilation leaves out what
+# makes it slow; `optimized` is for tests whose subject is the program that users get. Processes that a test
+# starts inherit this.
+QUICK = "--xla_cpu_use_fusion_emitters=false"
+USERS_FLAGS = os.environ.get("XLA_FLAGS", "").replace(QUICK, "").strip()
+os.environ["XLA_FLAGS"] = f"{USERS_FLAGS} {QUICK}".strip()
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
+from jax._src import compiler  # noqa: E402 (what options the programs of all of JAX are compiled with)
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -99,24 +110,33 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="module")
 def exact() -> Iterator[None]:
-    """float64, and no dtype changed behind one's back: what the core is tested under.
-
-    These tests compile thousands of small programs and compute next to nothing, so that compilation leaves
-    out what makes it slow; point 10 of the contract is checked with it (``optimized``).
-    """
-    optimizations = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+    """float64, and no dtype changed behind one's back: what the core is tested under."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         yield
-    jax.config.update("jax_disable_most_optimizations", optimizations)
 
 
 @pytest.fixture
-def optimized() -> Iterator[None]:
-    """Within ``exact``: programs are compiled as users' programs are."""
+def optimized(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Programs are compiled as users' programs are, in processes that the test starts, too."""
+    options = compiler.get_compile_options
+
+    def of_users(*arguments: Any, env_options_overrides: Any = None, **more: Any) -> Any:
+        overrides = {"xla_cpu_use_fusion_emitters": True} | (env_options_overrides or {})
+        return options(*arguments, env_options_overrides=overrides, **more)
+
+    monkeypatch.setattr(compiler, "get_compile_options", of_users)
+    monkeypatch.setenv("XLA_FLAGS", USERS_FLAGS)
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(autouse=True)
+def _optimized_where_speed_counts(request: pytest.FixtureRequest) -> None:
+    """Tests that take long compute more than they compile; notebooks and GPUs are tested as users have them."""
+    if any(request.node.get_closest_marker(mark) for mark in ("slow", "notebooks", "gpu")):
+        request.getfixturevalue("optimized")
 
 
 @pytest.fixture
@@ -136,10 +156,17 @@ def real_data() -> Path:
     return folder
 
 
+def pytest_collection_finish() -> None:
+    """What all modules hold stays: the collector of garbage need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+MAPS = Path("/proc/self/maps")
 _finished = itertools.count(1)
 
 
 def pytest_runtest_teardown() -> None:
     """Let go of compiled programs now and then: each maps memory, and a process has only so many maps."""
-    if next(_finished) % 100 == 0:
+    if next(_finished) % 50 == 0 and (not MAPS.exists() or MAPS.read_bytes().count(b"\n") > 20_000):
         jax.clear_caches()

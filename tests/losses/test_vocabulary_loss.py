@@ -80,6 +80,7 @@ def test_a_word_out_of_the_vocabulary_is_nan(problem):
     assert jnp.isnan(chunked(arrays, targets.at[0, 0].set(VOCABULARY), jnp.ones_like(weights), 4))
 
 
+@pytest.mark.usefixtures("optimized")
 def test_the_logits_of_all_rows_are_never_in_memory():
     rows, vocabulary = 64, 4096
     shapes = [(rows, 8), (8, vocabulary), (vocabulary,)]

@@ -12,6 +12,7 @@ def xla_flops(function, *arguments):
     return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("cell", [lstmjax.lstm(64, 96), lstmjax.gru(64, 96), lstmjax.elman(64, 96)], ids=str)
 def test_operations_are_those_that_xla_counts_within_a_fifth(cell):
     """Counted on a Python loop, since XLA counts the body of its loops once."""
@@ -32,6 +33,7 @@ def test_operations_are_those_that_xla_counts_within_a_fifth(cell):
     assert explanation.gradient.flops == pytest.approx(whole, rel=0.2)
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("backend", ["auto", "scan", "fused"])
 @pytest.mark.parametrize("remat", [None, "sqrt"])
 def test_memory_is_what_xla_sets_aside(backend, remat):

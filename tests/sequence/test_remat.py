@@ -36,6 +36,7 @@ def test_layers_and_modules_pass_it_on():
         Recurrent(CELL, rngs=nnx.Rngs(0))(inputs, remat=0)
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("backend", ["auto", "fused", "scan"])
 def test_memory_grows_as_the_root_of_the_length_beside_one_copy_of_the_inputs(backend):
     times = 1024, 16384

@@ -59,6 +59,7 @@ def even(leaf):
     return np.concatenate([leaf, leaf]) if np.ndim(leaf) and len(leaf) % 2 else leaf
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.full
 @pytest.mark.parametrize("name", sorted(set(TRAINED) - {"question_answering"}))  # its models come before rows
 def test_two_devices_exchange_nothing_but_the_gradient(name, tmp_path, real_data, monkeypatch):

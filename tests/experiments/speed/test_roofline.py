@@ -14,6 +14,7 @@ from experiments.speed.scaling import NUMBERS
 KIND = Kind("a device", 1e12, 1e11, 1e10, 1e-6, 2e-6, 8, 1e9, 1e-5, "none")
 
 
+@pytest.mark.usefixtures("optimized")
 def test_flops_are_those_that_xla_counts():
     layer = Layer(64, 1, 48, 32)  # of one step: XLA counts the body of a loop once
     cell = lstmjax.lstm(48, 32)

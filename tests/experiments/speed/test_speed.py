@@ -162,6 +162,7 @@ def compiled_gradient(layer):
     return jax.jit(value_and_gradient(peer)).lower(params, inputs, weights).compile()
 
 
+@pytest.mark.usefixtures("optimized")
 @needs_native
 @pytest.mark.parametrize("layer", GUARDED, ids=str)
 def test_the_compiled_gradient_moves_no_large_array(layer):
@@ -181,6 +182,7 @@ def product(dimensions):
     return math.prod(map(int, filter(None, dimensions.split(","))))
 
 
+@pytest.mark.usefixtures("optimized")
 @needs_native
 @pytest.mark.parametrize("layer", GUARDED, ids=str)
 def test_the_gradient_needs_no_more_memory_than_it_did(layer):
