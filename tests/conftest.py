@@ -134,7 +134,7 @@ def optimized(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _optimized_where_speed_counts(request: pytest.FixtureRequest) -> None:
-    """Tests that take long compute more than they compile; notebooks and GPUs are tested as users have them."""
+    """Long tests compute more than they compile; notebooks and GPUs are tested as users have them."""
     if any(request.node.get_closest_marker(mark) for mark in ("slow", "notebooks", "gpu")):
         request.getfixturevalue("optimized")
 
