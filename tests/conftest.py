@@ -9,19 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Tests compile thousands of small programs and compute next to nothing, so that compilation leaves out what
-# makes it slow; `optimized` is for tests whose subject is the program that users get. Processes that a test
-# starts inherit this.
-QUICK = "--xla_cpu_use_fusion_emitters=false"
-USERS_FLAGS = os.environ.get("XLA_FLAGS", "").replace(QUICK, "").strip()
-os.environ["XLA_FLAGS"] = f"{USERS_FLAGS} {QUICK}".strip()
+# Tests compile thousands of programs and compute next to nothing: compilation leaves out what makes it slow.
+# `optimized` is for tests whose subject is the program that users get. Processes that tests start inherit it.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
-import hypothesis  # noqa: E402
-import jax  # noqa: E402
-import jaxtyping  # noqa: E402
-import pytest  # noqa: E402
-from jax._src import compiler  # noqa: E402 (what options the programs of all of JAX are compiled with)
+import hypothesis
+import jax
+import jaxtyping
+import pytest
+from jax._src import compiler
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -118,14 +114,6 @@ def exact() -> Iterator[None]:
 @pytest.fixture
 def optimized(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Programs are compiled as users' programs are, in processes that the test starts, too."""
-    options = compiler.get_compile_options
-
-    def of_users(*arguments: Any, env_options_overrides: Any = None, **more: Any) -> Any:
-        overrides = {"xla_cpu_use_fusion_emitters": True} | (env_options_overrides or {})
-        return options(*arguments, env_options_overrides=overrides, **more)
-
-    monkeypatch.setattr(compiler, "get_compile_options", of_users)
-    monkeypatch.setenv("XLA_FLAGS", USERS_FLAGS)
     monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
     jax.config.update("jax_disable_most_optimizations", False)
     yield
@@ -133,10 +121,22 @@ def optimized(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _optimized_where_speed_counts(request: pytest.FixtureRequest) -> None:
-    """Long tests compute more than they compile; notebooks and GPUs are tested as users have them."""
+def _compilation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long tests compute more than they compile; notebooks and GPUs are tested as users have them.
+
+    The other tests of the library leave out XLA's newer emitters, too, which take half of the time of a small
+    program to set up. The large programs of experiments take longer without.
+    """
     if any(request.node.get_closest_marker(mark) for mark in ("slow", "notebooks", "gpu")):
         request.getfixturevalue("optimized")
+    elif "optimized" not in request.fixturenames and "experiments" not in request.path.parts:
+        options = compiler.get_compile_options
+
+        def quick(*arguments: Any, env_options_overrides: Any = None, **more: Any) -> Any:
+            overrides = {"xla_cpu_use_fusion_emitters": False} | (env_options_overrides or {})
+            return options(*arguments, env_options_overrides=overrides, **more)
+
+        monkeypatch.setattr(compiler, "get_compile_options", quick)
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def start(name, dtype=jnp.float64, batch_shape=(), seed=0, **options):
     random = np.random.default_rng(seed)
     params = jax.tree.map(
         lambda leaf: (np.asarray(leaf) + 0.3 * random.standard_normal(leaf.shape)).astype(leaf.dtype),
-        jax.jit(kind.init)(jax.random.key(seed)),
+        kind.init(jax.random.key(seed)),
     )
     values = random.standard_normal((*batch_shape, TIME, kind.memory)).astype(dtype)
     queries = (0.5 * random.standard_normal((3, *batch_shape, kind.query))).astype(dtype)
