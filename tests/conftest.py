@@ -168,5 +168,5 @@ _finished = itertools.count(1)
 
 def pytest_runtest_teardown() -> None:
     """Let go of compiled programs now and then: each maps memory, and a process has only so many maps."""
-    if next(_finished) % 50 == 0 and (not MAPS.exists() or MAPS.read_bytes().count(b"\n") > 20_000):
+    if next(_finished) % 50 == 0 and (not MAPS.exists() or MAPS.read_bytes().count(b"\n") > 10_000):
         jax.clear_caches()
