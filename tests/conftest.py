@@ -169,6 +169,6 @@ _finished = itertools.count(1)
 
 
 def pytest_runtest_teardown() -> None:
-    """Let go of compiled programs when there are many: each maps memory, and a process has only so many maps."""
+    """Let go of compiled programs when there are many: each maps memory, and a process has so many maps."""
     if next(_finished) % 50 == 0 and (not MAPS.exists() or MAPS.read_bytes().count(b"\n") > 10_000):
         jax.clear_caches()
