@@ -1,16 +1,19 @@
 """Runs before any test module is imported: two CPU devices, and annotations checked as code runs."""
 
 import collections
+import gc
 import itertools
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import jax
 import jaxtyping
 import pytest
+from jax._src import compiler
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -122,6 +125,22 @@ def optimized(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", True)
 
 
+@pytest.fixture(autouse=True)
+def _small_programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's tests leave out XLA's newer emitters, too: half of the time that a small program takes.
+
+    The large programs of experiments take longer without.
+    """
+    if "optimized" not in request.fixturenames and "experiments" not in request.path.parts:
+        options = compiler.get_compile_options
+
+        def without_emitters(*arguments: Any, env_options_overrides: Any = None, **more: Any) -> Any:
+            overrides = {"xla_cpu_use_fusion_emitters": False} | (env_options_overrides or {})
+            return options(*arguments, env_options_overrides=overrides, **more)
+
+        monkeypatch.setattr(compiler, "get_compile_options", without_emitters)
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Annotations are not checked: what a user sees who passes something wrong."""
@@ -139,10 +158,17 @@ def real_data() -> Path:
     return folder
 
 
+def pytest_collection_finish() -> None:
+    """What all modules hold stays: the collector of garbage need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+MAPS = Path("/proc/self/maps")
 _finished = itertools.count(1)
 
 
 def pytest_runtest_teardown() -> None:
-    """Let go of compiled programs now and then: each maps memory, and a process has only so many maps."""
-    if next(_finished) % 100 == 0:
+    """Let go of compiled programs when there are many: each maps memory, and a process has so many maps."""
+    if next(_finished) % 50 == 0 and (not MAPS.exists() or MAPS.read_bytes().count(b"\n") > 10_000):
         jax.clear_caches()

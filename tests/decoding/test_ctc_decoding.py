@@ -26,8 +26,11 @@ def draw(seed, rows=6):
     return logits, lengths
 
 
+search = jax.jit(decoding.ctc_beam_search, static_argnames=("beams", "max_length", "blank"))
+
+
 def scores_of_paths(logits):
-    log_probs = np.asarray(jax.nn.log_softmax(logits))
+    log_probs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
     for path in itertools.product(range(CLASSES), repeat=len(logits)):
         yield path, float(sum(log_probs[t, k] for t, k in enumerate(path)))
 
@@ -80,8 +83,7 @@ def read(found, row):
 @pytest.mark.parametrize("seed", range(4))
 def test_with_beams_enough_the_search_finds_every_sequence_with_its_probability(seed):
     logits, lengths = draw(seed)
-    search = jax.jit(lambda x, n: decoding.ctc_beam_search(x, n, beams=40, max_length=TIME, blank=BLANK))
-    found = search(logits, lengths)
+    found = jax.tree.map(np.asarray, search(logits, lengths, beams=40, max_length=TIME, blank=BLANK))
     for row, (x, time) in enumerate(zip(logits, lengths, strict=True)):
         expected = sequences_of(x[:time])
         ours = read(found, row)
@@ -95,7 +97,7 @@ def test_with_beams_enough_the_search_finds_every_sequence_with_its_probability(
 
 def test_few_beams_never_claim_more_than_there_is():
     logits, lengths = draw(7, rows=20)
-    found = decoding.ctc_beam_search(logits, lengths, beams=2, max_length=2, blank=BLANK)
+    found = jax.tree.map(np.asarray, search(logits, lengths, beams=2, max_length=2, blank=BLANK))
     for row, (x, time) in enumerate(zip(logits, lengths, strict=True)):
         expected = sequences_of(x[:time])
         for labels, log_prob in read(found, row).items():
@@ -121,7 +123,9 @@ def test_a_language_model_changes_the_order_as_the_formula_says(kind):
     )
     weight, bonus = 0.7, 0.3
     logits, lengths = draw(3)
-    found = decoding.ctc_beam_search(logits, lengths, 40, TIME, BLANK, automaton, weight, bonus)
+    options = {"beams": 40, "max_length": TIME, "blank": BLANK}
+    found = search(logits, lengths, **options, language=automaton, language_weight=weight, label_bonus=bonus)
+    found = jax.tree.map(np.asarray, found)
     for row, (x, time) in enumerate(zip(logits, lengths, strict=True)):
         expected = {
             labels: log_prob + score_by(automaton, labels, weight, bonus)
@@ -165,9 +169,10 @@ def test_the_character_model_is_that_of_witten_and_bell(order):
 
 def test_any_batch_rank_and_errors(unchecked):
     logits, lengths = draw(0)
-    flat = decoding.ctc_beam_search(logits, lengths, 3, 3, BLANK)
-    folded = decoding.ctc_beam_search(logits.reshape(2, 3, TIME, CLASSES), lengths.reshape(2, 3), 3, 3, BLANK)
-    np.testing.assert_array_equal(folded.tokens.reshape(flat.tokens.shape), flat.tokens)
+    options = {"beams": 3, "max_length": 3, "blank": BLANK}
+    flat = search(logits, lengths, **options)
+    folded = search(logits.reshape(2, 3, TIME, CLASSES), lengths.reshape(2, 3), **options)
+    np.testing.assert_array_equal(np.reshape(folded.tokens, flat.tokens.shape), flat.tokens)
     assert decoding.ctc_greedy(logits[4], lengths[4:5].reshape(()), BLANK)[0].shape == (TIME,)
     with pytest.raises(ValueError, match="must have 3 classes, got 4"):
         decoding.ctc_beam_search(logits, lengths, 3, 3, language=decoding.lexicon([(3,)], 4))

@@ -31,7 +31,7 @@ def problem(cell, time=4):
 
 def test_the_trace_of_an_lstm_is_that_of_its_equations():
     params, inputs = problem(LSTM)
-    seen = diagnostics.trace(LSTM, params, inputs)
+    seen = jax.tree.map(np.asarray, diagnostics.trace(LSTM, params, inputs))
     weights = jax.tree.map(np.asarray, params)
     for row in range(2):
         hidden, memory = np.zeros(3), np.zeros(3)
@@ -62,31 +62,31 @@ VARIANTS = [
 def test_the_trace_of_a_variant_is_that_of_its_equations(options):
     cell = lstmjax.lstm(2, 3, dtype=jnp.float64, **options)
     params, inputs = problem(cell)
-    params = jax.tree.map(lambda leaf: leaf + 0.1, params)  # peepholes that are not 0
-    seen = diagnostics.trace(cell, params, inputs, lengths=LENGTHS)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.1, params)  # peepholes that are not 0
+    seen = jax.tree.map(np.asarray, diagnostics.trace(cell, params, inputs, lengths=LENGTHS))
     state, outputs = lstmjax.unroll(cell, params, inputs, lengths=LENGTHS)
     assert_close(seen.hidden, outputs, 1e-13)
     assert_close(seen.cell[np.arange(2), LENGTHS - 1], state.cell, 1e-13)
-    before = jnp.concatenate([jnp.zeros((2, 1, 3)), seen.cell[:, :-1]], axis=1)
+    before = np.concatenate([np.zeros((2, 1, 3)), seen.cell[:, :-1]], axis=1)
     valid = (np.arange(4) < LENGTHS[:, None])[..., None]
     remembered = seen.forget_gate * before + seen.input_gate * seen.candidate
-    assert_close(jnp.where(valid, remembered, 0), seen.cell, 1e-13)
+    assert_close(np.where(valid, remembered, 0), seen.cell, 1e-13)
     for name in ("input_gate", "forget_gate", "output_gate"):
-        gate = np.asarray(getattr(seen, name))[0]
+        gate = getattr(seen, name)[0]
         is_there = options.get(name, True)
         assert ((gate < 1) & (gate > 0)).all() if is_there else (gate == 1).all()
     if options.get("coupled"):
-        assert_close(jnp.where(valid, 1 - seen.input_gate, 0), seen.forget_gate, 1e-13)
+        assert_close(np.where(valid, 1 - seen.input_gate, 0), seen.forget_gate, 1e-13)
 
 
 @pytest.mark.full
 def test_gradient_flow_of_peepholes_goes_through_the_gate_that_sees_the_new_cell_state():
     cell = lstmjax.lstm(2, 3, peepholes=True, dtype=jnp.float64)
     params, inputs = problem(cell)
-    params = params._replace(peepholes=jnp.linspace(-1, 1, 9))
-    weights = jax.random.normal(jax.random.key(2), (2, 4, 3), jnp.float64)
+    params = params._replace(peepholes=np.linspace(-1, 1, 9))
+    inputs, weights = np.asarray(inputs), np.random.default_rng(2).standard_normal((2, 4, 3))
     flow = diagnostics.gradient_flow(cell, params, inputs, lambda outputs: (weights * outputs).sum())
-    seen = diagnostics.trace(cell, params, inputs)
+    flow, seen = jax.tree.map(np.asarray, (flow, diagnostics.trace(cell, params, inputs)))
     for t in range(4):
 
         def rest(hidden, memory, t=t):
@@ -101,18 +101,18 @@ def test_gradient_flow_of_peepholes_goes_through_the_gate_that_sees_the_new_cell
             moved = jnp.log(o / (1 - o)) + params.peepholes[6:] * (memory - seen_memory)
             return rest(jax.nn.sigmoid(moved) * jnp.tanh(memory), memory)
 
-        by_hidden = jax.grad(rest)(seen.hidden[:, t], seen.cell[:, t])
-        by_memory = jax.grad(from_memory)(seen.cell[:, t])
-        expected = diagnostics.Flow(*(jnp.linalg.norm(g, axis=-1) for g in (by_hidden, by_memory)))
+        by_hidden = jax.jit(jax.grad(rest))(seen.hidden[:, t], seen.cell[:, t])
+        by_memory = jax.jit(jax.grad(from_memory))(seen.cell[:, t])
+        expected = diagnostics.Flow(*(np.linalg.norm(g, axis=-1) for g in (by_hidden, by_memory)))
         assert_close(jax.tree.map(lambda x, t=t: x[:, t], flow), expected, 1e-12)
 
 
 def test_the_trace_of_a_gru_gives_its_states():
     cell = lstmjax.gru(2, 3, dtype=jnp.float64)
     params, inputs = problem(cell)
-    seen = diagnostics.trace(cell, params, inputs)
+    seen = jax.tree.map(np.asarray, diagnostics.trace(cell, params, inputs))
     assert_close(seen.hidden, lstmjax.unroll(cell, params, inputs)[1], 1e-13)
-    before = jnp.concatenate([jnp.zeros((2, 1, 3)), seen.hidden[:, :-1]], axis=1)
+    before = np.concatenate([np.zeros((2, 1, 3)), seen.hidden[:, :-1]], axis=1)
     mixed = (1 - seen.update_gate) * seen.candidate + seen.update_gate * before
     assert_close(seen.hidden, mixed, 1e-13)
     assert ((seen.reset_gate > 0) & (seen.reset_gate < 1)).all()
@@ -121,15 +121,15 @@ def test_the_trace_of_a_gru_gives_its_states():
 @pytest.mark.parametrize("reverse", [False, True])
 def test_the_trace_of_a_stack_follows_lengths_resets_and_direction(reverse):
     params, inputs = problem(DEEP)
-    state = jax.tree.map(lambda x: x + 0.2, DEEP.initial_state((2,)))
+    state = jax.tree.map(lambda x: np.asarray(x) + 0.2, DEEP.initial_state((2,)))
     masks = (state, LENGTHS, np.array([[0, 0, 1, 0], [0, 1, 0, 0]], bool), reverse)
-    below, middle, above = diagnostics.trace(DEEP, params, inputs, *masks)
+    below, middle, above = jax.tree.map(np.asarray, diagnostics.trace(DEEP, params, inputs, *masks))
     after, outputs = lstmjax.unroll(DEEP, params, inputs, *masks)
     assert_close(above.hidden, outputs, 1e-13)
     last = [0, 0] if reverse else [3, 1]
     assert_close(below.cell[np.arange(2), last], after[0].cell, 1e-13)
     assert_close(middle.hidden[np.arange(2), last], after[1], 1e-13)
-    assert not np.asarray(below.forget_gate)[1, 2:].any()
+    assert not below.forget_gate[1, 2:].any()
 
 
 def test_dtypes_of_a_trace_are_those_of_the_cell():
@@ -151,9 +151,9 @@ def test_a_trace_shows_what_a_cell_does_with_its_noise():
 def test_gradient_flow_is_the_gradient_to_each_state():
     """The rest of the sequence as a function of one state, for each step: the definition."""
     params, inputs = problem(LSTM)
-    weights = jax.random.normal(jax.random.key(2), (2, 4, 3), jnp.float64)
+    inputs, weights = np.asarray(inputs), np.random.default_rng(2).standard_normal((2, 4, 3))
     flow = diagnostics.gradient_flow(LSTM, params, inputs, lambda outputs: (weights * outputs).sum())
-    seen = diagnostics.trace(LSTM, params, inputs)
+    flow, seen = jax.tree.map(np.asarray, (flow, diagnostics.trace(LSTM, params, inputs)))
     for t in range(4):
 
         def rest(hidden, memory, t=t):
@@ -166,9 +166,9 @@ def test_gradient_flow_is_the_gradient_to_each_state():
         def from_memory(memory, t=t, rest=rest):
             return rest(seen.output_gate[:, t] * jnp.tanh(memory), memory)
 
-        by_hidden = jax.grad(rest)(seen.hidden[:, t], seen.cell[:, t])
-        by_memory = jax.grad(from_memory)(seen.cell[:, t])
-        expected = diagnostics.Flow(*(jnp.linalg.norm(g, axis=-1) for g in (by_hidden, by_memory)))
+        by_hidden = jax.jit(jax.grad(rest))(seen.hidden[:, t], seen.cell[:, t])
+        by_memory = jax.jit(jax.grad(from_memory))(seen.cell[:, t])
+        expected = diagnostics.Flow(*(np.linalg.norm(g, axis=-1) for g in (by_hidden, by_memory)))
         assert_close(jax.tree.map(lambda x, t=t: x[:, t], flow), expected, 1e-12)
 
 
@@ -221,7 +221,7 @@ def test_pictures_show_what_was_found(tmp_path):
     seen = diagnostics.trace(LSTM, params, inputs)
     flow = diagnostics.gradient_flow(LSTM, params, inputs, lambda outputs: outputs.sum())
     shares = diagnostics.saturation(seen)
-    of_row = plots.plot_trace(jax.tree.map(lambda x: x[0], seen))
+    of_row = plots.plot_trace(jax.tree.map(lambda x: np.asarray(x)[0], seen))
     images = [axes.images[0].get_array() for axes in of_row.axes if axes.images]
     assert len(images) >= 6
     np.testing.assert_allclose(images[0], np.asarray(seen.input_gate[0]).T, rtol=1e-6)
