@@ -7,7 +7,7 @@ r"""Proteins: the secondary structure of each residue, from the sequence and its
     python -m experiments protein_structure --inputs sequence        without profiles
     python -m experiments protein_structure --dataset flip           sequences alone, tested on CB513
     python -m experiments protein_structure predict --run RUN FILE   of the sequences in a FASTA file
-    python -m experiments protein_structure ensemble --runs RUN RUN  mean probabilities of several models
+    python -m experiments protein_structure --members RUN RUN        the mean probabilities of several models
 
 Papers. Soenderby and Winther 2014 (arXiv:1412.7828) for the bidirectional LSTM; Zhou and Troyanskaya 2014
 (arXiv:1403.1347) for the task of eight states; Zemla et al. 1999 (Proteins 34:220) for the overlap of
@@ -29,7 +29,10 @@ Cost and figures: `experiments/results/protein_structure`.
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+
 from experiments import datasets
+from experiments.common import models
 from experiments.common.experiment import Experiment
 from experiments.common.learning import evaluate, finish, learn
 from experiments.common.recipes import training_config
@@ -43,6 +46,7 @@ from experiments.protein_structure.page import PAGE
 from experiments.protein_structure.report import Predictions
 from experiments.protein_structure.task import (
     STATES,
+    load_members,
     make_batches,
     make_model,
     make_optimizer,
@@ -88,19 +92,17 @@ def run(config: Config, run: Run) -> None:
     check(config)
     loaded = load(config, run.path)
     parts = loaded.parts
-    states, model = STATES[config.dataset], make_model(config)
-    train_set, valid_set = (
-        make_batches(config, parts.train, config.buckets),
-        make_batches(config, parts.valid),
-    )
-    task = make_task(config, model, train_set, valid_set)
-    settings = training_config(config, train_set.steps_per_epoch)
-    curves = {f"q{len(states)}": "share right"}
-    learned = learn(task, settings, run, make_optimizer(config, settings), curves=curves)
-
-    params = learned.params
-    figures = learned.figures | evaluate(task, params, {"valid": valid_set.once()})
-    whole = predict_chains(config, model, params, (*parts.test, *loaded.dropped))
+    if config.members:
+        members = load_members(config)
+        valid = predict_chains(members, parts.valid)
+        figures = {
+            "parameters": float(sum(leaf.size for each in members for leaf in jax.tree.leaves(each.params)))
+        }
+        figures |= {f"valid_{name}": value for name, value in report.figures(report.score(valid)).items()}
+        run.mark_tested()
+    else:
+        members, figures = _train(config, parts, run)
+    whole = predict_chains(members, (*parts.test, *loaded.dropped))
     tested = whole.of(range(len(parts.test)))
     scores = report.score(tested)
     figures |= {f"test_{name}": value for name, value in report.figures(scores).items()}
@@ -108,6 +110,23 @@ def run(config: Config, run: Run) -> None:
     report.write(tested, scores, run.path)
     finish(run, figures)
     print((run.path / report.TABLES).read_text("utf-8"))
+
+
+def _train(
+    config: Config, parts: datasets.Splits[Chain], run: Run
+) -> tuple[list[models.Saved[Config]], dict[str, float]]:
+    """Train a model; it alone, and the metrics of training and validation."""
+    model = make_model(config)
+    train_set, valid_set = (
+        make_batches(config, parts.train, config.buckets),
+        make_batches(config, parts.valid),
+    )
+    task = make_task(config, model, train_set, valid_set)
+    settings = training_config(config, train_set.steps_per_epoch)
+    curves = {f"q{len(STATES[config.dataset])}": "share right"}
+    learned = learn(task, settings, run, make_optimizer(config, settings), curves=curves)
+    figures = learned.figures | evaluate(task, learned.params, {"valid": valid_set.once()})
+    return [models.Saved(config, model, learned.params)], figures
 
 
 def beside(tested: Predictions, whole: Predictions, loaded: Loaded) -> dict[str, float]:

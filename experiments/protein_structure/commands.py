@@ -1,4 +1,4 @@
-"""The subcommands: predict, for a user's own sequences, and ensemble, for the mean of several models."""
+"""The subcommand predict, for a user's own sequences."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,12 +8,10 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from experiments import datasets
 from experiments.common import models, terminal
-from experiments.protein_structure import fasta, profiles, report, residues
-from experiments.protein_structure.metrics import Scores
+from experiments.protein_structure import fasta, profiles, residues
 from experiments.protein_structure.pictures import draw_chain
-from experiments.protein_structure.task import STATES, load_model, predict_chains
+from experiments.protein_structure.task import STATES, load_model
 from lstmjax import training
 
 
@@ -72,42 +70,5 @@ def _described(file: Path, alignments: Path | None) -> Iterator[tuple[fasta.Reco
         yield record, residues.features(record.sequence, profile)
 
 
-def ensemble(arguments: Sequence[str]) -> None:
-    """``ensemble --runs RUN RUN``: test the mean of the probabilities of several models."""
-
-    def test(runs: tuple[Path, ...], out: Path | None = None, data_dir: Path | None = None) -> None:
-        """Print the metrics of each model, and of the mean of their probabilities, on the test set.
-
-        Args:
-            runs: folders of runs on one data set.
-            out: a folder for tables and plots of the mean.
-            data_dir: folder of the data sets.
-        """
-        members = [load_model(models.of_run(run, "protein_structure")) for run in runs]
-        names = sorted({member.config.dataset for member in members})
-        if len(names) != 1:
-            raise training.ConfigError(f"give runs on one data set, got {', '.join(names)}.")
-        chains = datasets.load(f"protein-{names[0]}", data_dir).test
-        found = []
-        for run, member in zip(runs, members, strict=True):
-            found.append(predict_chains(*member, chains))
-            print(f"{run}: {_shares(report.score(found[-1]))}", flush=True)
-        rows = zip(*(each.probabilities for each in found), strict=True)
-        mean = found[0]._replace(probabilities=[np.mean(each, axis=0) for each in rows])
-        scores = report.score(mean)
-        print(f"mean of {len(runs)}: {_shares(scores)}")
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            report.write(mean, scores, out)
-
-    tyro.cli(test, prog="python -m experiments protein_structure ensemble", args=arguments)
-
-
-def _shares(scores: Sequence[Scores]) -> str:
-    figures = report.figures(scores)
-    chosen = [name for name in ("q8", "q3", "sov8", "sov3") if name in figures]
-    return "  ".join(f"{name} {100 * figures[name]:.2f} %" for name in chosen)
-
-
-COMMANDS = {"predict": predict, "ensemble": ensemble}
+COMMANDS = {"predict": predict}
 """The subcommands `python -m experiments protein_structure NAME`."""

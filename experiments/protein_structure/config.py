@@ -39,6 +39,9 @@ class Config(CommonConfig):
     epochs: int = 8
     """Passes over the training set, with an evaluation after each; with 0, train.steps and
     train.evaluate_every apply."""
+    members: tuple[str, ...] = ()
+    """Test the mean of the probabilities of these in place of training: folders of runs on the data set, or
+    labels of kept models."""
     limit: int = 0
     """Maximum number of chains of each split; 0 for all. With a limit, the results are not meaningful."""
 

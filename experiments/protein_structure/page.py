@@ -10,6 +10,7 @@ from lstmjax.training.record import Record
 
 MODELS = {
     "nr25-blstm": "two bidirectional LSTMs above a window of 7",
+    "nr25-ensemble": "the mean of the probabilities of three nr25-blstm, of three seeds",
     "nr25-large": "two larger ones, as wide as in the repository CB513",
     "nr25-lstm": "in one direction: it sees three residues ahead, by its window",
     "nr25-rnn": "Elman networks in place of LSTMs",

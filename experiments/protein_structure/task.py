@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from experiments.common import models
@@ -18,6 +19,8 @@ from lstmjax import training
 from lstmjax.nnx import Functional, functional
 from lstmjax.training.batching import PairBatches, Pairs
 from lstmjax.types import Key, Params
+
+NAME = "protein_structure"
 
 STATES = {"nr25": STATES8, "flip": STATES3, "cb6133": STATES8}
 """The states in the labels of each data set."""
@@ -82,12 +85,33 @@ def make_optimizer(config: Config, settings: training.TrainConfig) -> optax.Grad
     return training.optimizer(settings, {"adam": optax.adam, "rmsprop": optax.rmsprop}[config.optimizer])
 
 
-def predict_chains(config: Config, model: Functional, params: Params, chains: Sequence[Chain]) -> Predictions:
-    """Predictions of a model for chains of its data set."""
-    found = residues.probabilities_of(model, params, make_batches(config, chains))
-    return Predictions(chains, found, STATES[config.dataset])
+def predict_chains(members: Sequence[models.Saved[Config]], chains: Sequence[Chain]) -> Predictions:
+    """The mean of the probabilities of models of one data set, for chains of it."""
+    found = [
+        residues.probabilities_of(model, params, make_batches(config, chains))
+        for config, model, params in members
+    ]
+    mean = [np.mean(each, axis=0) for each in zip(*found, strict=True)]
+    return Predictions(chains, mean, STATES[members[0].config.dataset])
 
 
 def load_model(folder: Path) -> models.Saved[Config]:
     """Load a model, from a folder that `models.Source` gives."""
     return models.load(folder, Config, make_model)
+
+
+def load_members(config: Config) -> list[models.Saved[Config]]:
+    """Load the models whose mean is to be tested.
+
+    Raises:
+      RecordError: there is no such run or kept model, or it is damaged.
+      ConfigError: a model is of another data set.
+    """
+    members = []
+    for name in config.members:
+        is_run = Path(name).is_dir()
+        of = models.of_run(Path(name), NAME) if is_run else models.kept(NAME, name)
+        members.append(load_model(of))
+        if (other := members[-1].config.dataset) != config.dataset:
+            raise training.ConfigError(f"{name} is of --dataset {other}, and not of {config.dataset}.")
+    return members

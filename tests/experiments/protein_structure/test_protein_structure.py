@@ -28,7 +28,7 @@ from experiments.protein_structure.task import (
 from lstmjax import training
 from lstmjax.nnx import functional
 from lstmjax.training.batching import pad
-from lstmjax.training.record import Record, RecordError, load_records
+from lstmjax.training.record import Record, RecordError, Run, load_records
 
 MODELS = {
     "blstm": Architecture(20, 8, 3, 6, "lstm", 5, 2, True, 0.3),
@@ -363,22 +363,26 @@ def test_the_large_model_is_a_run_like_any_other(tmp_path, real_data):
     assert losses[-1] < losses[0]
     saved = load_model(models.of_run(run.path, "protein_structure"))
     chains = datasets.load("protein-nr25", real_data).test[: run.config["limit"]]
-    found = report.figures(report.score(predict_chains(*saved, chains)))
+    found = report.figures(report.score(predict_chains([saved], chains)))
     assert found["q8"] == pytest.approx(run.figures()["test_q8"])
 
 
-def test_an_ensemble_is_the_mean_of_its_members(quick_run, tmp_path, capsys, real_data):
+def test_an_ensemble_is_the_mean_of_its_members(quick_run, tmp_path, real_data):
     other = run_quickly(tmp_path, real_data, "--inputs", "sequence", "--train.seed", "2").path
-    arguments = ["protein_structure", "ensemble", "--runs", str(quick_run.path), str(other)]
-    data = ["--data-dir", str(real_data)]
-    assert program.main([*arguments, "--out", str(tmp_path / "both"), *data]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("mean of 2: q8 ")
+    both = run_quickly(tmp_path, real_data, "--members", str(quick_run.path), str(other))
     members = [load_model(models.of_run(path, "protein_structure")) for path in (quick_run.path, other)]
-    test = datasets.load("protein-nr25", real_data).test
-    one, two = (predict_chains(*member, test).probabilities for member in members)
+    test = datasets.load("protein-nr25", real_data).test[: both.config["limit"]]
+    one, two = (predict_chains([member], test).probabilities for member in members)
     wanted = ["".join(STATES8[k] for k in (a + b).argmax(axis=1)) for a, b in zip(one, two, strict=True)]
-    assert (tmp_path / "both" / "test-predictions.txt").read_text().splitlines()[3::4] == wanted
+    assert (both.path / "test-predictions.txt").read_text().splitlines()[3::4] == wanted
     assert wanted != ["".join(STATES8[k] for k in a.argmax(axis=1)) for a in one]
+    alone = [Run.open(path).figures() for path in (quick_run.path, other)]
+    assert both.figures()["parameters"] == sum(figures["parameters"] for figures in alone)
+
+
+def test_members_of_another_data_set_are_refused(quick_run, tmp_path, real_data):
+    with pytest.raises(training.ConfigError, match="is of --dataset nr25, and not of flip"):
+        run_quickly(tmp_path, real_data, "--dataset", "flip", "--members", str(quick_run.path))
 
 
 def test_a_finished_run_that_is_resumed_has_the_same_figures(quick_run):
