@@ -35,9 +35,8 @@ REMARKS = {
         "hardly ever. The aim of 95 % of the sentences is not reached. It is the encoder that has not "
         "learned shapes apart from sizes and colours: in validation the large white circle was a square in "
         "three of four scenes, and of the large white things no round one is in the training split. What "
-        "hides the previous word from the decoder changed nothing there. The encoder's grid is lit where a word looks: words "
-        "of a thing look at that thing, and the words before it look for it. The epoch of this record was "
-        "chosen by CIDEr-D, that of later ones by the likelihood.",
+        "hides the previous word from the decoder changed nothing there. The encoder's grid is lit where a "
+        "word looks: words of a thing look at that thing, and the words before it look for it.",
         "![Where each word looks](pictures/shapes-attention/attention-1.png)",
         "![Captions of test scenes](pictures/shapes-attention/captions.png)",
     ),
