@@ -29,7 +29,7 @@ Cost and figures: `experiments/results/protein_structure`.
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
+import optax
 
 from experiments import datasets
 from experiments.common import models
@@ -95,9 +95,7 @@ def run(config: Config, run: Run) -> None:
     if config.members:
         members = load_members(config)
         valid = predict_chains(members, parts.valid)
-        figures = {
-            "parameters": float(sum(leaf.size for each in members for leaf in jax.tree.leaves(each.params)))
-        }
+        figures = {"parameters": float(optax.tree.size([each.params for each in members]))}
         figures |= {f"valid_{name}": value for name, value in report.figures(report.score(valid)).items()}
         run.mark_tested()
     else:

@@ -20,8 +20,6 @@ from lstmjax.nnx import Functional, functional
 from lstmjax.training.batching import PairBatches, Pairs
 from lstmjax.types import Key, Params
 
-NAME = "protein_structure"
-
 STATES = {"nr25": STATES8, "flip": STATES3, "cb6133": STATES8}
 """The states in the labels of each data set."""
 
@@ -109,9 +107,8 @@ def load_members(config: Config) -> list[models.Saved[Config]]:
     """
     members = []
     for name in config.members:
-        is_run = Path(name).is_dir()
-        of = models.of_run(Path(name), NAME) if is_run else models.kept(NAME, name)
-        members.append(load_model(of))
+        source = models.Source(Path(name) if Path(name).is_dir() else None)
+        members.append(load_model(source.folder("protein_structure", name)))
         if (other := members[-1].config.dataset) != config.dataset:
             raise training.ConfigError(f"{name} is of --dataset {other}, and not of {config.dataset}.")
     return members
