@@ -25,6 +25,9 @@ from lstmjax.sharding import vary_alike
 from lstmjax.types import Array, Params, State
 
 
+CONFLICTING = 128
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 6, 7))
 def fused(
     recurrence: Recurrence,
@@ -71,8 +74,8 @@ def _fused_jvp(
     kept = results[2 * count :]
     terms_dot = _terms_dot(
         cell,
-        multiply(inputs_dot, weights.kernel) + multiply(inputs, weights_dot.kernel),
-        multiply(kept[1], weights_dot.recurrent_kernel),
+        multiply(inputs_dot, weights.kernel) + multiply(inputs, weights_dot.kernel, by_columns=True),
+        multiply(kept[1], weights_dot.recurrent_kernel, by_columns=True),
         weights_dot.bias,
     )
     vectors_dot = jnp.broadcast_to(weights_dot.vectors, (*leaves[0].shape[:-1], *weights_dot.vectors.shape))
@@ -121,14 +124,23 @@ def _terms_dot(cell: ElementwiseCell, inputs: jax.Array, products: jax.Array, bi
     return inputs, biased(products, jnp.pad(own, (products.shape[-1] - own.size, 0)))
 
 
-def _product(recurrence: Recurrence, cell: ElementwiseCell, inputs: Array, kernel: Array) -> jax.Array:
+def _product(
+    recurrence: Recurrence, cell: ElementwiseCell, inputs: Array, kernel: Array, by_columns: bool = False
+) -> jax.Array:
     """The product for all steps at once, batch-major as a product of two matrices.
 
     With more axes, XLA on CPU would transpose the larger operand of its transpose in memory. Only the axes of
     one batch and of time are joined: others could not stay divided over devices.
+
+    ``by_columns`` says that the transpose with respect to the kernel will be asked for, which reads the inputs
+    column by column. On CPU, numbers a multiple of `CONFLICTING` apart displace each other from the cache, and
+    it is faster to transpose the inputs first.
     """
     multiply = functools.partial(matmul, dtype=cell.dtype, result_dtype=cell.wide_dtype)
     if not recurrence.batch_major or inputs.ndim != 3:
         return multiply(inputs, kernel)
     batch, time, features = inputs.shape
-    return multiply(inputs.reshape(batch * time, features), kernel).reshape(batch, time, kernel.shape[-1])
+    rows = inputs.reshape(batch * time, features)
+    if by_columns and recurrence.platform == "cpu" and features % CONFLICTING == 0:
+        rows = jax.lax.optimization_barrier(rows.T).T
+    return multiply(rows, kernel).reshape(batch, time, kernel.shape[-1])

@@ -28,31 +28,39 @@ namespace ffi = xla::ffi;
 
 namespace {
 
-// A tile is up to kRows rows by kVectors vectors of columns: as much as the registers hold.
-#if defined(__AVX__) && !defined(__AVX512F__)
-constexpr int kRows = 3;
-#else
+// Products are computed in tiles of up to kRows rows by kVectors vectors of columns: as much as the registers
+// hold, of which AVX has 16 and AVX-512 and NEON have 32.
 constexpr int kRows = 6;
-#endif
+#if defined(__AVX__) && !defined(__AVX512F__)
+constexpr int kVectors = 2;
+#else
 constexpr int kVectors = 4;
+#endif
 
-// tile = a[R, depth] b[depth, V vectors], with b packed: the V vectors of each k are contiguous.
-template <int R, int V, typename T>
+// Strips of columns that are taken at once. A few rows leave room for a second strip, and without it an addition
+// would wait for the one before it.
+template <int R>
+constexpr int kStrips = 2 * R * kVectors <= 12 ? 2 : 1;
+
+// tile = a[R, depth] b[depth, S strips of V vectors], with b packed: the V vectors of each k are contiguous, and
+// strips are beside each other.
+template <int R, int S, int V, typename T>
 inline __attribute__((always_inline)) void Multiply(int64_t depth, const T* a, int64_t stride, const T* b,
-                                                    Vector<T> (&tile)[R][V]) {
+                                                    Vector<T> (&tile)[R][S * V]) {
+  const int64_t strip = depth * V * kLanes<T>;
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) tile[r][v] = Vector<T>{};
+    for (int v = 0; v < S * V; ++v) tile[r][v] = Vector<T>{};
   for (int64_t k = 0; k < depth; ++k, b += V * kLanes<T>) {
-    Vector<T> column[V];
+    Vector<T> column[S * V];
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) column[v] = Load(b + v * kLanes<T>);
+    for (int v = 0; v < S * V; ++v) column[v] = Load(b + v / V * strip + v % V * kLanes<T>);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const T factor = a[r * stride + k];
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) tile[r][v] += factor * column[v];
+      for (int v = 0; v < S * V; ++v) tile[r][v] += factor * column[v];
     }
   }
 }
@@ -224,7 +232,6 @@ inline void ForTiles(int64_t row, int64_t rows, Function function) {
       case 3:
         function.template operator()<3>(row);
         break;
-#if !defined(__AVX__) || defined(__AVX512F__)
       case 4:
         function.template operator()<4>(row);
         break;
@@ -234,7 +241,6 @@ inline void ForTiles(int64_t row, int64_t rows, Function function) {
       case 6:
         function.template operator()<6>(row);
         break;
-#endif
     }
     row += size;
   }
@@ -265,8 +271,10 @@ struct Structure {
   int columns, inputs, products, vectors, leaves;
 
   int Shared() const { return products - (columns - inputs); }
-  // Vectors of units beside each other in a tile of the forward product.
-  int Units() const { return products == 1 ? 4 : products == 2 ? 2 : 1; }
+  // Vectors of units beside each other in a panel of the forward product.
+  int Units() const { return products == 1 ? 4 : products == 2 || (products == 3 && kVectors == 2) ? 2 : 1; }
+  // Vectors of a strip of such a panel.
+  int Strip() const { return products == 3 ? std::min(kVectors, 3) : kVectors; }
 };
 
 // Arrays of `units` numbers each, of one row. Arguments and results are, in order, for a cell with S leaves
@@ -366,13 +374,13 @@ class CellForward final : public Recurrence {
   }
 
   void Pack(int64_t panel) override {
-    const int products = cell_.structure.products;
+    const int products = cell_.structure.products, strip = cell_.structure.Strip();
     T* to = Packed(panel);
-    for (int64_t k = 0; k < shape_.hidden; ++k)
-      for (int product = 0; product < products; ++product)
-        for (int u = 0; u < units_; ++u, to += kLanes<T>) {
-          const int64_t unit = panel * Width() + u * kLanes<T>;
-          Store(to, LoadPart(cell_.kernel + (k * products + product) * shape_.hidden + unit,
+    for (int first = 0; first < products * units_; first += strip)
+      for (int64_t k = 0; k < shape_.hidden; ++k)
+        for (int v = first; v < first + strip; ++v, to += kLanes<T>) {
+          const int64_t unit = panel * Width() + v % units_ * kLanes<T>;
+          Store(to, LoadPart(cell_.kernel + (k * products + v / units_) * shape_.hidden + unit,
                              shape_.hidden - unit));
         }
   }
@@ -390,34 +398,35 @@ class CellForward final : public Recurrence {
   void Step(int64_t step, int64_t row, int64_t rows, int64_t panel, int64_t panels) override {
     for (int64_t p = panel; p < panel + panels; ++p)
       ForTiles(row, rows, [&]<int R>(int64_t r) {
-        switch (cell_.structure.products) {
-          case 1:
-            return this->template Product<R, 1, 4>(step, r, p);
-          case 2:
-            return this->template Product<R, 2, 2>(step, r, p);
-          case 3:
-            return this->template Product<R, 3, 1>(step, r, p);
-          case 4:
-            return this->template Product<R, 4, 1>(step, r, p);
-        }
+        bool any = false;
+        for (int i = 0; i < R; ++i) any |= masks_.Valid(r + i, shape_.At(step));
+        if (!any) return;
+        cell_.structure.products == 3 ? this->template Panel<R, std::min(kVectors, 3)>(step, r, p)
+                                      : this->template Panel<R, kVectors>(step, r, p);
       });
     const int64_t first = panel * Width(), size = std::min(shape_.hidden - first, panels * Width());
     for (int64_t r = row; r < row + rows; ++r) Advance(step, r, first, size);
   }
 
-  // P products of R rows and a panel of U vectors of units.
-  template <int R, int P, int U>
-  void Product(int64_t step, int64_t row, int64_t panel) {
-    bool any = false;
-    for (int r = 0; r < R; ++r) any |= masks_.Valid(row + r, shape_.At(step));
-    if (!any) return;
-    Vector<T> tile[R][P * U];
-    Multiply<R, P * U>(shape_.hidden, State(0, row, step), stride_, Packed(panel), tile);
+  // The products of R rows with a panel in strips of V vectors.
+  template <int R, int V>
+  void Panel(int64_t step, int64_t row, int64_t panel) {
+    const int vectors = cell_.structure.products * units_;
+    int v = 0;
+    for (; v + kStrips<R> * V <= vectors; v += kStrips<R> * V) Strips<R, kStrips<R>, V>(step, row, panel, v);
+    for (; v < vectors; v += V) Strips<R, 1, V>(step, row, panel, v);
+  }
+
+  template <int R, int S, int V>
+  void Strips(int64_t step, int64_t row, int64_t panel, int first) {
+    Vector<T> tile[R][S * V];
+    const T* const packed = Packed(panel) + first * shape_.hidden * kLanes<T>;
+    Multiply<R, S, V>(shape_.hidden, State(0, row, step), stride_, packed, tile);
     for (int r = 0; r < R; ++r)
-      for (int product = 0; product < P; ++product)
-        for (int u = 0; u < U; ++u)
-          Store(Products(row + r) + product * stride_ + panel * Width() + u * kLanes<T>,
-                tile[r][product * U + u]);
+      for (int i = 0; i < S * V; ++i)
+        Store(Products(row + r) + (first + i) / units_ * stride_ + panel * Width() +
+                  (first + i) % units_ * kLanes<T>,
+              tile[r][i]);
   }
 
   // The state of a row after the step, in a range of units.
@@ -494,7 +503,7 @@ class CellBackward final : public Recurrence {
   CellBackward(const Shape& shape, const Masks& masks, const Division& division, const Cell<T>& cell,
                const T* totals, Leaves<const T> before, Leaves<const T> d_last, Leaves<const T> d_shown,
                T* d_inputs, T* d_products, T* d_vectors, Leaves<T> d_first)
-      : Recurrence(shape, masks, division, CeilDiv(shape.hidden, kVectors * kLanes<T>)),
+      : Recurrence(shape, masks, division, CeilDiv(shape.hidden, kWidth)),
         cell_(cell),
         stride_(Padded(shape.hidden, kLanes<T>)),
         depth_(cell.structure.products * shape.hidden),
@@ -514,23 +523,27 @@ class CellBackward final : public Recurrence {
   }
 
  private:
-  static constexpr int64_t kWidth = kVectors * kLanes<T>;
+  static constexpr int64_t kPanel = 4;  // vectors of units
+  static constexpr int64_t kWidth = kPanel * kLanes<T>;
 
-  int64_t Vectors(int64_t panel) const {
-    return std::min<int64_t>(kVectors, stride_ / kLanes<T> - panel * kVectors);
-  }
-  T* Packed(int64_t panel) { return packed_.data() + panel * kWidth * depth_; }
+  // The vector after the last one of a panel.
+  int64_t End(int64_t panel) const { return std::min((panel + 1) * kPanel, stride_ / kLanes<T>); }
+  // The strip that begins with a vector.
+  T* Packed(int64_t vector) { return packed_.data() + vector * kLanes<T> * depth_; }
   T* Passed(int leaf, int64_t row) { return passed_.data() + (leaf * shape_.rows + row) * stride_; }
 
   void Pack(int64_t panel) override {
-    const int64_t unit = panel * kWidth, width = Vectors(panel) * kLanes<T>;
-    const int64_t size = std::min(width, shape_.hidden - unit);
-    T* to = Packed(panel);
     constexpr int64_t kBlock = 16;
-    for (int64_t block = 0; block < depth_; block += kBlock)
-      for (int64_t u = 0; u < width; ++u)
-        for (int64_t k = block; k < std::min(block + kBlock, depth_); ++k)
-          to[k * width + u] = u < size ? cell_.kernel[(unit + u) * depth_ + k] : T{};
+    for (int64_t first = panel * kPanel; first < End(panel); first += kVectors) {
+      const int64_t unit = first * kLanes<T>;
+      const int64_t width = std::min<int64_t>(kVectors, End(panel) - first) * kLanes<T>;
+      const int64_t size = std::min(width, shape_.hidden - unit);
+      T* const to = Packed(first);
+      for (int64_t block = 0; block < depth_; block += kBlock)
+        for (int64_t u = 0; u < width; ++u)
+          for (int64_t k = block; k < std::min(block + kBlock, depth_); ++k)
+            to[k * width + u] = u < size ? cell_.kernel[(unit + u) * depth_ + k] : T{};
+    }
   }
 
   void Start(int64_t row, int64_t rows) override {
@@ -562,29 +575,32 @@ class CellBackward final : public Recurrence {
   void Products(int64_t step, int64_t row, int64_t rows, int64_t panel, int64_t panels) {
     for (int64_t p = panel; p < panel + panels; ++p)
       ForTiles(row, rows, [&]<int R>(int64_t r) {
-        switch (Vectors(p)) {
+        bool any = step == 0;
+        for (int i = 0; i < R && step > 0; ++i) any |= masks_.Valid(r + i, shape_.At(shape_.time - step));
+        if (!any) return;
+        int64_t v = p * kPanel;
+        const int64_t end = End(p);
+        for (; v + kStrips<R> * kVectors <= end; v += kStrips<R> * kVectors)
+          this->template Strips<R, kStrips<R>, kVectors>(step, r, v);
+        for (; v + kVectors <= end; v += kVectors) this->template Strips<R, 1, kVectors>(step, r, v);
+        switch (end - v) {
           case 1:
-            return this->template Product<R, 1>(step, r, p);
+            return this->template Strips<R, 1, 1>(step, r, v);
           case 2:
-            return this->template Product<R, 2>(step, r, p);
+            return this->template Strips<R, 1, 2>(step, r, v);
           case 3:
-            return this->template Product<R, 3>(step, r, p);
-          case 4:
-            return this->template Product<R, 4>(step, r, p);
+            return this->template Strips<R, 1, 3>(step, r, v);
         }
       });
   }
 
-  template <int R, int V>
-  void Product(int64_t step, int64_t row, int64_t panel) {
-    bool any = step == 0;
-    for (int r = 0; r < R && step > 0; ++r) any |= masks_.Valid(row + r, shape_.At(shape_.time - step));
-    if (!any) return;
-    Vector<T> tile[R][V];
-    Multiply<R, V>(depth_, later_[step % 2].data() + row * depth_, depth_, Packed(panel), tile);
+  template <int R, int S, int V>
+  void Strips(int64_t step, int64_t row, int64_t vector) {
+    Vector<T> tile[R][S * V];
+    Multiply<R, S, V>(depth_, later_[step % 2].data() + row * depth_, depth_, Packed(vector), tile);
     for (int r = 0; r < R; ++r)
-      for (int v = 0; v < V; ++v) {
-        T* const to = Passed(0, row + r) + panel * kWidth + v * kLanes<T>;
+      for (int v = 0; v < S * V; ++v) {
+        T* const to = Passed(0, row + r) + (vector + v) * kLanes<T>;
         Store(to, Load(to) + tile[r][v]);
       }
   }

@@ -70,6 +70,7 @@ def primitives(name: str, kernels: Kernels, platform: str | None) -> Recurrence:
         run_keeping=functools.partial(bind, run_keeping_p),
         linear=functools.partial(bind, linear_p),
         batch_major=True,
+        platform=platform,
     )
 
 

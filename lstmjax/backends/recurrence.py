@@ -43,6 +43,8 @@ class Recurrence:
     the pre-activations, one array or two (`is_summed`), of the vectors for each row, and of S leaves of the
     initial state; to the tangents of the results of ``run``."""
     batch_major: bool
+    platform: str | None = None
+    """The platform that it is for, as JAX's lowering names it; None for everywhere."""
 
 
 def is_summed(cell: ElementwiseCell) -> bool:
