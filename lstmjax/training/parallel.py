@@ -20,7 +20,7 @@ from lstmjax.training.config import ConfigError
 AXIS = "data"
 """The axis of the mesh."""
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of mallopt(3)
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # of mallopt(3)
 
 
 class Placement(NamedTuple):
@@ -106,7 +106,9 @@ def keep_memory() -> bool:
 
     XLA on CPU allocates its buffers anew for each call. Those of a training step are so large that glibc
     requests them from the kernel and returns them every time, so each step waits for pages to be mapped and
-    zeroed. The cost is that the process stays at its peak size. Call it before the first computation.
+    zeroed. The cost is that the process stays at its peak size. All threads share one heap: in those
+    that threads have of their own, glibc requests and returns all that is larger than 64 MiB, whatever the
+    other settings. Call it before the first computation.
 
     Returns:
       Whether the setting was applied; it has no effect on C libraries other than glibc.
@@ -116,6 +118,6 @@ def keep_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 64 * 2**20}
+    settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 64 * 2**20, _ARENA_MAX: 1}
     done = [mallopt(name, value) == 1 for name, value in settings.items()]
     return all(done)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 PROGRAM = """
-import resource, sys
+import resource, sys, threading
 import numpy as np
 from lstmjax.training import parallel
 
@@ -17,16 +17,26 @@ def resident():
 if sys.argv[1] == "kept":
     assert parallel.keep_memory()
 before = resident()
-array = np.ones(25_000_000)
-del array
+
+def compute():
+    array = np.ones(25_000_000)
+    del array
+
+if sys.argv[2] == "another":  # as the threads of XLA
+    thread = threading.Thread(target=compute)
+    thread.start()
+    thread.join()
+else:
+    compute()
 print(resident() - before)
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt is glibc's")
-def test_freed_memory_is_kept_only_when_asked_for():
+@pytest.mark.parametrize("thread", ["first", "another"])
+def test_freed_memory_is_kept_only_when_asked_for(thread):
     def grown(how):
-        program = [sys.executable, "-c", PROGRAM, how]
+        program = [sys.executable, "-c", PROGRAM, how, thread]
         return int(subprocess.run(program, check=True, capture_output=True, text=True).stdout)
 
     assert grown("kept") > 190_000_000
