@@ -39,6 +39,10 @@ class Kind(NamedTuple):
     shapes: tuple[tuple[int, int, int, int], ...] = SHAPES
     memax: Callable[[Any, Any], Any] | None = None
     """From a cell and its parameters, the same as a module of `memax.equinox`."""
+    backends: tuple[str, ...] = ()
+    """Of ours that are timed besides the scan."""
+    gru: bool = False
+    """Whether our GRU of the same sizes is timed beside it."""
 
 
 def _memax_lstm(cell: Any, params: Any) -> Any:
@@ -100,6 +104,9 @@ KINDS = {
     ),
     "layer norm": Kind(lambda *sizes: lstmjax.lstm(*sizes, layer_norm=True), shapes=FEW),
     "sLSTM": Kind(lambda *sizes: lstmjax.slstm(*sizes, heads=4), shapes=FEW),
+    "minGRU": Kind(
+        lstmjax.min_gru, shapes=((32, 1000, 128, 128), (8, 1000, 512, 512)), backends=("associative",), gru=True
+    ),
 }
 
 
@@ -135,7 +142,7 @@ def _contestants(
         cell, params = convert.from_torch(module)
         made["torch"] = _torch(torch, module, inputs, weights)
     applied: dict[str, tuple[Callable[..., jax.Array], Any]] = {
-        backend: (_ours(cell, backend, resets), params) for backend in (OURS, "scan")
+        backend: (_ours(cell, backend, resets), params) for backend in (OURS, "scan", *kind.backends)
     }
     if kind.linen and "linen" in config.rivals:
         nn = importlib.import_module("flax.linen")
@@ -152,6 +159,9 @@ def _contestants(
         np.testing.assert_allclose(value, expected[0], rtol=1e-3, err_msg=name)
         scale = float(np.abs(expected[1][1]).max())
         np.testing.assert_allclose(gradient, expected[1][1], rtol=1e-3, atol=1e-4 * scale, err_msg=name)
+    if kind.gru:
+        other = lstmjax.gru(features, hidden)
+        made["gru"] = _gradient(_ours(other, OURS, None), other.init(jax.random.key(0)), *arrays)
     return made
 
 

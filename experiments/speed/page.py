@@ -123,7 +123,7 @@ def _found(metrics: Mapping[str, float], prefix: str) -> tuple[list[str], list[s
     """Shapes and contestants of the metrics ``<prefix>_<shape>_<name>``, in order."""
     matches = [re.fullmatch(rf"{prefix}_(\d[^_]*)_(\w+)", name) for name in metrics]
     pairs = [match.groups() for match in matches if match]
-    names = [OURS, *NAMES, "memax", "optax"]
+    names = [OURS, *NAMES, "memax", "associative", "gru", "optax"]
     return list(dict.fromkeys(shape for shape, _ in pairs)), sorted(
         {name for _, name in pairs}, key=names.index
     )

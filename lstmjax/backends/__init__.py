@@ -24,9 +24,9 @@
   hidden units and scan below, since the intermediate sums of smaller cells stay in the processor's cache
   within a scan. On a GPU, where nothing has been measured yet, cudnn where it
   applies, else pallas where it applies, else fused: cudnn and pallas launch one kernel per sequence
-  instead of several per step. A `LinearCell` runs with associative on every platform, an mLSTM
-  with chunkwise, all other cells with hoisted; but on a CPU with scan where the batch has more than
-  `HOISTED_TO` rows, since the loop's own products are then as fast, in less memory.
+  instead of several per step. A `LinearCell` runs with associative, but minGRU and minLSTM with native on
+  a CPU; an mLSTM with chunkwise, all other cells with hoisted; but on a CPU with scan where the batch has
+  more than `HOISTED_TO` rows, since the loop's own products are then as fast, in less memory.
 """
 
 import contextlib
@@ -138,9 +138,11 @@ def choose(
     if backend in ("scan", "hoisted"):
         return Choice(backend, "asked for")
     platform = jax.default_backend() if platform is None else platform
-    if not (isinstance(cell, ElementwiseCell) and is_elementwise(cell)):
+    elementwise = isinstance(cell, ElementwiseCell) and is_elementwise(cell)
+    if not elementwise or (_together(cell) and not _is_for_steps(backend, cell, platform)):
         way: Way = "scan" if platform == "cpu" and rows > HOISTED_TO else "hoisted"
         return _choose_for_other(backend, cell, needs, way)
+    assert isinstance(cell, ElementwiseCell)
     if backend == "auto":
         return _fastest(cell, needs, platform)
     if type(cell) is not LSTM and backend in ("pallas", "cudnn"):
@@ -153,7 +155,8 @@ def choose(
 
 def is_elementwise(cell: ElementwiseCell) -> bool:
     """Whether the step of a cell is what its `elementwise` says: a subclass may override the step alone."""
-    definer = next(kind for kind in type(cell).__mro__ if {"step", "elementwise"} & vars(kind).keys())
+    names = {"step", "elementwise", "coefficients"}
+    definer = next(kind for kind in type(cell).__mro__ if names & vars(kind).keys())
     return "elementwise" in vars(definer) and cell.structure is not None
 
 
@@ -164,11 +167,23 @@ TOGETHER: dict[Way, tuple[type[Cell], Any]] = {
 """The backends that take steps together, of cells whose gates do not see their state."""
 
 
-def _choose_for_other(backend: Backend, cell: Cell, needs: Collection[str], otherwise: Way) -> Choice:
+def _together(cell: Cell) -> list[Way]:
+    """The backends that take steps of this cell together, of which there is one at most."""
     # A subclass may override the step, which the other backend then does not describe.
-    ways = [
+    return [
         way for way, (kind, _) in TOGETHER.items() if isinstance(cell, kind) and type(cell).step is kind.step
     ]
+
+
+def _is_for_steps(backend: Backend, cell: Any, platform: str) -> bool:
+    """Whether steps that could be taken together are taken one after the other, by what `fused` has."""
+    if backend == "auto":
+        return platform == "cpu" and native.load_cell(cell) is None
+    return backend in ("native", "fused")
+
+
+def _choose_for_other(backend: Backend, cell: Cell, needs: Collection[str], otherwise: Way) -> Choice:
+    ways = _together(cell)
     if not ways:
         return Choice(otherwise, f"nothing is made for {type(cell).__name__}")
     (way,) = ways

@@ -154,14 +154,16 @@ struct Masks {
 };
 
 // How a recurrence is divided among threads: by rows, with each thread running all steps without waiting, if
-// the weights fit into a core's own cache; else by hidden units, with all threads in step.
+// the weights fit into a core's own cache, or there are none; else by hidden units, with all threads in step.
 struct Division {
   bool by_rows;
   int64_t chunks;
 
-  Division(const Shape& shape, int64_t bytes, int64_t threads) {
+  Division(const Shape& shape, int products, int64_t bytes, int64_t threads) {
     const double weights = 4.0 * shape.hidden * shape.hidden;
-    if (threads < 2 || weights * shape.rows < 1 << 17) {
+    if (products == 0) {
+      by_rows = true, chunks = std::max<int64_t>(1, std::min(threads, shape.rows));
+    } else if (threads < 2 || weights * shape.rows < 1 << 17) {
       by_rows = true, chunks = 1;
     } else if (shape.rows >= 2 * threads && weights * bytes <= 1 << 20) {
       by_rows = true, chunks = threads;
@@ -573,6 +575,7 @@ class CellBackward final : public Recurrence {
 
   // Add to the gradient of the hidden state what the products of the step before `step` pass on to it.
   void Products(int64_t step, int64_t row, int64_t rows, int64_t panel, int64_t panels) {
+    if (depth_ == 0) return;
     for (int64_t p = panel; p < panel + panels; ++p)
       ForTiles(row, rows, [&]<int R>(int64_t r) {
         bool any = step == 0;
@@ -721,7 +724,7 @@ ffi::Error CellForwardOf(ffi::ThreadPool& pool, ffi::RemainingArgs given, ffi::R
     const Cell<T> cell = {structure, functions, operands.Argument(0), operands.Argument(1),
                           operands.Argument(2)};
     return std::make_shared<CellForward<T>>(
-        shape, operands.MasksAt(4, shape.time), Division(shape, sizeof(T), threads), cell,
+        shape, operands.MasksAt(4, shape.time), Division(shape, structure.products, sizeof(T), threads), cell,
         operands.Argument(3), operands.Arguments(6, leaves), operands.Results(0, leaves),
         operands.Results(leaves, leaves), keeping ? operands.Result(2 * leaves) : nullptr,
         keeping ? operands.Results(2 * leaves + 1, leaves) : Leaves<T>{});
@@ -743,7 +746,7 @@ ffi::Error CellBackwardOf(ffi::ThreadPool& pool, ffi::RemainingArgs given, ffi::
     const Operands<T> operands = {given, results, model};
     const Cell<T> cell = {structure, functions, operands.Argument(0), nullptr, operands.Argument(1)};
     return std::make_shared<CellBackward<T>>(
-        shape, operands.MasksAt(3, shape.time), Division(shape, sizeof(T), threads), cell,
+        shape, operands.MasksAt(3, shape.time), Division(shape, structure.products, sizeof(T), threads), cell,
         operands.Argument(2), operands.Arguments(5, leaves), operands.Arguments(5 + leaves, leaves),
         operands.Arguments(5 + 2 * leaves, leaves), operands.Result(0),
         separate ? operands.Result(1) : nullptr, operands.Result(1 + separate),

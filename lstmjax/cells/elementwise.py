@@ -35,7 +35,7 @@ class Structure(NamedTuple):
     inputs: int
     """The first columns, which have a term of the input."""
     products: int
-    """Those with a term of the hidden state: the first columns, and all after ``inputs``."""
+    """Those with a term of the hidden state: the first columns, and all after ``inputs``; or none."""
     vectors: int = 0
 
     @property
@@ -52,7 +52,7 @@ class Structure(NamedTuple):
         """
         if self.shared == self.columns:
             return inputs + products
-        shared = self.shared * products.shape[-1] // self.products
+        shared = self.shared * inputs.shape[-1] // self.inputs
         both = inputs[..., :shared] + products[..., :shared]
         return jnp.concatenate([both, inputs[..., shared:], products[..., shared:]], axis=-1)
 

@@ -1,11 +1,13 @@
 r"""Cells whose gates do not depend on the state, so that time steps can run in parallel: minLSTM and minGRU.
 
 Each is a linear recurrence :math:`h_t = a_t \odot h_{t-1} + b_t` whose coefficients depend on the input
-alone. `lstmjax.backends.associative` runs any such `LinearCell` over all steps at once.
+alone. `lstmjax.backends.associative` runs any such `LinearCell` over all steps at once. On a CPU, which has
+few cores, native code takes these two one step after the other, each unit by itself.
 """
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -14,6 +16,7 @@ from jaxtyping import Float
 
 from lstmjax import initializers
 from lstmjax.cells.cell import GatedCell, biased, check_step, matmul
+from lstmjax.cells.elementwise import ElementwiseCell, Structure, Weights
 from lstmjax.checks import resolve_number
 from lstmjax.types import Array, DTypeLike, Key
 
@@ -69,21 +72,48 @@ class LinearCell(GatedCell):
         cell = decay * state.cell + addend
         return LinearState(cell), cell.astype(self.dtype)
 
-    def _parts(self, params: LinearParams, inputs: Array) -> list[jax.Array]:
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _Minimal(LinearCell, ElementwiseCell):
+    """A linear cell whose coefficients are functions of each unit's own pre-activations."""
+
+    @abc.abstractmethod
+    def unit_coefficients(self, columns: Sequence[Array]) -> tuple[jax.Array, jax.Array]:
+        """``a`` and ``b`` of the columns of pre-activations, each ``[..., hidden]``."""
+
+    def coefficients(self, params: LinearParams, inputs: Array) -> tuple[jax.Array, jax.Array]:
+        """See `LinearCell.coefficients`."""
         product = matmul(inputs, params.kernel, dtype=self.dtype, result_dtype=self.wide_dtype)
-        return jnp.split(biased(product, params.bias), self.columns, axis=-1)
+        return self.unit_coefficients(jnp.split(biased(product, params.bias), self.columns, axis=-1))
+
+    @property
+    def structure(self) -> Structure | None:
+        """No product with the state; None if the outputs have a narrower dtype than the state."""
+        return Structure(self.columns, self.columns, 0) if self.dtype == self.wide_dtype else None
+
+    def weights(self, params: LinearParams) -> Weights:
+        """See `ElementwiseCell.weights`."""
+        kernel = jnp.asarray(params.kernel)
+        return Weights(kernel, kernel[:0, : self.hidden].T, params.bias)
+
+    def elementwise(
+        self, totals: Sequence[Array], vectors: Sequence[Array], state: Sequence[Array]
+    ) -> Sequence[jax.Array]:
+        """See `ElementwiseCell.elementwise`."""
+        decay, addend = self.unit_coefficients(totals)
+        return (decay * state[0] + addend,)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class MinGRU(LinearCell):
+class MinGRU(_Minimal):
     """The specification of a minGRU; made by `min_gru`."""
 
     columns: ClassVar[int] = 2
     maker: ClassVar[str] = "min_gru"
 
-    def coefficients(self, params: LinearParams, inputs: Array) -> tuple[jax.Array, jax.Array]:
+    def unit_coefficients(self, columns: Sequence[Array]) -> tuple[jax.Array, jax.Array]:
         """``1 - z`` and ``z n``; see `min_gru`."""
-        update, candidate = self._parts(params, inputs)
+        update, candidate = columns
         return jax.nn.sigmoid(-update), jax.nn.sigmoid(update) * candidate
 
 
@@ -130,7 +160,7 @@ def min_gru(
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class MinLSTM(LinearCell):
+class MinLSTM(_Minimal):
     """The specification of a minLSTM; made by `min_lstm`."""
 
     forget_bias: float = 0.0
@@ -149,9 +179,9 @@ class MinLSTM(LinearCell):
             return params
         return params._replace(bias=jnp.asarray(params.bias).at[: self.hidden].set(self.forget_bias))
 
-    def coefficients(self, params: LinearParams, inputs: Array) -> tuple[jax.Array, jax.Array]:
+    def unit_coefficients(self, columns: Sequence[Array]) -> tuple[jax.Array, jax.Array]:
         """``f / (f + i)`` and ``i n / (f + i)``; see `min_lstm`."""
-        forget, input_, candidate = self._parts(params, inputs)
+        forget, input_, candidate = columns
         # f / (f + i) is the sigmoid of log(f / i), which is accurate even where f and i both round to 0.
         odds = jax.nn.log_sigmoid(forget) - jax.nn.log_sigmoid(input_)
         return jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds) * candidate

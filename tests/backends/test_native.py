@@ -44,11 +44,12 @@ CELLS = {
     "lstm": lstmjax.lstm,
     "gru": lstmjax.gru,
     "elman": lstmjax.elman,
+    "min_lstm": lstmjax.min_lstm,
     "two_columns": lambda *sizes: lstmjax.lstm(*sizes, forget_gate=False, output_gate=False, peepholes=True),
 }
 """One for each number of products."""
 
-SIZES = [(1, 3, 5, 7), (2, 4, 16, 16), (13, 9, 33, 65), (8, 6, 200, 200), (3, 5, 7, 300)]
+SIZES = [(1, 3, 5, 7), (2, 4, 16, 16), (13, 9, 33, 65), (8, 6, 200, 200), (3, 5, 7, 300), (6, 3, 128, 40)]
 
 
 @needs_native

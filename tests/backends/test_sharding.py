@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import ALL, LSTM_WAYS
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from test_cudnn import CELL, arguments
 from test_cudnn import ours as by_cudnn
@@ -72,6 +72,21 @@ def test_automatic_axes_stay_divided_and_only_the_gradient_is_summed(
     assert_divided((results, of_inputs), axis=len(batch) - 1)
     assert_same(got, run(params, *rows))
     assert set(COLLECTIVES.findall(compiled.as_text())) == {"all-reduce"}
+
+
+@pytest.mark.parametrize("mesh", [AUTOMATIC, EXPLICIT], ids=["automatic", "explicit"])
+def test_inputs_that_are_transposed_first_stay_divided(mesh: Mesh) -> None:
+    cell = lstmjax.lstm(128, 3)  # the width is one of those
+    params, inputs = cell.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (4, 5, 128))
+    run = gradient(functools.partial(lstmjax.unroll, cell, backend="native"))
+    given = put(params, mesh), put(inputs, mesh, "data")
+    with jax.set_mesh(mesh):
+        lowered = run.lower(*given)
+        (_, results), (_, of_inputs) = got = run(*given)
+    assert "optimization_barrier" in lowered.as_text()
+    assert_divided((results, of_inputs))
+    assert_same(got, run(params, inputs))
+    assert set(COLLECTIVES.findall(lowered.compile().as_text())) == {"all-reduce"}
 
 
 @pytest.mark.usefixtures("optimized")

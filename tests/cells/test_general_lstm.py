@@ -28,6 +28,7 @@ from flax import nnx
 
 import lstmjax
 from lstmjax import backends
+from lstmjax.backends import native
 from lstmjax.cells.general_lstm import ACTIVATIONS
 from lstmjax.nnx import LSTM, Recurrent
 
@@ -240,7 +241,11 @@ def test_linear_cells_run_at_once_wherever_they_are() -> None:
     params, inputs = cell.init(KEY), jax.random.normal(KEY, (3, 7, 2), jnp.float64)
     run = functools.partial(lstmjax.unroll, cell, params, inputs, lengths=np.array([7, 0, 4]))
     assert_close(run(backend="associative"), run(backend="scan"), 1e-13)
-    assert backends.choose("auto", cell.cells[0]).way == "associative"
+    here = "native" if native.load() is None else "associative"
+    assert backends.choose("auto", cell.cells[0], platform="cpu").way == here
+    assert backends.choose("auto", cell.cells[0], platform="gpu").way == "associative"
+    narrow = lstmjax.min_gru(2, 3, dtype="bfloat16")  # its state is wider than its outputs
+    assert backends.choose("auto", narrow, platform="cpu").way == "associative"
     assert backends.choose("associative", cell.cells[2]).way == "scan"
     assert backends.choose("associative", lstmjax.gru(2, 3)).way == "scan"
 
@@ -265,8 +270,17 @@ class Doubled(lstmjax.MinGRU):
         return state, 2 * outputs
 
 
-def test_a_subclass_with_a_step_of_its_own_keeps_it() -> None:
-    assert backends.choose("auto", Doubled(2, 3)).way == "hoisted"
+class Slower(lstmjax.MinGRU):
+    """A cell whose coefficients are not those of its units."""
+
+    def coefficients(self, params: Any, inputs: Any) -> Any:
+        decay, addend = super().coefficients(params, inputs)
+        return decay / 2, addend
+
+
+@pytest.mark.parametrize(("kind", "way"), [(Doubled, "hoisted"), (Slower, "associative")])
+def test_a_subclass_with_a_step_of_its_own_keeps_it(kind: type[lstmjax.MinGRU], way: str) -> None:
+    assert backends.choose("auto", kind(2, 3)).way == way
 
 
 def test_gates_that_both_round_to_zero_still_share() -> None:
