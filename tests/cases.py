@@ -142,7 +142,9 @@ CELLS: dict[str, Case] = {
     "elman": Case(lambda dtype: lstmjax.elman(2, 3, dtype=dtype), reference.elman, ("scan", *FASTEST)),
     "gru": Case(lambda dtype: lstmjax.gru(2, 3, dtype=dtype), reference.gru, ELEMENTWISE_WAYS),
     "min_lstm": Case(
-        lambda dtype: lstmjax.min_lstm(2, 3, dtype=dtype), reference.min_lstm, ("scan", "associative", *FASTEST)
+        lambda dtype: lstmjax.min_lstm(2, 3, dtype=dtype),
+        reference.min_lstm,
+        ("scan", "associative", *FASTEST),
     ),
     "slstm": Case(
         lambda dtype: lstmjax.slstm(2, 4, heads=2, dtype=dtype),

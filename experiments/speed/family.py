@@ -105,7 +105,10 @@ KINDS = {
     "layer norm": Kind(lambda *sizes: lstmjax.lstm(*sizes, layer_norm=True), shapes=FEW),
     "sLSTM": Kind(lambda *sizes: lstmjax.slstm(*sizes, heads=4), shapes=FEW),
     "minGRU": Kind(
-        lstmjax.min_gru, shapes=((32, 1000, 128, 128), (8, 1000, 512, 512)), backends=("associative",), gru=True
+        lstmjax.min_gru,
+        shapes=((32, 1000, 128, 128), (8, 1000, 512, 512)),
+        backends=("associative",),
+        gru=True,
     ),
 }
 

@@ -24,7 +24,6 @@ from lstmjax.cells.elementwise import ElementwiseCell
 from lstmjax.sharding import vary_alike
 from lstmjax.types import Array, Params, State
 
-
 CONFLICTING = 128
 
 
@@ -132,9 +131,9 @@ def _product(
     With more axes, XLA on CPU would transpose the larger operand of its transpose in memory. Only the axes of
     one batch and of time are joined: others could not stay divided over devices.
 
-    ``by_columns`` says that the transpose with respect to the kernel will be asked for, which reads the inputs
-    column by column. On CPU, numbers a multiple of `CONFLICTING` apart displace each other from the cache, and
-    it is faster to transpose the inputs first.
+    ``by_columns`` says that the transpose with respect to the kernel will be asked for, which reads the
+    inputs column by column. On CPU, numbers a multiple of `CONFLICTING` apart displace each other from the
+    cache, and it is faster to transpose the inputs first.
     """
     multiply = functools.partial(matmul, dtype=cell.dtype, result_dtype=cell.wide_dtype)
     if not recurrence.batch_major or inputs.ndim != 3:

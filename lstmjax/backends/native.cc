@@ -37,13 +37,13 @@ constexpr int kVectors = 2;
 constexpr int kVectors = 4;
 #endif
 
-// Strips of columns that are taken at once. A few rows leave room for a second strip, and without it an addition
-// would wait for the one before it.
+// Strips of columns that are taken at once. A few rows leave room for a second strip, and without it an
+// addition would wait for the one before it.
 template <int R>
 constexpr int kStrips = 2 * R * kVectors <= 12 ? 2 : 1;
 
-// tile = a[R, depth] b[depth, S strips of V vectors], with b packed: the V vectors of each k are contiguous, and
-// strips are beside each other.
+// tile = a[R, depth] b[depth, S strips of V vectors], with b packed: the V vectors of each k are contiguous,
+// and strips are beside each other.
 template <int R, int S, int V, typename T>
 inline __attribute__((always_inline)) void Multiply(int64_t depth, const T* a, int64_t stride, const T* b,
                                                     Vector<T> (&tile)[R][S * V]) {
