@@ -273,8 +273,11 @@ struct Structure {
   int columns, inputs, products, vectors, leaves;
 
   int Shared() const { return products - (columns - inputs); }
-  // Vectors of units beside each other in a panel of the forward product.
-  int Units() const { return products == 1 ? 4 : products == 2 || (products == 3 && kVectors == 2) ? 2 : 1; }
+  // Vectors of units beside each other in a panel of the forward product, which is one of whole strips.
+  int Units() const {
+    if (products == 3) return kVectors == 2 ? 2 : 1;
+    return products % 4 == 0 ? 1 : products % 2 == 0 ? 2 : 4;
+  }
   // Vectors of a strip of such a panel.
   int Strip() const { return products == 3 ? std::min(kVectors, 3) : kVectors; }
 };

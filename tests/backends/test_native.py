@@ -1,5 +1,6 @@
 """The native code: built, kept, refused with a reason, and right where the contract does not look."""
 
+import dataclasses
 import os
 import pwd
 import shutil
@@ -14,6 +15,7 @@ import pytest
 
 import lstmjax
 from lstmjax.backends import native
+from lstmjax.cells.elementwise import ElementwiseCell, Structure
 
 has_compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
 needs_native = pytest.mark.skipif(native.load() is not None, reason=f"no native code: {native.load()}")
@@ -40,11 +42,31 @@ def test_it_can_be_had_where_there_is_a_compiler():
     assert native.load() is None
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
+class FiveProducts(ElementwiseCell):
+    """A cell with more products than any of ours."""
+
+    structure = Structure(columns=5, inputs=5, products=5)
+
+    def init(self, key):
+        sizes = self.features, self.hidden
+        kernels = (jax.random.normal(key, (size, 5 * self.hidden)) / (9 + size) for size in sizes)
+        return lstmjax.LSTMParams(*kernels, jnp.zeros(5 * self.hidden))
+
+    def initial_state(self, batch_shape=()):
+        return jnp.zeros((*batch_shape, self.hidden), self.dtype)
+
+    def elementwise(self, totals, vectors, state):
+        a, b, c, d, e = totals
+        return (jnp.tanh(a * b + c * d + e),)
+
+
 CELLS = {
     "lstm": lstmjax.lstm,
     "gru": lstmjax.gru,
     "elman": lstmjax.elman,
     "min_lstm": lstmjax.min_lstm,
+    "five_products": FiveProducts,
     "two_columns": lambda *sizes: lstmjax.lstm(*sizes, forget_gate=False, output_gate=False, peepholes=True),
 }
 """One for each number of products."""
