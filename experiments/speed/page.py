@@ -44,11 +44,12 @@ def page(records: Sequence[Record]) -> str:
         "Our layer (`backend='auto'`) against others with the same weights, in turns within one process; "
         "outputs and gradients are first checked equal. Ratios are our time over theirs, the median over "
         "rounds and its confidence interval of 95 %: below 1 we are quicker. The share is that of our "
-        "gradient in the rate of one large product of matrices in the same rounds. A shape is batch x time x "
-        "features x hidden. Means and worst shapes are of all shapes, those of several layers and of two "
+        "gradient in the rate of one large product of matrices in the same rounds. A shape is batch x time "
+        "x features x hidden. Means and worst shapes are of all shapes, those of several layers and of two "
         "directions included; a second mean leaves out batch 1. Columns scan, fused and associative are "
         "other backends of ours, and gru is our own GRU of the same sizes. Memory is what XLA sets aside "
-        "beside arguments and results; native code has a copy of the recurrent weights and a few states beside it. "
+        "beside arguments and results; native code has a copy of the recurrent weights and a few states "
+        "beside it. "
         "[What was tried](../../../docs/speed.md).",
     ]
     for record in records:
