@@ -106,9 +106,10 @@ def keep_memory() -> bool:
 
     XLA on CPU allocates its buffers anew for each call. Those of a training step are so large that glibc
     requests them from the kernel and returns them every time, so each step waits for pages to be mapped and
-    zeroed. The cost is that the process stays at its peak size. All threads share one heap: in those
-    that threads have of their own, glibc requests and returns all that is larger than 64 MiB, whatever the
-    other settings. Call it before the first computation.
+    zeroed. All threads share one heap: in those that threads have of their own, glibc requests and returns
+    all that is larger than 64 MiB, whatever the other settings. The cost is that the process stays at its
+    peak size, and that many threads which allocate at once wait for each other. Call it before the first
+    computation.
 
     Returns:
       Whether the setting was applied; it has no effect on C libraries other than glibc.
