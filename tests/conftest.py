@@ -4,6 +4,7 @@ import collections
 import gc
 import itertools
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ if "lstmjax" in sys.modules:
     raise RuntimeError("lstmjax was imported before the hook that checks its annotations.")
 
 jax.config.update("jax_num_cpu_devices", 2)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what runs in its background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Compiling is most of what the tests do: what one test, worker or run compiled, the others load. Processes
 # that a test starts inherit it.

@@ -114,10 +114,9 @@ def _apply(
             inner = core.ClosedJaxpr(inner, ())
         if isinstance(inner, core.ClosedJaxpr) and len(inner.jaxpr.invars) == len(inputs):
             return _run(inner, inputs, is_good, loops)
-    bound = equation.primitive.get_bind_params(equation.params)
-    functions, parameters = bound if isinstance(bound, tuple) else ((), bound)  # JAX had tuples once
-    results = equation.primitive.bind(*functions, *inputs, **parameters)
-    return list(results) if equation.primitive.multiple_results else [results]
+    primitive = equation.primitive
+    results = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
+    return list(results) if primitive.multiple_results else [results]
 
 
 def _scan(

@@ -186,9 +186,12 @@ def product(dimensions):
 @needs_native
 @pytest.mark.parametrize("layer", GUARDED, ids=str)
 def test_the_gradient_needs_no_more_memory_than_it_did(layer):
-    """In arrays [batch, time, hidden]: gates, cell, hidden, outputs and what becomes of them."""
-    unit = layer.batch * layer.time * layer.hidden * 4
-    assert compiled_gradient(layer).memory_analysis().temp_size_in_bytes < 10.5 * unit
+    """In arrays [batch, time, hidden]: gates, cell, hidden, outputs and what becomes of them.
+
+    At widths for which inputs are transposed first, one such array more.
+    """
+    unit, limit = layer.batch * layer.time * layer.hidden * 4, 10.5 + (layer.hidden % 128 == 0)
+    assert compiled_gradient(layer).memory_analysis().temp_size_in_bytes < limit * unit
 
 
 @needs_native
