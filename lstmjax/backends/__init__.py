@@ -154,7 +154,10 @@ def choose(
 
 
 def is_elementwise(cell: ElementwiseCell) -> bool:
-    """Whether the step of a cell is what its `elementwise` says: a subclass may override the step alone."""
+    """Whether the step of a cell is what its `elementwise` says.
+
+    A subclass may override the step alone, or the coefficients of a `LinearCell`.
+    """
     names = {"step", "elementwise", "coefficients"}
     definer = next(kind for kind in type(cell).__mro__ if names & vars(kind).keys())
     return "elementwise" in vars(definer) and cell.structure is not None
