@@ -57,7 +57,7 @@ LSTM_WAYS = tuple(WAYS)
 """The ways that differ for the usual LSTM."""
 
 ELEMENTWISE_WAYS = tuple(way for way in WAYS if way not in ("pallas", "hoisted"))
-"""The ways that differ for other cells of a product and a function of each unit."""
+"""The ways that differ for other cells of stages: products, each with a function of each unit after it."""
 
 FASTEST = ELEMENTWISE_WAYS[-1:]
 """The one of most users: for what differs little from a cell that goes by all ways."""
@@ -134,7 +134,9 @@ CELLS: dict[str, Case] = {
         reference.lstm_variant(),
     ),
     "multiplicative": Case(
-        lambda dtype: lstmjax.multiplicative_lstm(2, 3, dtype=dtype), reference.multiplicative_lstm
+        lambda dtype: lstmjax.multiplicative_lstm(2, 3, dtype=dtype),
+        reference.multiplicative_lstm,
+        ELEMENTWISE_WAYS,
     ),
     "conv_lstm": Case(
         lambda dtype: lstmjax.conv_lstm(2, 3, 1, 1, peepholes=True, dtype=dtype), reference.conv_lstm
@@ -254,7 +256,9 @@ VARIANTS: dict[str, Case] = {
     "conv_lstm_without_peepholes": Case(
         lambda dtype: lstmjax.conv_lstm(3, 2, 2, 1, kernel_size=2, dtype=dtype), reference.conv_lstm
     ),
-    "gru_reset_before": Case(lambda dtype: lstmjax.gru(2, 3, reset_after=False, dtype=dtype), reference.gru),
+    "gru_reset_before": Case(
+        lambda dtype: lstmjax.gru(2, 3, reset_after=False, dtype=dtype), reference.gru, ELEMENTWISE_WAYS
+    ),
     "min_gru": Case(lambda dtype: lstmjax.min_gru(2, 3, dtype=dtype), reference.min_gru, ("associative",)),
     "slstm_exponential_forget": Case(
         lambda dtype: lstmjax.slstm(2, 3, exponential_forget=True, dtype=dtype),

@@ -6,8 +6,9 @@
   as scan, with what does not depend on the state, and the gradients of kernels, taken out of the loop
   (`lstmjax.backends.hoisted`). Works for every cell.
 ``"fused"``
-  runs stacks and pointwise wrappers layer by layer, and each `ElementwiseCell` (LSTMs but for a few options,
-  GRUs, Elman cells) with the derivative of `lstmjax.backends.fused`; other cells as hoisted.
+  runs stacks and pointwise wrappers layer by layer, and each `StagedCell` (LSTMs but for a few options,
+  multiplicative LSTMs, GRUs, Elman cells) with the derivative of `lstmjax.backends.fused`; other cells as
+  hoisted.
 ``"native"``
   as fused, with the recurrence in C++ on a CPU, in float32 and float64.
 ``"pallas"``
@@ -47,7 +48,7 @@ from lstmjax.backends.fused import fused
 from lstmjax.backends.recurrence import XLA
 from lstmjax.backends.scan import Masks, scan, select
 from lstmjax.cells.cell import Cell
-from lstmjax.cells.elementwise import ElementwiseCell
+from lstmjax.cells.elementwise import StagedCell
 from lstmjax.cells.lstm import LSTM, LSTMState
 from lstmjax.cells.minimal import LinearCell
 from lstmjax.cells.xlstm import MLSTM
@@ -138,11 +139,11 @@ def choose(
     if backend in ("scan", "hoisted"):
         return Choice(backend, "asked for")
     platform = jax.default_backend() if platform is None else platform
-    elementwise = isinstance(cell, ElementwiseCell) and is_elementwise(cell)
-    if not elementwise or (_together(cell) and not _is_for_steps(backend, cell, platform)):
+    staged = isinstance(cell, StagedCell) and is_staged(cell)
+    if not staged or (_together(cell) and not _is_for_steps(backend, cell, platform)):
         way: Way = "scan" if platform == "cpu" and rows > HOISTED_TO else "hoisted"
         return _choose_for_other(backend, cell, needs, way)
-    assert isinstance(cell, ElementwiseCell)
+    assert isinstance(cell, StagedCell)
     if backend == "auto":
         return _fastest(cell, needs, platform)
     if type(cell) is not LSTM and backend in ("pallas", "cudnn"):
@@ -153,14 +154,14 @@ def choose(
     return _as_asked(backend, cell, platform)
 
 
-def is_elementwise(cell: ElementwiseCell) -> bool:
-    """Whether the step of a cell is what its `elementwise` says.
+def is_staged(cell: StagedCell) -> bool:
+    """Whether the step of a cell is what its stages say.
 
     A subclass may override the step alone, or the coefficients of a `LinearCell`.
     """
-    names = {"step", "elementwise", "coefficients"}
+    names = {"step", "elementwise", "stages", "coefficients"}
     definer = next(kind for kind in type(cell).__mro__ if names & vars(kind).keys())
-    return "elementwise" in vars(definer) and cell.structure is not None
+    return bool({"elementwise", "stages"} & vars(definer).keys() and cell.stages)
 
 
 TOGETHER: dict[Way, tuple[type[Cell], Any]] = {
@@ -197,7 +198,7 @@ def _choose_for_other(backend: Backend, cell: Cell, needs: Collection[str], othe
     return Choice(way, "asked for") if backend == way else Choice(otherwise, f"{backend} is for other cells")
 
 
-def _as_asked(backend: Way, cell: ElementwiseCell, platform: str) -> Choice:
+def _as_asked(backend: Way, cell: StagedCell, platform: str) -> Choice:
     if backend in TOGETHER:
         return Choice("scan", "its gates see its state, so that steps cannot be taken together")
     if backend == "native" and native.load_cell(cell) is not None:
@@ -208,7 +209,7 @@ def _as_asked(backend: Way, cell: ElementwiseCell, platform: str) -> Choice:
 
 
 def _why_not_as_asked(
-    backend: Backend, cell: ElementwiseCell, needs: Collection[str], platform: str
+    backend: Backend, cell: StagedCell, needs: Collection[str], platform: str
 ) -> str | None:
     if backend == "native":
         return native.load()
@@ -225,7 +226,7 @@ def _for_gpus() -> tuple[Any, Any]:
     return pallas, cudnn
 
 
-def _fastest_on_gpu(cell: ElementwiseCell, needs: Collection[str], platform: str) -> Choice:
+def _fastest_on_gpu(cell: StagedCell, needs: Collection[str], platform: str) -> Choice:
     if type(cell) is not LSTM:
         return Choice("fused", "on a GPU")
     pallas, cudnn = _for_gpus()
@@ -237,7 +238,7 @@ def _fastest_on_gpu(cell: ElementwiseCell, needs: Collection[str], platform: str
     return Choice("fused", f"{no_cudnn}; {no_pallas}")
 
 
-def _fastest(cell: ElementwiseCell, needs: Collection[str], platform: str) -> Choice:
+def _fastest(cell: StagedCell, needs: Collection[str], platform: str) -> Choice:
     if platform == "gpu":
         return _fastest_on_gpu(cell, needs, platform)
     why_not = native.load_cell(cell) if platform == "cpu" else f"the platform is {platform}"
@@ -303,14 +304,14 @@ def run(
         return scan(cell, params, inputs, state, masks, reverse, states, loop=loop)
     if way in TOGETHER:
         return TOGETHER[way][1](cell, params, inputs, state, masks, reverse)
-    assert isinstance(cell, ElementwiseCell)
-    after, shown = _run_elementwise(way, cell, params, inputs, state, masks, reverse, states)
+    assert isinstance(cell, StagedCell)
+    after, shown = _run_staged(way, cell, params, inputs, state, masks, reverse, states)
     return after, jnp.asarray(jax.tree.leaves(shown)[0]), shown if states else None
 
 
-def _run_elementwise(
+def _run_staged(
     way: Way,
-    cell: ElementwiseCell,
+    cell: StagedCell,
     params: Params,
     inputs: jax.Array,
     state: State,

@@ -1,6 +1,6 @@
-"""The function of an `ElementwiseCell` in C++, written from what JAX traces of it, with its derivative.
+"""The functions of a `StagedCell` in C++, written from what JAX traces of them, with their derivatives.
 
-``native.cc`` runs the product and the loop over time, and calls these functions for the units of a row.
+``native.cc`` runs the products and the loop over time, and calls these functions for the units of a row.
 """
 
 import functools
@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from lstmjax.cells.elementwise import ElementwiseCell
+from lstmjax.backends.recurrence import leaves_before
+from lstmjax.cells.elementwise import Stage, StagedCell
 
 
 class UnsupportedError(ValueError):
@@ -21,7 +22,7 @@ class UnsupportedError(ValueError):
 
 
 class Source(NamedTuple):
-    """A program in C++ with three functions of a cell: see ``Elementwise`` in ``native.cc``."""
+    """A program in C++ with three functions of each stage: see ``Elementwise`` in ``native.cc``."""
 
     name: str
     """The same for equal programs."""
@@ -29,7 +30,7 @@ class Source(NamedTuple):
 
 
 @functools.cache
-def source_of(cell: ElementwiseCell) -> Source:
+def source_of(cell: StagedCell) -> Source:
     """The program of a cell; sizes do not matter.
 
     Raises:
@@ -39,60 +40,63 @@ def source_of(cell: ElementwiseCell) -> Source:
         return _source_of(cell)
 
 
-def _source_of(cell: ElementwiseCell) -> Source:
-    structure = cell.structure
-    assert structure is not None
-    number = jax.ShapeDtypeStruct((), cell.wide_dtype)
-    leaves = jax.tree.leaves(jax.eval_shape(cell.initial_state))
-    state = tuple(jax.ShapeDtypeStruct((), leaf.dtype) for leaf in leaves)
-    columns, inputs, products, vectors = ((number,) * count for count in structure)
-    shared = structure.shared
-
-    def units(totals: Any, vectors: Any, state: Any) -> Any:
-        return tuple(cell.elementwise(totals, vectors, state))
-
-    def keeping(inputs: Any, products: Any, biases: Any, vectors: Any, state: Any) -> Any:
-        both = [x + y for x, y in zip(inputs[:shared], products[:shared], strict=True)]
-        terms = (*both, *inputs[shared:], *products[shared:])
-        totals = tuple(term + bias for term, bias in zip(terms, biases, strict=True))
-        after = units(totals, vectors, state)
-        return after, after[0], totals, state
-
-    def forward(*arguments: Any) -> Any:
-        return keeping(*arguments)[:2]
-
-    def backward(totals: Any, vectors: Any, state: Any, sums: Any, later: Any, shown: Any) -> Any:
-        _, pull_back = jax.vjp(units, totals, vectors, state)
-        bars, vectors_bar, state_bar = pull_back(tuple(jax.tree.map(jnp.add, later, shown)))
-        sums = tuple(jax.tree.map(jnp.add, sums, vectors_bar))
-        return bars[: structure.inputs], (*bars[:shared], *bars[structure.inputs :]), sums, state_bar
-
-    step = (inputs, products, columns, vectors, state)
+def _source_of(cell: StagedCell) -> Source:
     body = "\n".join(
-        _function(function, given)
-        for function, given in (
-            (forward, step),
-            (keeping, step),
-            (backward, (columns, vectors, state, vectors, state, state)),
-        )
+        _stage(number, stage, [jax.ShapeDtypeStruct((), dtype) for dtype in dtypes], cell)
+        for number, (stage, dtypes) in enumerate(zip(cell.stages, leaves_before(cell), strict=True))
     )
     kind = {"float32": "float", "float64": "double"}[str(jnp.dtype(cell.dtype))]
     text = f'#include "vectors.h"\n\nusing T = {kind};\n\n{body}'
     return Source(f"cell-{hashlib.sha256(text.encode()).hexdigest()[:16]}", text)
 
 
-def _function(function: Callable[..., Any], arguments: Any) -> str:
-    """A function in C++ of the same name, with all arrays of arguments and results in order."""
+def _stage(place: int, stage: Stage, leaves: Sequence[jax.ShapeDtypeStruct], cell: StagedCell) -> str:
+    structure, before = stage.structure, tuple(leaves)
+    number = jax.ShapeDtypeStruct((), cell.wide_dtype)
+    columns, inputs, products, vectors = ((number,) * count for count in structure)
+    shared, is_last = structure.shared, place == len(cell.stages) - 1
+
+    def keeping(inputs: Any, products: Any, biases: Any, vectors: Any, state: Any) -> Any:
+        both = [x + y for x, y in zip(inputs[:shared], products[:shared], strict=True)]
+        terms = (*both, *inputs[shared:], *products[shared:])
+        totals = tuple(term + bias for term, bias in zip(terms, biases, strict=True))
+        after = stage.after(totals, vectors, state)
+        return after, after[:is_last], totals, state
+
+    def forward(*arguments: Any) -> Any:
+        return keeping(*arguments)[:2]
+
+    def backward(totals: Any, vectors: Any, state: Any, sums: Any, later: Any, shown: Any) -> Any:
+        _, pull_back = jax.vjp(stage.after, totals, vectors, state)
+        after_bar = tuple(jax.tree.map(jnp.add, later, shown)) if is_last else later
+        bars, vectors_bar, state_bar = pull_back(after_bar)
+        sums = tuple(jax.tree.map(jnp.add, sums, vectors_bar))
+        return bars[: structure.inputs], (*bars[:shared], *bars[structure.inputs :]), sums, state_bar
+
+    after = jax.eval_shape(stage.after, columns, vectors, before)
+    step = (inputs, products, columns, vectors, before)
+    return "\n".join(
+        _function(f"{function.__name__}{place}", function, given)
+        for function, given in (
+            (forward, step),
+            (keeping, step),
+            (backward, (columns, vectors, before, vectors, after, after if is_last else ())),
+        )
+    )
+
+
+def _function(name: str, function: Callable[..., Any], arguments: Any) -> str:
+    """A function in C++, with all arrays of arguments and results in order."""
     jaxpr = jax.make_jaxpr(function)(*arguments)
     lines: list[str] = []
     count = len(jaxpr.jaxpr.invars)
     names = _write(jaxpr, [f"in{i}" for i in range(count)], lines)
     load = "const Vector<T> in{0} = Load(static_cast<const T*>(in[{0}]) + u, lanes);"
     loads = [load.format(i) for i in range(count)]
-    stores = [f"Store(static_cast<T*>(out[{i}]) + u, {name}, lanes);" for i, name in enumerate(names)]
+    stores = [f"Store(static_cast<T*>(out[{i}]) + u, {value}, lanes);" for i, value in enumerate(names)]
     inner = "".join(f"    {line}\n" for line in [*loads, *lines, *stores])
     return (
-        f'extern "C" void {function.__name__}(const void* const* in, void* const* out, int64_t units) {{\n'
+        f'extern "C" void {name}(const void* const* in, void* const* out, int64_t units) {{\n'
         f"  const auto step = [&](int64_t u, auto lanes) {{\n{inner}  }};\n"
         "  int64_t u = 0;\n"
         "  for (; u + kLanes<T> <= units; u += kLanes<T>)\n"

@@ -1,26 +1,28 @@
-r"""An `ElementwiseCell` over a sequence with a custom derivative.
+r"""A `StagedCell` over a sequence with a custom derivative.
 
 The values are those of the scan over ``step``. The derivative is a `jax.custom_jvp`, a linear map from
 tangents to tangents. It consists of the tangents of the pre-activations, outside of any loop,
 
-.. math:: \dot z_t = \dot x_t W + x_t \dot W + h_{t-1} \dot R + \dot b
+.. math:: \dot z_t = \dot x_t W + x_t \dot W + s_t \dot R + \dot b
 
-and the linearized recurrence (`lstmjax.backends.recurrence`), which adds :math:`\dot h_{t-1} R`. JAX
+of each stage, where :math:`s_t` is what the stage multiplies with R, and the linearized recurrence
+(`lstmjax.backends.recurrence`), which adds :math:`\dot s_t R`. JAX
 transposes it into the gradient, where each kernel's gradient is one product after the loop; differentiating
 the scan would instead accumulate one product per step. JAX can also vectorize it and differentiate it again,
 so every transformation works and there is only one derivation to check.
 """
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from lstmjax.backends.recurrence import Leaves, Recurrence, is_summed, structure_of
+from lstmjax.backends.recurrence import Leaves, Recurrence, counts, parts
 from lstmjax.backends.scan import Masks, scan
 from lstmjax.cells.cell import biased, matmul
-from lstmjax.cells.elementwise import ElementwiseCell
+from lstmjax.cells.elementwise import StagedCell
 from lstmjax.sharding import vary_alike
 from lstmjax.types import Array, Params, State
 
@@ -30,7 +32,7 @@ CONFLICTING = 128
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 6, 7))
 def fused(
     recurrence: Recurrence,
-    cell: ElementwiseCell,
+    cell: StagedCell,
     params: Params,
     inputs: jax.Array,
     state: State,
@@ -50,16 +52,16 @@ def fused(
         none = [vary_alike(jnp.zeros((0, *leaf.shape), leaf.dtype), like=after) for leaf in leaves[1:]]
         return after, jax.tree.unflatten(tree, [outputs, *none])
     weights = _weights(cell, params)
-    projected = _product(recurrence, cell, inputs, weights.kernel)
+    projected = [_product(recurrence, cell, inputs, stage.kernel) for stage in weights]
     leaves, tree = jax.tree.flatten(state)
     keywords: Any = {"masks": masks, "cell": cell, "reverse": reverse, "states": states}
-    results = recurrence.run(*weights[1:], projected, *leaves, **keywords)
+    results = recurrence.run(*_flat(stage[1:] for stage in weights), *projected, *leaves, **keywords)
     return jax.tree.unflatten(tree, results[: len(leaves)]), jax.tree.unflatten(tree, results[len(leaves) :])
 
 
 @fused.defjvp
 def _fused_jvp(
-    recurrence: Recurrence, cell: ElementwiseCell, reverse: bool, states: bool, primals: Any, tangents: Any
+    recurrence: Recurrence, cell: StagedCell, reverse: bool, states: bool, primals: Any, tangents: Any
 ) -> tuple[Any, Any]:
     params, inputs, state, masks = primals
     params_dot, inputs_dot, state_dot, _ = tangents
@@ -68,22 +70,27 @@ def _fused_jvp(
     leaves, tree = jax.tree.flatten(state)
     count = len(leaves)
     keywords: Any = {"masks": masks, "cell": cell, "reverse": reverse, "states": states}
-    projected = multiply(inputs, weights.kernel)
-    results = recurrence.run_keeping(*weights[1:], projected, *leaves, **keywords)
+    projected = [multiply(inputs, stage.kernel) for stage in weights]
+    results = recurrence.run_keeping(*_flat(stage[1:] for stage in weights), *projected, *leaves, **keywords)
     kept = results[2 * count :]
-    terms_dot = _terms_dot(
-        cell,
-        multiply(inputs_dot, weights.kernel) + multiply(inputs, weights_dot.kernel, by_columns=True),
-        multiply(kept[1], weights_dot.recurrent_kernel, by_columns=True),
-        weights_dot.bias,
-    )
-    vectors_dot = jnp.broadcast_to(weights_dot.vectors, (*leaves[0].shape[:-1], *weights_dot.vectors.shape))
+    kept_of_stages = parts(kept, *counts(cell).kept[:-1])
+    terms_dot = [
+        _terms_dot(
+            stage.structure.summed,
+            multiply(inputs_dot, own.kernel) + multiply(inputs, dot.kernel, by_columns=True),
+            multiply(first, dot.recurrent_kernel, by_columns=True),
+            dot.bias,
+        )
+        for stage, own, dot, (_, first, *_) in zip(
+            cell.stages, weights, weights_dot, kept_of_stages, strict=True
+        )
+    ]
+    rows = leaves[0].shape[:-1]
     dots = recurrence.linear(
-        weights.recurrent_kernel,
-        weights.vectors,
+        *_flat((stage.recurrent_kernel, stage.vectors) for stage in weights),
         *kept,
-        *terms_dot,
-        vectors_dot,
+        *_flat(terms_dot),
+        *(jnp.broadcast_to(dot.vectors, (*rows, *dot.vectors.shape)) for dot in weights_dot),
         *jax.tree.leaves(state_dot),
         **keywords,
     )
@@ -92,6 +99,9 @@ def _fused_jvp(
         for each in (results, dots)
     )
     return values, tangents
+
+
+_flat = itertools.chain.from_iterable
 
 
 class _Weights(NamedTuple):
@@ -103,28 +113,33 @@ class _Weights(NamedTuple):
     vectors: Array
 
 
-def _weights(cell: ElementwiseCell, params: Params) -> _Weights:
-    kernel, recurrent_kernel, bias, vectors = cell.weights(params)
-    wide = cell.wide_dtype
-    if bias is None:
-        bias = vary_alike(jnp.zeros(structure_of(cell).columns * cell.hidden, wide), like=kernel)
-    stacked = vary_alike(jnp.zeros((0, cell.hidden), wide), like=kernel)
-    if vectors:
-        stacked = jnp.stack([vector.astype(wide) for vector in vectors])
-    return _Weights(kernel, recurrent_kernel.astype(cell.dtype), bias.astype(wide), stacked)
+def _weights(cell: StagedCell, params: Params) -> list[_Weights]:
+    """Those of each stage."""
+    wide, found = cell.wide_dtype, []
+    for stage, own in zip(cell.stages, cell.stage_weights(params), strict=True):
+        bias, stacked = (
+            vary_alike(jnp.zeros(shape, wide), like=own.kernel)
+            for shape in (stage.structure.columns * cell.hidden, (0, cell.hidden))
+        )
+        if own.bias is not None:
+            bias = own.bias.astype(wide)
+        if own.vectors:
+            stacked = jnp.stack([vector.astype(wide) for vector in own.vectors])
+        found.append(_Weights(own.kernel, own.recurrent_kernel.astype(cell.dtype), bias, stacked))
+    return found
 
 
-def _terms_dot(cell: ElementwiseCell, inputs: jax.Array, products: jax.Array, bias: Array) -> Leaves:
-    """The tangents of the terms of the pre-activations, as `Recurrence.linear` takes them."""
+def _terms_dot(summed: bool, inputs: jax.Array, products: jax.Array, bias: Array) -> Leaves:
+    """The tangents of the terms of the pre-activations of a stage, as `Recurrence.linear` takes them."""
     with_inputs, own = jnp.split(bias, [inputs.shape[-1]])
     inputs = biased(inputs, with_inputs)
-    if is_summed(cell):
+    if summed:
         return (inputs + products,)
     return inputs, biased(products, jnp.pad(own, (products.shape[-1] - own.size, 0)))
 
 
 def _product(
-    recurrence: Recurrence, cell: ElementwiseCell, inputs: Array, kernel: Array, by_columns: bool = False
+    recurrence: Recurrence, cell: StagedCell, inputs: Array, kernel: Array, by_columns: bool = False
 ) -> jax.Array:
     """The product for all steps at once, batch-major as a product of two matrices.
 

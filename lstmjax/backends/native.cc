@@ -1,10 +1,11 @@
 // The recurrence of a cell over whole sequences, forward and backward, as XLA custom calls on CPU.
 //
-// The cell's step is one product of the hidden state with a kernel, and then a function of each hidden unit
-// by itself, which codegen.py writes in C++ from the cell's own definition. XLA does products of large
-// matrices well, so they stay with XLA: the input projection before the loop, the kernels' gradients after
-// it. Only the recurrence is here. Compared with a loop in XLA this saves the calls per operation and memory
-// traffic, and it uses all cores; recurrent weights are packed once per call for the product's inner loop.
+// The cell's step is made of stages, mostly one: a product of the first leaf of the state with a kernel, and
+// then a function of each hidden unit by itself, which codegen.py writes in C++ from the cell's own
+// definition. XLA does products of large matrices well, so they stay with XLA: the input projection before
+// the loop, the kernels' gradients after it. Only the recurrence is here. Compared with a loop in XLA this
+// saves the calls per operation and memory traffic, and it uses all cores; recurrent weights are packed once
+// per call for the product's inner loop.
 //
 // Arrays are float32 or float64, row-major and batch-major: [models, rows, time, ...], weights [models, ...].
 // A row's step is skipped where `valid` is false, and starts from zero where `fresh` is true; either may be
@@ -173,49 +174,65 @@ struct Division {
   }
 };
 
-// A recurrence, in either direction: phase 0 packs the weights; then there is one phase per step and a final
-// one, or a single phase if rows are divided.
+// A part of the work: from `first` on, `count` of them.
+struct Range {
+  int64_t first, count;
+
+  // That of a chunk.
+  Range(int64_t all, int64_t chunk, int64_t chunks)
+      : first(all * chunk / chunks), count(all * (chunk + 1) / chunks - first) {}
+};
+
+// A recurrence, in either direction: phase 0 packs the weights; then there is one phase per stage of each
+// step and a final one, or a single phase if rows are divided.
 class Recurrence : public Phases {
  public:
-  Recurrence(const Shape& shape, const Masks& masks, const Division& division, int64_t panels)
-      : Phases(division.by_rows ? 2 : shape.time + 2, division.chunks),
+  Recurrence(const Shape& shape, const Masks& masks, const Division& division, int stages)
+      : Phases(division.by_rows ? 2 : shape.time * stages + 2, division.chunks),
         shape_(shape),
         masks_(masks),
-        by_rows_(division.by_rows),
-        panels_(panels) {}
+        count_(stages),
+        steps_(shape.time * stages),
+        by_rows_(division.by_rows) {}
 
  protected:
-  virtual void Pack(int64_t panel) = 0;
+  // Number of panels of the weights of a stage.
+  virtual int64_t Panels(int stage) const = 0;
+  virtual void Pack(int stage, int64_t panel) = 0;
   virtual void Start(int64_t row, int64_t rows) = 0;
-  // Step number `step` in the order of work, for the given rows and panels of the weights.
+  // Stage number `step` of all steps' in the order of work, for the given rows and panels of the weights.
   virtual void Step(int64_t step, int64_t row, int64_t rows, int64_t panel, int64_t panels) = 0;
   // The work after the last step.
   virtual void Finish(int64_t row, int64_t rows, int64_t panel, int64_t panels) = 0;
+  // The stage that has a number in the order of work.
+  virtual int StageOf(int64_t step) const = 0;
 
   const Shape shape_;
   const Masks masks_;
+  const int count_;      // of stages
+  const int64_t steps_;  // stages of all steps
 
  private:
   void Do(int64_t phase, int64_t chunk) final {
-    const int64_t first = panels_ * chunk / chunks(), last = panels_ * (chunk + 1) / chunks();
+    const Range rows(shape_.rows, chunk, chunks());
     if (phase == 0) {
-      for (int64_t panel = first; panel < last; ++panel) Pack(panel);
-      const int64_t row = shape_.rows * chunk / chunks();
-      Start(row, shape_.rows * (chunk + 1) / chunks() - row);
+      for (int stage = 0; stage < count_; ++stage) {
+        const Range panels(Panels(stage), chunk, chunks());
+        for (int64_t panel = 0; panel < panels.count; ++panel) Pack(stage, panels.first + panel);
+      }
+      Start(rows.first, rows.count);
     } else if (by_rows_) {
-      const int64_t row = shape_.rows * chunk / chunks();
-      const int64_t rows = shape_.rows * (chunk + 1) / chunks() - row;
-      for (int64_t step = 0; step < shape_.time; ++step) Step(step, row, rows, 0, panels_);
-      Finish(row, rows, 0, panels_);
-    } else if (phase <= shape_.time) {
-      Step(phase - 1, 0, shape_.rows, first, last - first);
+      for (int64_t step = 0; step < steps_; ++step)
+        Step(step, rows.first, rows.count, 0, Panels(StageOf(step)));
+      Finish(rows.first, rows.count, 0, Panels(StageOf(steps_)));
     } else {
-      Finish(0, shape_.rows, first, last - first);
+      const Range panels(Panels(StageOf(phase - 1)), chunk, chunks());
+      phase <= steps_ ? Step(phase - 1, 0, shape_.rows, panels.first, panels.count)
+                      : Finish(0, shape_.rows, panels.first, panels.count);
     }
   }
 
   const bool by_rows_;
-  const int64_t panels_;
 };
 
 // Call function.template operator()<R>(row) for tiles of at most kRows rows, as even as possible.
@@ -267,10 +284,11 @@ void RunModels(int64_t models, ffi::ThreadPool& pool, Make make) {
   std::make_shared<Models<Make>>(models, make)->Run(pool);
 }
 
-// What a cell's step is made of. Of the columns of pre-activations (totals), the first `inputs` have a
+// What a stage is made of. Of the columns of pre-activations (totals), the first `inputs` have a
 // projected input, and the products belong to the first of them and to all columns after them.
 struct Structure {
-  int columns, inputs, products, vectors, leaves;
+  int columns, inputs, products, vectors;
+  int before, after;  // leaves of the state
 
   int Shared() const { return products - (columns - inputs); }
   // Vectors of units beside each other in a panel of the forward product, which is one of whole strips.
@@ -282,15 +300,14 @@ struct Structure {
   int Strip() const { return products == 3 ? std::min(kVectors, 3) : kVectors; }
 };
 
-// Arrays of `units` numbers each, of one row. Arguments and results are, in order, for a cell with S leaves
-// of state, the first of them the hidden state,
-//   forward: projected inputs, products, biases of the columns, vectors, S before the step,
-//     to S after it, and the hidden state once more;
-//   keeping: the same, and further to the totals of the columns and S before the step;
-//   backward: totals, vectors, S before the step, sums over steps of the vectors' gradients, gradients of S
-//   from
-//     later steps, and from the states after this step,
-//     to gradients of the first totals, those with inputs, of products, the sums, and gradients of S before.
+// Arrays of `units` numbers each, of one row. Arguments and results are, in order,
+//   forward: projected inputs, products, biases of the columns, vectors, the leaves before the stage,
+//     to those after it, and, of the last stage, the first of these, the hidden state, once more;
+//   keeping: the same, and further to the totals of the columns and the leaves before;
+//   backward: totals, vectors, the leaves before, sums over steps of the vectors' gradients, gradients of the
+//     leaves after, as what follows passes them on, and, for the last stage, of the states after this step,
+//     to gradients of the first totals, those with inputs, of products, the sums, and gradients of the leaves
+//     before.
 using Elementwise = void (*)(const void* const* in, void* const* out, int64_t units);
 constexpr int kArrays = 64;
 
@@ -300,13 +317,14 @@ struct Functions {
 
 std::mutex functions_mutex;
 
-std::map<std::string, Functions, std::less<>>& AllFunctions() {
-  static auto* const all = new std::map<std::string, Functions, std::less<>>;
+// Of the stages of each cell.
+std::map<std::string, std::vector<Functions>, std::less<>>& AllFunctions() {
+  static auto* const all = new std::map<std::string, std::vector<Functions>, std::less<>>;
   return *all;
 }
 
 template <typename T>
-struct Cell {
+struct Stage {
   Structure structure;
   Functions functions;
   const T* kernel;   // [hidden, products * hidden]
@@ -343,55 +361,80 @@ inline int64_t Padded(int64_t size, int64_t lanes) {
   return CeilDiv(size, lanes) * lanes;
 }
 
+// A stage in the forward pass.
+template <typename T>
+struct StageForward : Stage<T> {
+  const T* projected;
+  // Residuals of each step for the backward pass; null and none if none are needed.
+  T* totals;
+  Leaves<T> before;
+};
+
+// Sizes of the stages, at which each one's part of an array begins, and the sum of all at the end.
+template <typename Stages, typename Function>
+std::vector<int64_t> Places(const Stages& stages, Function size) {
+  std::vector<int64_t> places = {0};
+  for (const auto& stage : stages) places.push_back(places.back() + size(stage.structure));
+  return places;
+}
+
+template <typename Stages, typename Function>
+int64_t Most(const Stages& stages, Function size) {
+  int64_t most = 0;
+  for (const auto& stage : stages) most = std::max<int64_t>(most, size(stage.structure));
+  return most;
+}
+
 template <typename T>
 class CellForward final : public Recurrence {
  public:
-  // `shown` are the states after each step, null where not asked for; `totals` and `before` are residuals of
-  // each step for the backward pass, null if none are needed.
-  CellForward(const Shape& shape, const Masks& masks, const Division& division, const Cell<T>& cell,
-              const T* projected, Leaves<const T> state, Leaves<T> last, Leaves<T> shown, T* totals,
-              Leaves<T> before)
-      : Recurrence(shape, masks, division, CeilDiv(shape.hidden, cell.structure.Units() * kLanes<T>)),
-        cell_(cell),
-        units_(cell.structure.Units()),
-        stride_(Padded(shape.hidden, units_ * kLanes<T>)),
-        projected_(projected),
+  // `shown` are the states after each step, null where not asked for.
+  CellForward(const Shape& shape, const Masks& masks, const Division& division,
+              std::vector<StageForward<T>> stages, Leaves<const T> state, Leaves<T> last, Leaves<T> shown)
+      : Recurrence(shape, masks, division, stages.size()),
+        stages_(std::move(stages)),
+        stride_(Most(stages_, [&](const auto& s) { return Padded(shape.hidden, s.Units() * kLanes<T>); })),
+        products_stride_(stride_ * Most(stages_, [](const auto& s) { return s.products; })),
+        places_(Places(stages_, [&](const auto& s) { return s.products * stride_ * shape.hidden; })),
         first_(std::move(state)),
         last_(std::move(last)),
         shown_(std::move(shown)),
-        totals_(totals),
-        before_(std::move(before)),
-        packed_(cell.structure.products * stride_ * shape.hidden),
+        packed_(places_.back()),
         hidden_{Buffer<T>(shape.rows * stride_), Buffer<T>(shape.rows * stride_)},
-        others_((cell.structure.leaves - 1) * shape.rows * stride_),
-        products_(shape.rows * cell.structure.products * stride_) {}
+        others_((Most(stages_, [](const auto& s) { return s.before; }) - 1) * shape.rows * stride_),
+        products_(shape.rows * products_stride_) {}
 
  private:
-  int64_t Width() const { return units_ * kLanes<T>; }
-  T* Packed(int64_t panel) {
-    return packed_.data() + panel * shape_.hidden * cell_.structure.products * Width();
+  static int64_t Width(const Structure& structure) { return structure.Units() * kLanes<T>; }
+  int64_t Panels(int stage) const override { return CeilDiv(shape_.hidden, Width(stages_[stage].structure)); }
+  int StageOf(int64_t step) const override { return step % count_; }
+  int64_t TimeOf(int64_t step) const { return shape_.At(step / count_); }
+  T* Packed(int stage, int64_t panel) {
+    const Structure& structure = stages_[stage].structure;
+    return packed_.data() + places_[stage] + panel * shape_.hidden * structure.products * Width(structure);
   }
-  T* Products(int64_t row) { return products_.data() + row * cell_.structure.products * stride_; }
-  // A leaf of a row's state before a step.
+  T* Products(int64_t row) { return products_.data() + row * products_stride_; }
+  // A leaf of a row's state before a stage.
   T* State(int leaf, int64_t row, int64_t step) {
     if (leaf == 0) return hidden_[step % 2].data() + row * stride_;
     return others_.data() + ((leaf - 1) * shape_.rows + row) * stride_;
   }
 
-  void Pack(int64_t panel) override {
-    const int products = cell_.structure.products, strip = cell_.structure.Strip();
-    T* to = Packed(panel);
-    for (int first = 0; first < products * units_; first += strip)
+  void Pack(int stage, int64_t panel) override {
+    const Structure& structure = stages_[stage].structure;
+    const int products = structure.products, strip = structure.Strip(), units = structure.Units();
+    T* to = Packed(stage, panel);
+    for (int first = 0; first < products * units; first += strip)
       for (int64_t k = 0; k < shape_.hidden; ++k)
         for (int v = first; v < first + strip; ++v, to += kLanes<T>) {
-          const int64_t unit = panel * Width() + v % units_ * kLanes<T>;
-          Store(to, LoadPart(cell_.kernel + (k * products + v / units_) * shape_.hidden + unit,
+          const int64_t unit = panel * Width(structure) + v % units * kLanes<T>;
+          Store(to, LoadPart(stages_[stage].kernel + (k * products + v / units) * shape_.hidden + unit,
                              shape_.hidden - unit));
         }
   }
 
   void Start(int64_t row, int64_t rows) override {
-    for (int leaf = 0; leaf < cell_.structure.leaves; ++leaf)
+    for (int leaf = 0; leaf < stages_[0].structure.before; ++leaf)
       for (int64_t r = row; r < row + rows; ++r) {
         T* const to = State(leaf, r, 0);
         std::memset(to, 0, stride_ * sizeof(T));
@@ -401,22 +444,25 @@ class CellForward final : public Recurrence {
   }
 
   void Step(int64_t step, int64_t row, int64_t rows, int64_t panel, int64_t panels) override {
+    const Structure& structure = stages_[StageOf(step)].structure;
     for (int64_t p = panel; p < panel + panels; ++p)
       ForTiles(row, rows, [&]<int R>(int64_t r) {
         bool any = false;
-        for (int i = 0; i < R; ++i) any |= masks_.Valid(r + i, shape_.At(step));
+        for (int i = 0; i < R; ++i) any |= masks_.Valid(r + i, TimeOf(step));
         if (!any) return;
-        cell_.structure.products == 3 ? this->template Panel<R, std::min(kVectors, 3)>(step, r, p)
-                                      : this->template Panel<R, kVectors>(step, r, p);
+        structure.products == 3 ? this->template Panel<R, std::min(kVectors, 3)>(step, r, p)
+                                : this->template Panel<R, kVectors>(step, r, p);
       });
-    const int64_t first = panel * Width(), size = std::min(shape_.hidden - first, panels * Width());
+    const int64_t width = Width(structure), first = panel * width;
+    const int64_t size = std::min(shape_.hidden - first, panels * width);
     for (int64_t r = row; r < row + rows; ++r) Advance(step, r, first, size);
   }
 
   // The products of R rows with a panel in strips of V vectors.
   template <int R, int V>
   void Panel(int64_t step, int64_t row, int64_t panel) {
-    const int vectors = cell_.structure.products * units_;
+    const Structure& structure = stages_[StageOf(step)].structure;
+    const int vectors = structure.products * structure.Units();
     int v = 0;
     for (; v + kStrips<R> * V <= vectors; v += kStrips<R> * V) Strips<R, kStrips<R>, V>(step, row, panel, v);
     for (; v < vectors; v += V) Strips<R, 1, V>(step, row, panel, v);
@@ -425,48 +471,51 @@ class CellForward final : public Recurrence {
   template <int R, int S, int V>
   void Strips(int64_t step, int64_t row, int64_t panel, int first) {
     Vector<T> tile[R][S * V];
-    const T* const packed = Packed(panel) + first * shape_.hidden * kLanes<T>;
+    const int stage = StageOf(step), units = stages_[stage].structure.Units();
+    const T* const packed = Packed(stage, panel) + first * shape_.hidden * kLanes<T>;
     Multiply<R, S, V>(shape_.hidden, State(0, row, step), stride_, packed, tile);
     for (int r = 0; r < R; ++r)
       for (int i = 0; i < S * V; ++i)
-        Store(Products(row + r) + (first + i) / units_ * stride_ + panel * Width() +
-                  (first + i) % units_ * kLanes<T>,
+        Store(Products(row + r) + (first + i) / units * stride_ + panel * units * kLanes<T> +
+                  (first + i) % units * kLanes<T>,
               tile[r][i]);
   }
 
-  // The state of a row after the step, in a range of units.
+  // The leaves of a row after a stage, in a range of units.
   void Advance(int64_t step, int64_t row, int64_t first, int64_t size) {
-    const Structure& structure = cell_.structure;
-    const int64_t hidden = shape_.hidden, t = shape_.At(step), place = row * shape_.time + t;
+    const StageForward<T>& stage = stages_[StageOf(step)];
+    const Structure& structure = stage.structure;
+    const int64_t hidden = shape_.hidden, t = TimeOf(step), place = row * shape_.time + t;
     const int64_t bytes = size * sizeof(T);
-    const bool valid = masks_.Valid(row, t);
+    const bool valid = masks_.Valid(row, t), is_last = StageOf(step) == count_ - 1;
     if (valid) {
       Call call;
-      call.In(projected_ + place * structure.inputs * hidden + first, hidden, structure.inputs);
+      call.In(stage.projected + place * structure.inputs * hidden + first, hidden, structure.inputs);
       call.In(Products(row) + first, stride_, structure.products);
-      call.In(cell_.bias + first, hidden, structure.columns);
-      call.In(cell_.vectors + first, hidden, structure.vectors);
-      for (int leaf = 0; leaf < structure.leaves; ++leaf) {
-        call.In(State(leaf, row, step) + first, 0, 1);
-        call.Out(State(leaf, row, step + 1) + first, 0, 1);
+      call.In(stage.bias + first, hidden, structure.columns);
+      call.In(stage.vectors + first, hidden, structure.vectors);
+      for (int leaf = 0; leaf < structure.before; ++leaf) call.In(State(leaf, row, step) + first, 0, 1);
+      for (int leaf = 0; leaf < structure.after; ++leaf) call.Out(State(leaf, row, step + 1) + first, 0, 1);
+      if (is_last) call.Out(shown_[0] + place * hidden + first, 0, 1);
+      if (stage.totals) {
+        call.Out(stage.totals + place * structure.columns * hidden + first, hidden, structure.columns);
+        for (T* const before : stage.before) call.Out(before + place * hidden + first, 0, 1);
       }
-      call.Out(shown_[0] + place * hidden + first, 0, 1);
-      if (totals_) {
-        call.Out(totals_ + place * structure.columns * hidden + first, hidden, structure.columns);
-        for (T* const before : before_) call.Out(before + place * hidden + first, 0, 1);
-      }
-      (totals_ ? cell_.functions.keeping : cell_.functions.forward)(call.in, call.out, size);
+      (stage.totals ? stage.functions.keeping : stage.functions.forward)(call.in, call.out, size);
     } else {
+      // The other leaves stay in their place; those of later stages are of no meaning.
       std::memcpy(State(0, row, step + 1) + first, State(0, row, step) + first, bytes);
-      std::memset(shown_[0] + place * hidden + first, 0, bytes);
-      if (totals_) {
-        T* const totals = totals_ + place * structure.columns * hidden + first;
+      if (is_last) std::memset(shown_[0] + place * hidden + first, 0, bytes);
+      if (stage.totals) {
+        T* const totals = stage.totals + place * structure.columns * hidden + first;
         for (int c = 0; c < structure.columns; ++c) std::memset(totals + c * hidden, 0, bytes);
-        for (T* const before : before_) std::memset(before + place * hidden + first, 0, bytes);
+        for (T* const before : stage.before) std::memset(before + place * hidden + first, 0, bytes);
       }
     }
-    const bool clear = step + 1 < shape_.time && masks_.Fresh(row, shape_.At(step + 1));
-    for (int leaf = 0; leaf < structure.leaves; ++leaf) {
+    if (!is_last) return;
+    const int64_t next = step / count_ + 1;
+    const bool clear = next < shape_.time && masks_.Fresh(row, shape_.At(next));
+    for (int leaf = 0; leaf < structure.after; ++leaf) {
       T* const after = State(leaf, row, step + 1) + first;
       if (leaf > 0 && shown_[leaf]) {
         T* const to = shown_[leaf] + place * hidden + first;
@@ -477,52 +526,55 @@ class CellForward final : public Recurrence {
   }
 
   void Finish(int64_t row, int64_t rows, int64_t panel, int64_t panels) override {
-    const int64_t first = panel * Width(), size = std::min(shape_.hidden - first, panels * Width());
-    for (int leaf = 0; leaf < cell_.structure.leaves; ++leaf)
+    const Structure& structure = stages_[StageOf(steps_)].structure;
+    const int64_t width = Width(structure), first = panel * width;
+    const int64_t size = std::min(shape_.hidden - first, panels * width);
+    for (int leaf = 0; leaf < structure.before; ++leaf)
       for (int64_t r = row; r < row + rows; ++r)
-        std::memcpy(last_[leaf] + r * shape_.hidden + first, State(leaf, r, shape_.time) + first,
+        std::memcpy(last_[leaf] + r * shape_.hidden + first, State(leaf, r, steps_) + first,
                     size * sizeof(T));
   }
 
-  const Cell<T> cell_;
-  const int units_;
-  const int64_t stride_;
-  const T* const projected_;
+  const std::vector<StageForward<T>> stages_;
+  const int64_t stride_, products_stride_;
+  const std::vector<int64_t> places_;
   const Leaves<const T> first_;
   const Leaves<T> last_, shown_;
-  T* const totals_;
-  const Leaves<T> before_;
   Buffer<T> packed_;
-  Buffer<T> hidden_[2];  // the hidden state before the step, and after it
+  Buffer<T> hidden_[2];  // the first leaf before the stage, and after it
   Buffer<T> others_;     // the other leaves
   Buffer<T> products_;
 };
 
+// A stage in the backward pass.
+template <typename T>
+struct StageBackward : Stage<T> {
+  const T* totals;
+  Leaves<const T> before;
+  T* d_inputs;
+  T* d_products;  // null if all columns have both an input and a product, whose gradients are then the same
+  T* d_vectors;
+};
+
 // The transpose of the linearized recurrence of such a cell: from gradients of the states to those of the
-// projected inputs, the products, the vectors (a sum for each row) and the initial state. Steps are taken
+// projected inputs, the products, the vectors (a sum for each row) and the initial state. Stages are taken
 // against the direction of the forward pass.
 template <typename T>
 class CellBackward final : public Recurrence {
  public:
-  // `d_products` is null if all columns have both an input and a product, whose gradients are then the same.
-  CellBackward(const Shape& shape, const Masks& masks, const Division& division, const Cell<T>& cell,
-               const T* totals, Leaves<const T> before, Leaves<const T> d_last, Leaves<const T> d_shown,
-               T* d_inputs, T* d_products, T* d_vectors, Leaves<T> d_first)
-      : Recurrence(shape, masks, division, CeilDiv(shape.hidden, kWidth)),
-        cell_(cell),
+  CellBackward(const Shape& shape, const Masks& masks, const Division& division,
+               std::vector<StageBackward<T>> stages, Leaves<const T> d_last, Leaves<const T> d_shown,
+               Leaves<T> d_first)
+      : Recurrence(shape, masks, division, stages.size()),
+        stages_(std::move(stages)),
         stride_(Padded(shape.hidden, kLanes<T>)),
-        depth_(cell.structure.products * shape.hidden),
-        totals_(totals),
-        before_(std::move(before)),
+        places_(Places(stages_, [&](const auto& s) { return s.products * shape.hidden * stride_; })),
         d_last_(std::move(d_last)),
         d_shown_(std::move(d_shown)),
-        d_inputs_(d_inputs),
-        d_products_(d_products),
-        d_vectors_(d_vectors),
         d_first_(std::move(d_first)),
-        packed_(depth_ * stride_),
-        later_{Buffer<T>(shape.rows * depth_), Buffer<T>(shape.rows * depth_)},
-        passed_(cell.structure.leaves * shape.rows * stride_),
+        packed_(places_.back()),
+        later_{Buffer<T>(shape.rows * MostProducts()), Buffer<T>(shape.rows * MostProducts())},
+        passed_(Most(stages_, [](const auto& s) { return s.before; }) * shape.rows * stride_),
         zeros_(shape.hidden) {
     std::memset(zeros_.data(), 0, shape.hidden * sizeof(T));
   }
@@ -531,31 +583,42 @@ class CellBackward final : public Recurrence {
   static constexpr int64_t kPanel = 4;  // vectors of units
   static constexpr int64_t kWidth = kPanel * kLanes<T>;
 
+  int64_t Panels(int) const override { return CeilDiv(shape_.hidden, kWidth); }
+  int StageOf(int64_t step) const override { return count_ - 1 - step % count_; }
+  int64_t TimeOf(int64_t step) const { return shape_.At(shape_.time - 1 - step / count_); }
+  int64_t MostProducts() const {
+    return shape_.hidden * Most(stages_, [](const auto& s) { return s.products; });
+  }
+  int64_t Depth(int stage) const { return stages_[stage].structure.products * shape_.hidden; }
   // The vector after the last one of a panel.
   int64_t End(int64_t panel) const { return std::min((panel + 1) * kPanel, stride_ / kLanes<T>); }
-  // The strip that begins with a vector.
-  T* Packed(int64_t vector) { return packed_.data() + vector * kLanes<T> * depth_; }
+  // The strip of a stage that begins with a vector.
+  T* Packed(int stage, int64_t vector) {
+    return packed_.data() + places_[stage] + vector * kLanes<T> * Depth(stage);
+  }
   T* Passed(int leaf, int64_t row) { return passed_.data() + (leaf * shape_.rows + row) * stride_; }
 
-  void Pack(int64_t panel) override {
+  void Pack(int stage, int64_t panel) override {
     constexpr int64_t kBlock = 16;
+    const int64_t depth = Depth(stage);
     for (int64_t first = panel * kPanel; first < End(panel); first += kVectors) {
       const int64_t unit = first * kLanes<T>;
       const int64_t width = std::min<int64_t>(kVectors, End(panel) - first) * kLanes<T>;
       const int64_t size = std::min(width, shape_.hidden - unit);
-      T* const to = Packed(first);
-      for (int64_t block = 0; block < depth_; block += kBlock)
+      T* const to = Packed(stage, first);
+      for (int64_t block = 0; block < depth; block += kBlock)
         for (int64_t u = 0; u < width; ++u)
-          for (int64_t k = block; k < std::min(block + kBlock, depth_); ++k)
-            to[k * width + u] = u < size ? cell_.kernel[(unit + u) * depth_ + k] : T{};
+          for (int64_t k = block; k < std::min(block + kBlock, depth); ++k)
+            to[k * width + u] = u < size ? stages_[stage].kernel[(unit + u) * depth + k] : T{};
     }
   }
 
   void Start(int64_t row, int64_t rows) override {
-    const int64_t size = cell_.structure.vectors * shape_.hidden;
-    if (size) std::memset(d_vectors_ + row * size, 0, rows * size * sizeof(T));
-    std::memset(later_[0].data() + row * depth_, 0, rows * depth_ * sizeof(T));
-    for (int leaf = 0; leaf < cell_.structure.leaves; ++leaf)
+    for (const StageBackward<T>& stage : stages_) {
+      const int64_t size = stage.structure.vectors * shape_.hidden;
+      if (size) std::memset(stage.d_vectors + row * size, 0, rows * size * sizeof(T));
+    }
+    for (size_t leaf = 0; leaf < d_last_.size(); ++leaf)
       for (int64_t r = row; r < row + rows; ++r) {
         std::memset(Passed(leaf, r), 0, stride_ * sizeof(T));
         std::memcpy(Passed(leaf, r), d_last_[leaf] + r * shape_.hidden, shape_.hidden * sizeof(T));
@@ -563,26 +626,27 @@ class CellBackward final : public Recurrence {
   }
 
   void Step(int64_t step, int64_t row, int64_t rows, int64_t panel, int64_t panels) override {
-    if (step > 0) Products(step, row, rows, panel, panels);
+    Products(step, row, rows, panel, panels);
     const int64_t first = panel * kWidth, size = std::min(shape_.hidden - first, panels * kWidth);
     for (int64_t r = row; r < row + rows; ++r) Retreat(step, r, first, size);
   }
 
   void Finish(int64_t row, int64_t rows, int64_t panel, int64_t panels) override {
-    Products(shape_.time, row, rows, panel, panels);
+    Products(steps_, row, rows, panel, panels);
     const int64_t first = panel * kWidth, size = std::min(shape_.hidden - first, panels * kWidth);
-    for (int leaf = 0; leaf < cell_.structure.leaves; ++leaf)
+    for (size_t leaf = 0; leaf < d_first_.size(); ++leaf)
       for (int64_t r = row; r < row + rows; ++r)
         std::memcpy(d_first_[leaf] + r * shape_.hidden + first, Passed(leaf, r) + first, size * sizeof(T));
   }
 
-  // Add to the gradient of the hidden state what the products of the step before `step` pass on to it.
+  // Add to the gradient of the first leaf what the products of the stage before `step`, in the order of work,
+  // pass on to it.
   void Products(int64_t step, int64_t row, int64_t rows, int64_t panel, int64_t panels) {
-    if (depth_ == 0) return;
+    if (step == 0 || stages_[StageOf(step - 1)].structure.products == 0) return;
     for (int64_t p = panel; p < panel + panels; ++p)
       ForTiles(row, rows, [&]<int R>(int64_t r) {
-        bool any = step == 0;
-        for (int i = 0; i < R && step > 0; ++i) any |= masks_.Valid(r + i, shape_.At(shape_.time - step));
+        bool any = false;
+        for (int i = 0; i < R; ++i) any |= masks_.Valid(r + i, TimeOf(step - 1));
         if (!any) return;
         int64_t v = p * kPanel;
         const int64_t end = End(p);
@@ -603,7 +667,9 @@ class CellBackward final : public Recurrence {
   template <int R, int S, int V>
   void Strips(int64_t step, int64_t row, int64_t vector) {
     Vector<T> tile[R][S * V];
-    Multiply<R, S, V>(depth_, later_[step % 2].data() + row * depth_, depth_, Packed(vector), tile);
+    const int stage = StageOf(step - 1);
+    const int64_t depth = Depth(stage);
+    Multiply<R, S, V>(depth, later_[step % 2].data() + row * depth, depth, Packed(stage, vector), tile);
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < S * V; ++v) {
         T* const to = Passed(0, row + r) + (vector + v) * kLanes<T>;
@@ -611,15 +677,16 @@ class CellBackward final : public Recurrence {
       }
   }
 
-  // The gradients of a row's step, from those of the state after it, in a range of units.
+  // The gradients of a row's stage, from those of the leaves after it, in a range of units.
   void Retreat(int64_t step, int64_t row, int64_t first, int64_t size) {
-    const Structure& structure = cell_.structure;
-    const int64_t hidden = shape_.hidden, t = shape_.At(shape_.time - 1 - step),
-                  place = row * shape_.time + t;
+    const StageBackward<T>& stage = stages_[StageOf(step)];
+    const Structure& structure = stage.structure;
+    const int64_t hidden = shape_.hidden, t = TimeOf(step), place = row * shape_.time + t;
     const int64_t bytes = size * sizeof(T), inputs = structure.inputs, products = structure.products;
-    T* const d_inputs = d_inputs_ + place * inputs * hidden + first;
-    T* const later = later_[(step + 1) % 2].data() + row * depth_ + first;
-    T* const d_products = d_products_ ? d_products_ + place * depth_ + first : nullptr;
+    const int64_t depth = products * hidden;
+    T* const d_inputs = stage.d_inputs + place * inputs * hidden + first;
+    T* const later = later_[(step + 1) % 2].data() + row * depth + first;
+    T* const d_products = stage.d_products ? stage.d_products + place * depth + first : nullptr;
     const auto clear = [&](T* array, int64_t stride, int count) {
       for (int i = 0; i < count; ++i) std::memset(array + i * stride, 0, bytes);
     };
@@ -630,47 +697,48 @@ class CellBackward final : public Recurrence {
       return;
     }
     Call call;
-    call.In(totals_ + place * structure.columns * hidden + first, hidden, structure.columns);
-    call.In(cell_.vectors + first, hidden, structure.vectors);
-    for (const T* const before : before_) call.In(before + place * hidden + first, 0, 1);
-    T* const sums = d_vectors_ + row * structure.vectors * hidden + first;
+    call.In(stage.totals + place * structure.columns * hidden + first, hidden, structure.columns);
+    call.In(stage.vectors + first, hidden, structure.vectors);
+    for (const T* const before : stage.before) call.In(before + place * hidden + first, 0, 1);
+    T* const sums = stage.d_vectors + row * structure.vectors * hidden + first;
     call.In(sums, hidden, structure.vectors);
-    call.In(Passed(0, row) + first, shape_.rows * stride_, structure.leaves);
-    for (const T* const shown : d_shown_)
-      call.In(shown ? shown + place * hidden + first : zeros_.data() + first, 0, 1);
+    call.In(Passed(0, row) + first, shape_.rows * stride_, structure.after);
+    if (StageOf(step) == count_ - 1)
+      for (const T* const shown : d_shown_)
+        call.In(shown ? shown + place * hidden + first : zeros_.data() + first, 0, 1);
     call.Out(d_inputs, hidden, inputs);
     call.Out(later, hidden, products);
     call.Out(sums, hidden, structure.vectors);
-    call.Out(Passed(0, row) + first, shape_.rows * stride_, structure.leaves);
-    cell_.functions.backward(call.in, call.out, size);
+    call.Out(Passed(0, row) + first, shape_.rows * stride_, structure.before);
+    stage.functions.backward(call.in, call.out, size);
     if (d_products)
       for (int i = 0; i < products; ++i) std::memcpy(d_products + i * hidden, later + i * hidden, bytes);
-    if (masks_.Fresh(row, t)) {
+    if (StageOf(step) == 0 && masks_.Fresh(row, t)) {
       clear(later, hidden, products);
-      clear(Passed(0, row) + first, shape_.rows * stride_, structure.leaves);
+      clear(Passed(0, row) + first, shape_.rows * stride_, structure.before);
     }
   }
 
-  const Cell<T> cell_;
-  const int64_t stride_, depth_;
-  const T* const totals_;
-  const Leaves<const T> before_, d_last_, d_shown_;
-  T *const d_inputs_, *const d_products_, *const d_vectors_;
+  const std::vector<StageBackward<T>> stages_;
+  const int64_t stride_;
+  const std::vector<int64_t> places_;
+  const Leaves<const T> d_last_, d_shown_;
   const Leaves<T> d_first_;
   Buffer<T> packed_;
-  Buffer<T> later_[2];  // gradients of the products of the next step, [rows, products * hidden]
-  Buffer<T> passed_;    // gradients of the leaves of the state
+  Buffer<T> later_[2];  // gradients of the products of the stage before, in the order of work
+  Buffer<T> passed_;    // gradients of the leaves
   Buffer<T> zeros_;
 };
 
-// The call from XLA. Operands are, for a cell with S leaves of state,
-//   forward: kernel, bias, vectors, projected, valid, fresh, S of the state before;
-//   backward: kernel, vectors, totals, valid, fresh, S before each step, S gradients of the last state, S of
-//   the states after each step.
-// Results are
-//   forward: S of the last state, S of the states after each step, and, to keep them, totals and S before
-//   each; backward: gradients of projected inputs, of products if these are others, of vectors for each row,
-//   and S of the initial state.
+// The call from XLA. Operands are, for a cell with K stages and S leaves of state,
+//   forward: kernel, bias, vectors of each stage; projected of each stage; S of the state before;
+//   backward: kernel, vectors of each stage; totals and leaves before it of each stage; S gradients of the
+//   last state, S of the states after each step;
+// and then valid and fresh. Results are
+//   forward: S of the last state, S of the states after each step, and, to keep them, totals and leaves
+//   before it of each stage;
+//   backward: for each stage gradients of projected inputs, and of products if these are others; for each
+//   stage gradients of vectors for each row; and S of the initial state.
 
 template <typename T>
 struct Operands {
@@ -696,13 +764,32 @@ struct Operands {
     for (int i = 0; i < count; ++i) all.push_back(Result(place + i));
     return all;
   }
-  Masks MasksAt(size_t place, int64_t time) const {
+  Masks LastMasks(int64_t time) const {
+    const size_t place = given.size() - 2;
     return {Part<const bool>(*given.get<ffi::AnyBuffer>(place), model),
             Part<const bool>(*given.get<ffi::AnyBuffer>(place + 1), model), time};
   }
 };
 
-ffi::ErrorOr<Functions> FunctionsOf(std::string_view name) {
+// The cell of a call.
+struct Cell {
+  std::vector<Functions> functions;  // of each stage
+  ffi::Span<const int64_t> leaves;   // before each stage
+  ffi::Span<const int64_t> inputs;   // columns of each stage with an input
+  bool reverse;
+
+  int count() const { return functions.size(); }
+
+  // The structure of a stage, from the last axes of its kernel, pre-activations and vectors.
+  Structure At(int stage, ffi::Span<const int64_t> kernel, int64_t columns,
+               ffi::Span<const int64_t> vectors) const {
+    const int64_t hidden = kernel[1];
+    return {int(columns / hidden), int(inputs[stage]), int(kernel[2] / hidden),
+            int(vectors[1]),       int(leaves[stage]), int(leaves[(stage + 1) % count()])};
+  }
+};
+
+ffi::ErrorOr<std::vector<Functions>> FunctionsOf(std::string_view name) {
   const std::lock_guard lock(functions_mutex);
   const auto found = AllFunctions().find(name);
   if (found == AllFunctions().end())
@@ -713,61 +800,82 @@ ffi::ErrorOr<Functions> FunctionsOf(std::string_view name) {
 
 template <typename T>
 ffi::Error CellForwardOf(ffi::ThreadPool& pool, ffi::RemainingArgs given, ffi::RemainingRets results,
-                         Functions functions, int leaves, bool reverse) {
-  const auto kernel = given.get<ffi::AnyBuffer>(0)->dimensions(),
-             projected = given.get<ffi::AnyBuffer>(3)->dimensions();
-  const int64_t hidden = kernel[1];
-  const Structure structure = {int(given.get<ffi::AnyBuffer>(1)->dimensions()[1] / hidden),
-                               int(projected[3] / hidden), int(kernel[2] / hidden),
-                               int(given.get<ffi::AnyBuffer>(2)->dimensions()[1]), leaves};
-  const Shape shape = {projected[1], projected[2], hidden, reverse};
+                         const Cell& cell) {
+  const auto dimensions = [&](size_t place) { return given.get<ffi::AnyBuffer>(place)->dimensions(); };
+  const int count = cell.count(), leaves = cell.leaves[0];
+  const auto projected = dimensions(3 * count);
+  const Shape shape = {projected[1], projected[2], dimensions(0)[1], cell.reverse};
   const bool keeping = results.size() > 2 * size_t(leaves);
   RunModels(projected[0], pool, [=](int64_t model, int64_t threads) {
     const Operands<T> operands = {given, results, model};
-    const Cell<T> cell = {structure, functions, operands.Argument(0), operands.Argument(1),
-                          operands.Argument(2)};
-    return std::make_shared<CellForward<T>>(
-        shape, operands.MasksAt(4, shape.time), Division(shape, structure.products, sizeof(T), threads), cell,
-        operands.Argument(3), operands.Arguments(6, leaves), operands.Results(0, leaves),
-        operands.Results(leaves, leaves), keeping ? operands.Result(2 * leaves) : nullptr,
-        keeping ? operands.Results(2 * leaves + 1, leaves) : Leaves<T>{});
+    std::vector<StageForward<T>> stages;
+    int products = 0;
+    for (int k = 0, kept = 2 * leaves; k < count; ++k) {
+      const int weights = 3 * k;
+      const Structure structure =
+          cell.At(k, dimensions(weights), dimensions(weights + 1)[1], dimensions(weights + 2));
+      stages.push_back({{structure, cell.functions[k], operands.Argument(weights),
+                         operands.Argument(weights + 1), operands.Argument(weights + 2)},
+                        operands.Argument(3 * count + k),
+                        keeping ? operands.Result(kept) : nullptr,
+                        keeping ? operands.Results(kept + 1, structure.before) : Leaves<T>{}});
+      kept += 1 + structure.before;
+      products += structure.products;
+    }
+    return std::make_shared<CellForward<T>>(shape, operands.LastMasks(shape.time),
+                                            Division(shape, products, sizeof(T), threads), std::move(stages),
+                                            operands.Arguments(4 * count, leaves),
+                                            operands.Results(0, leaves), operands.Results(leaves, leaves));
   });
   return ffi::Error::Success();
 }
 
 template <typename T>
 ffi::Error CellBackwardOf(ffi::ThreadPool& pool, ffi::RemainingArgs given, ffi::RemainingRets results,
-                          Functions functions, int leaves, int inputs, bool reverse) {
-  const auto kernel = given.get<ffi::AnyBuffer>(0)->dimensions(),
-             totals = given.get<ffi::AnyBuffer>(2)->dimensions();
-  const int64_t hidden = kernel[1];
-  const Structure structure = {int(totals[3] / hidden), inputs, int(kernel[2] / hidden),
-                               int(given.get<ffi::AnyBuffer>(1)->dimensions()[1]), leaves};
-  const Shape shape = {totals[1], totals[2], hidden, reverse};
-  const int separate = structure.Shared() != structure.columns;
+                          const Cell& cell) {
+  const auto dimensions = [&](size_t place) { return given.get<ffi::AnyBuffer>(place)->dimensions(); };
+  const int count = cell.count(), leaves = cell.leaves[0];
+  const auto totals = dimensions(2 * count);
+  const Shape shape = {totals[1], totals[2], dimensions(0)[1], cell.reverse};
   RunModels(totals[0], pool, [=](int64_t model, int64_t threads) {
     const Operands<T> operands = {given, results, model};
-    const Cell<T> cell = {structure, functions, operands.Argument(0), nullptr, operands.Argument(1)};
+    std::vector<StageBackward<T>> stages;
+    int products = 0, kept = 2 * count, terms = 0;
+    for (int k = 0; k < count; ++k) {
+      const Structure structure = cell.At(k, dimensions(2 * k), dimensions(kept)[3], dimensions(2 * k + 1));
+      const bool separate = structure.Shared() != structure.columns;
+      stages.push_back(
+          {{structure, cell.functions[k], operands.Argument(2 * k), nullptr, operands.Argument(2 * k + 1)},
+           operands.Argument(kept),
+           operands.Arguments(kept + 1, structure.before),
+           operands.Result(terms),
+           separate ? operands.Result(terms + 1) : nullptr,
+           nullptr});
+      kept += 1 + structure.before;
+      terms += 1 + separate;
+      products += structure.products;
+    }
+    for (StageBackward<T>& stage : stages) stage.d_vectors = operands.Result(terms++);
     return std::make_shared<CellBackward<T>>(
-        shape, operands.MasksAt(3, shape.time), Division(shape, structure.products, sizeof(T), threads), cell,
-        operands.Argument(2), operands.Arguments(5, leaves), operands.Arguments(5 + leaves, leaves),
-        operands.Arguments(5 + 2 * leaves, leaves), operands.Result(0),
-        separate ? operands.Result(1) : nullptr, operands.Result(1 + separate),
-        operands.Results(2 + separate, leaves));
+        shape, operands.LastMasks(shape.time), Division(shape, products, sizeof(T), threads),
+        std::move(stages), operands.Arguments(kept, leaves), operands.Arguments(kept + leaves, leaves),
+        operands.Results(terms, leaves));
   });
   return ffi::Error::Success();
 }
 
-ffi::Error RunCell(ffi::ThreadPool pool, std::string_view functions, int64_t leaves, int64_t inputs,
-                   bool reverse, bool backward, ffi::RemainingArgs given, ffi::RemainingRets results) {
+ffi::Error RunCell(ffi::ThreadPool pool, std::string_view functions, ffi::Span<const int64_t> leaves,
+                   ffi::Span<const int64_t> inputs, bool reverse, bool backward, ffi::RemainingArgs given,
+                   ffi::RemainingRets results) {
   const ffi::DataType type = given.get<ffi::AnyBuffer>(0)->element_type();
   const auto found = FunctionsOf(functions);
   if (!found) return found.error();
+  const Cell cell = {*found, leaves, inputs, reverse};
   if (type == ffi::F64)
-    return backward ? CellBackwardOf<double>(pool, given, results, *found, leaves, inputs, reverse)
-                    : CellForwardOf<double>(pool, given, results, *found, leaves, reverse);
-  return backward ? CellBackwardOf<float>(pool, given, results, *found, leaves, inputs, reverse)
-                  : CellForwardOf<float>(pool, given, results, *found, leaves, reverse);
+    return backward ? CellBackwardOf<double>(pool, given, results, cell)
+                    : CellForwardOf<double>(pool, given, results, cell);
+  return backward ? CellBackwardOf<float>(pool, given, results, cell)
+                  : CellForwardOf<float>(pool, given, results, cell);
 }
 
 }  // namespace
@@ -776,16 +884,18 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(cell, RunCell,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Attr<std::string_view>("functions")
-                                  .Attr<int64_t>("leaves")
-                                  .Attr<int64_t>("inputs")
+                                  .Attr<ffi::Span<const int64_t>>("leaves")
+                                  .Attr<ffi::Span<const int64_t>>("inputs")
                                   .Attr<bool>("reverse")
                                   .Attr<bool>("backward")
                                   .RemainingArgs()
                                   .RemainingRets());
 
-// Make the functions of a cell known.
-extern "C" void register_functions(const char* name, Elementwise forward, Elementwise keeping,
+// Make the functions of a stage of a cell known, stage by stage.
+extern "C" void register_functions(const char* name, int stage, Elementwise forward, Elementwise keeping,
                                    Elementwise backward) {
   const std::lock_guard lock(functions_mutex);
-  AllFunctions()[name] = {forward, keeping, backward};
+  auto& stages = AllFunctions()[name];
+  stages.resize(std::max<size_t>(stages.size(), stage + 1));
+  stages[stage] = {forward, keeping, backward};
 }

@@ -10,6 +10,7 @@ compiled, `load` returns the reason and cells run without it. ``LSTMJAX_NATIVE=0
 import ctypes
 import functools
 import hashlib
+import itertools
 import logging
 import os
 import platform
@@ -18,7 +19,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ import numpy as np
 
 from lstmjax.backends import codegen
 from lstmjax.backends.primitives import Kernels, primitives, run_avals, run_keeping_avals, transposed_avals
-from lstmjax.backends.recurrence import is_summed, leaves_of, structure_of
+from lstmjax.backends.recurrence import counts, leaves_before
 from lstmjax.backends.scan import Masks
-from lstmjax.cells.elementwise import ElementwiseCell
+from lstmjax.cells.elementwise import StagedCell
 from lstmjax.sharding import vary_alike
 
 VARIABLE = "LSTMJAX_NATIVE"
@@ -67,7 +68,7 @@ def load() -> str | None:
     return None
 
 
-def load_cell(cell: ElementwiseCell) -> str | None:
+def load_cell(cell: StagedCell) -> str | None:
     """Compile the functions of a cell if needed, and load them.
 
     Returns:
@@ -76,18 +77,19 @@ def load_cell(cell: ElementwiseCell) -> str | None:
     if cell.dtype != cell.param_dtype or str(cell.dtype) not in DTYPES:
         return f"native code is for {' and '.join(DTYPES)} throughout"
     try:
-        return load() or _load_functions(codegen.source_of(cell))
+        return load() or _load_functions(codegen.source_of(cell), len(cell.stages))
     except codegen.UnsupportedError as error:
         return str(error)
 
 
 @functools.cache
-def _load_functions(source: codegen.Source) -> str | None:
-    """Compile, load and register functions of units; the reason, if that is not possible."""
+def _load_functions(source: codegen.Source, stages: int) -> str | None:
+    """Compile, load and register functions of units of stages; the reason, if that is not possible."""
     try:
         library = _load_library(source.name, source.text)
-        functions = [getattr(library, name) for name in ("forward", "keeping", "backward")]
-        _library().register_functions(source.name.encode(), *functions)
+        for stage in range(stages):
+            functions = [getattr(library, f"{name}{stage}") for name in ("forward", "keeping", "backward")]
+            _library().register_functions(source.name.encode(), stage, *functions)
     except Exception as error:  # as above
         _log.warning("a cell runs without native code, which is slower: %s", error)
         return str(error)
@@ -237,18 +239,6 @@ def _output(command: list[str]) -> str:
     return done.stdout
 
 
-def _is_tiny(operands: Sequence[jax.Array], rows: int) -> bool:
-    """Whether there are several models, so small that XLA runs all of them faster."""
-    models = operands[0].shape[0]
-    return models > 1 and rows * operands[0].shape[1] ** 2 <= TINY
-
-
-def _masks(masks: Masks, operands: Sequence[jax.Array]) -> list[jax.Array]:
-    """Masks as operands of native code: empty where there is none."""
-    none = vary_alike(jnp.zeros((0, 0, 0), bool), like=operands)
-    return [none if mask is None else mask for mask in masks]
-
-
 def _foreign(avals: Callable[..., Any], backward: bool) -> Callable[..., Any]:
     """A function of operands and masks that calls native code.
 
@@ -256,34 +246,39 @@ def _foreign(avals: Callable[..., Any], backward: bool) -> Callable[..., Any]:
       avals: maps the abstract operands to the abstract results.
       backward: whether it is the backward pass.
     """
-    place = 3 - backward  # of the first operand with rows
+    weights = 3 - backward
 
-    def call(*operands: jax.Array, masks: Masks, cell: ElementwiseCell, **flags: bool) -> Any:
-        models, rows = operands[place].shape[:2]
+    def call(*operands: jax.Array, masks: Masks, cell: StagedCell, **flags: bool) -> Any:
+        first = weights * len(cell.stages)  # of the operands with rows
+        models, rows = operands[first].shape[:2]
         if (models > 1 and rows * cell.hidden**2 <= TINY) or load_cell(cell) is not None:
             return NotImplemented
         none = vary_alike(jnp.zeros((0, 0, 0), bool), like=operands)
         shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands]
-        results = avals(*shapes, masked=(False, False), cell=cell, **flags)
         foreign = jax.ffi.ffi_call(
             "lstmjax_cell",
-            results,
+            avals(*shapes, masked=(False, False), cell=cell, **flags),
             vmap_method="sequential",
-            # Gradients of the pre-activations take the place of these, unit by unit.
-            input_output_aliases={place: 0} if backward and is_summed(cell) else None,
+            input_output_aliases=_in_place(cell, first) if backward else None,
         )
         return foreign(
-            *operands[: place + 1],
+            *operands,
             *(none if mask is None else mask for mask in masks),
-            *operands[place + 1 :],
             functions=codegen.source_of(cell).name,
-            leaves=np.int64(leaves_of(cell)),
-            inputs=np.int64(structure_of(cell).inputs),
+            leaves=np.array([len(leaves) for leaves in leaves_before(cell)], np.int64),
+            inputs=np.array([stage.structure.inputs for stage in cell.stages], np.int64),
             reverse=flags["reverse"],
             backward=backward,
         )
 
     return call
+
+
+def _in_place(cell: StagedCell, first: int) -> dict[int, int]:
+    """Pre-activations whose gradients take their place, unit by unit: from operands to results."""
+    _, _, kept, terms = counts(cell)
+    ends = (itertools.accumulate(sizes, initial=start) for sizes, start in ((kept, first), (terms, 0)))
+    return {a: b for a, b, stage in zip(*ends, cell.stages, strict=False) if stage.structure.summed}
 
 
 NATIVE = primitives(

@@ -35,7 +35,7 @@ from jax.typing import DTypeLike
 from lstmjax.backends.primitives import Kernels, primitives
 from lstmjax.backends.scan import Masks, select
 from lstmjax.cells.cell import matmul
-from lstmjax.cells.elementwise import ElementwiseCell
+from lstmjax.cells.elementwise import StagedCell
 from lstmjax.cells.lstm import LSTM, LSTMGates, LSTMState
 from lstmjax.sharding import varying_axes
 
@@ -228,9 +228,7 @@ class _Out(NamedTuple):
 def _for_one_model(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """A kernel without the axis of models, and without the cell states of all steps, as one of `Kernels`."""
 
-    def function(
-        *operands: jax.Array, masks: Masks, cell: ElementwiseCell, reverse: bool, states: bool
-    ) -> Any:
+    def function(*operands: jax.Array, masks: Masks, cell: StagedCell, reverse: bool, states: bool) -> Any:
         if type(cell) is not LSTM or operands[0].shape[0] != 1 or states:
             return NotImplemented
         results = kernel(

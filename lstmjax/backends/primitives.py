@@ -21,9 +21,9 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from lstmjax.backends import recurrence
-from lstmjax.backends.recurrence import Leaves, Recurrence, is_summed, leaves_of, structure_of
+from lstmjax.backends.recurrence import Leaves, Recurrence, counts, leaves_before, leaves_of, parts
 from lstmjax.backends.scan import Masks
-from lstmjax.cells.elementwise import ElementwiseCell
+from lstmjax.cells.elementwise import StagedCell
 from lstmjax.sharding import divided_by_rows, is_partly_manual, needs_devices, vary_alike
 from lstmjax.types import Array
 
@@ -40,7 +40,7 @@ class Kernels(NamedTuple):
     run_keeping: Callable[..., Any]
     """Those of `Recurrence.run_keeping`."""
     transposed: Callable[..., Any]
-    """Recurrent kernel, vectors, pre-activations, states before each step, cotangents of the results of
+    """Recurrent kernel and vectors of each stage, what ``run_keeping`` keeps, cotangents of the results of
     ``run``; to cotangents of what `Recurrence.linear` is linear in."""
 
 
@@ -81,7 +81,7 @@ def _primitive(
     plain: Callable[..., Any],
     native: Callable[..., Any] | None,
     avals: Callable[..., Any],
-    shared: int,
+    weights: int,
 ) -> Primitive:
     """A primitive with all rules except transposition.
 
@@ -92,7 +92,7 @@ def _primitive(
       plain: a JAX function of the operands and keywords; it defines the derivative.
       native: the same over rows, as a kernel, one of `Kernels`.
       avals: maps the abstract operands and keywords to the abstract results.
-      shared: number of leading operands without batch axes.
+      weights: number of operands of each stage at the beginning that have no batch axes.
     """
     plain = _for_each_model(plain)
     made = Primitive(f"lstmjax_{kernels}_{name}")
@@ -102,12 +102,13 @@ def _primitive(
     mlir.register_lowering(made, mlir.lower_fun(plain, multiple_results=True))
     if native is not None:
         needs_devices(made)
-        over_rows = functools.partial(_over_rows, native, plain, shared)
+        over_rows = functools.partial(_over_rows, native, plain, weights)
         mlir.register_lowering(made, lowering(over_rows, portable=plain), platform=platform)
 
     def batch(operands: Sequence[Any], axes: Sequence[int | None], **keywords: Any) -> Any:
         """One more axis of models if the weights have it, else of the batch, after those of models."""
         (size,) = {x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None}
+        shared = weights * len(keywords["cell"].stages)
         several = any(axis is not None for axis in axes[:shared])
         place = 0 if several else operands[0].ndim - 2
         moved = [
@@ -184,22 +185,23 @@ def _for_each_model(plain: Callable[..., Any]) -> Callable[..., Any]:
 def _over_rows(
     native: Callable[..., Any],
     plain: Callable[..., Any],
-    shared: int,
+    weights: int,
     *operands: jax.Array,
     masked: tuple[bool, bool],
     **flags: Any,
 ) -> Sequence[jax.Array]:
     """Apply a kernel over one axis of models and one of rows to any number of either."""
+    shared = weights * len(flags["cell"].stages)
     models, rank = operands[0].ndim - 2, operands[shared].ndim - 2
 
     def function(_: tuple[str, ...], *operands: jax.Array) -> Sequence[jax.Array]:
         batch = operands[shared].shape[:rank]
         count = math.prod(batch[:models])
-        weights = [x.reshape(count, *x.shape[models:]) for x in operands[:shared]]
+        of_models = [x.reshape(count, *x.shape[models:]) for x in operands[:shared]]
         size = count, math.prod(batch[models:])
         rows = [x.reshape(*size, *x.shape[rank:]) for x in operands[shared:]]
         count = len(rows) - sum(masked)
-        inputs, masks = [*weights, *rows[:count]], rows[count:]
+        inputs, masks = [*of_models, *rows[:count]], rows[count:]
         results = native(*inputs, masks=_unpack(masked, masks), **flags)
         if results is NotImplemented:
             return plain(*operands, masked=masked, **flags)
@@ -218,7 +220,7 @@ def _unpack(masked: tuple[bool, bool], masks: Sequence[jax.Array]) -> Masks:
 
 def _transpose(other: Primitive, cotangents: Sequence[Any], *operands: Any, **keywords: Any) -> Any:
     """The transpose rule of the linearization and of its transpose, each linear in its last floats."""
-    first, last = 3 + leaves_of(keywords["cell"]), len(operands) - sum(keywords["masked"])
+    first, last = _constants(keywords["cell"]), len(operands) - sum(keywords["masked"])
     wanted = [ad.is_undefined_primal(x) for x in operands[first:last]]
     results = other.bind(
         *operands[:first], *map(ad.instantiate_zeros, cotangents), *operands[last:], **keywords
@@ -246,58 +248,66 @@ def _without_masks(masked: tuple[bool, bool], operands: Sequence[jax.Array]) -> 
 
 
 def _run_keeping_plain(*operands: jax.Array, masked: tuple[bool, bool], **keywords: Any) -> Leaves:
-    (kernel, bias, vectors, projected, *state), masks = _without_masks(masked, operands)
-    (projected,) = _time_major([projected])
-    results = recurrence.run_keeping(kernel, bias, vectors, projected, *state, masks=masks, **keywords)
+    given, masks = _without_masks(masked, operands)
+    count = len(keywords["cell"].stages)
+    weights, projected, state = parts(given, 3 * count, count)
+    results = recurrence.run_keeping(*weights, *_time_major(projected), *state, masks=masks, **keywords)
     return *results[: len(state)], *_batch_major(results[len(state) :])
 
 
-def _run_plain(*operands: jax.Array, cell: ElementwiseCell, **keywords: Any) -> Leaves:
+def _run_plain(*operands: jax.Array, cell: StagedCell, **keywords: Any) -> Leaves:
     return _run_keeping_plain(*operands, cell=cell, **keywords)[: 2 * leaves_of(cell)]
 
 
 def _linear_plain(
-    *operands: jax.Array, masked: tuple[bool, bool], cell: ElementwiseCell, **keywords: Any
+    *operands: jax.Array, masked: tuple[bool, bool], cell: StagedCell, **keywords: Any
 ) -> Leaves:
-    count = leaves_of(cell)
-    (kernel, vectors, *others), masks = _without_masks(masked, operands)
-    given = (*_time_major(others[: -count - 1]), *others[-count - 1 :])
-    results = recurrence.linear(kernel, vectors, *given, masks=masks, cell=cell, **keywords)
+    stages, count, kept, terms = counts(cell)
+    given, masks = _without_masks(masked, operands)
+    weights, of_steps, others = parts(given, 2 * stages, sum(kept) + sum(terms))
+    results = recurrence.linear(*weights, *_time_major(of_steps), *others, masks=masks, cell=cell, **keywords)
     return *results[:count], *_batch_major(results[count:])
 
 
 def _transposed_plain(*operands: jax.Array, masked: tuple[bool, bool], **keywords: Any) -> Leaves:
-    count, end_ = leaves_of(keywords["cell"]), len(operands) - sum(masked)
-    kernel, vectors, totals, *before = operands[: 3 + count]
-    cotangents, masks = operands[3 + count : end_], operands[end_:]
+    first, last = _constants(keywords["cell"]), len(operands) - sum(masked)
+    constants, cotangents, masks = operands[:first], operands[first:last], operands[last:]
 
     def function(*tangents: jax.Array) -> Leaves:
-        given = (kernel, vectors, totals, *before, *tangents, *masks)
-        return _linear_plain(*given, masked=masked, **keywords)
+        return _linear_plain(*constants, *tangents, *masks, masked=masked, **keywords)
 
     linear = transposed_avals(*map(jax.typeof, operands), **keywords)
     return jax.linear_transpose(function, *linear)(tuple(cotangents))
 
 
-def run_keeping_avals(*operands: Any, cell: ElementwiseCell, states: bool, **_: Any) -> list[Any]:
+def _constants(cell: StagedCell) -> int:
+    """Number of the first operands of the linearization, in which it is not linear."""
+    return 2 * len(cell.stages) + sum(counts(cell).kept)
+
+
+def run_keeping_avals(*operands: Any, cell: StagedCell, states: bool, **_: Any) -> list[Any]:
     """Shapes and dtypes of the results of ``run_keeping``."""
-    projected, *leaves = operands[3 : 4 + leaves_of(cell)]
-    *batch, time, _inputs = projected.shape
-    steps = [leaf.update(shape=(*batch, time, cell.hidden)) for leaf in leaves]
+    count = len(cell.stages)
+    _weights, projected, leaves, _masks = parts(operands, 3 * count, count, leaves_of(cell))
+    *batch, time, _inputs = projected[0].shape
+    steps = (*batch, time, cell.hidden)
     asked = [leaf.update(shape=(*batch, time * states, cell.hidden)) for leaf in leaves[1:]]
-    totals = projected.update(shape=(*batch, time, structure_of(cell).columns * cell.hidden))
-    return [*leaves, steps[0], *asked, totals, *steps]
+    kept = []
+    for stage, inputs, before in zip(cell.stages, projected, leaves_before(cell), strict=True):
+        kept.append(inputs.update(shape=(*batch, time, stage.structure.columns * cell.hidden)))
+        kept += [leaves[0].update(shape=steps, dtype=dtype) for dtype in before]
+    return [*leaves, leaves[0].update(shape=steps), *asked, *kept]
 
 
-def run_avals(*operands: Any, cell: ElementwiseCell, **keywords: Any) -> list[Any]:
+def run_avals(*operands: Any, cell: StagedCell, **keywords: Any) -> list[Any]:
     """Shapes and dtypes of the results of ``run``."""
     return run_keeping_avals(*operands, cell=cell, **keywords)[: 2 * leaves_of(cell)]
 
 
-def linear_avals(*operands: Any, masked: Any, cell: ElementwiseCell, states: bool, **_: Any) -> list[Any]:
+def linear_avals(*operands: Any, masked: Any, cell: StagedCell, states: bool, **_: Any) -> list[Any]:
     """Shapes and dtypes of the results of ``linear``."""
     count, end_ = leaves_of(cell), len(operands) - sum(masked)
-    totals, leaves = operands[2], operands[end_ - count : end_]
+    totals, leaves = operands[2 * len(cell.stages)], operands[end_ - count : end_]
     *batch, time, _columns = totals.shape
     shown = [
         leaf.update(shape=(*batch, time * (states or number == 0), cell.hidden))
@@ -306,11 +316,17 @@ def linear_avals(*operands: Any, masked: Any, cell: ElementwiseCell, states: boo
     return [*leaves, *shown]
 
 
-def transposed_avals(*operands: Any, cell: ElementwiseCell, **_: Any) -> list[Any]:
+def transposed_avals(*operands: Any, cell: StagedCell, **_: Any) -> list[Any]:
     """Shapes and dtypes of the results of ``transposed``."""
-    count, structure = leaves_of(cell), structure_of(cell)
-    vectors, totals = operands[1:3]
-    *batch, time, _columns = totals.shape
-    columns = (structure.inputs,) if is_summed(cell) else (structure.inputs, structure.products)
-    terms = [totals.update(shape=(*batch, time, number * cell.hidden)) for number in columns]
-    return [*terms, totals.update(shape=(*batch, *vectors.shape[-2:])), *operands[3 + count : 3 + 2 * count]]
+    stages, count, kept, _terms = counts(cell)
+    weights, residuals, last = parts(operands, 2 * stages, sum(kept))
+    terms, vectors_bar = [], []
+    for stage, vectors, (totals, *_before) in zip(
+        cell.stages, weights[1::2], parts(residuals, *kept[:-1]), strict=True
+    ):
+        *batch, time, _columns = totals.shape
+        structure = stage.structure
+        columns = (structure.inputs,) if structure.summed else (structure.inputs, structure.products)
+        terms += [totals.update(shape=(*batch, time, number * cell.hidden)) for number in columns]
+        vectors_bar.append(totals.update(shape=(*batch, *vectors.shape[-2:])))
+    return [*terms, *vectors_bar, *last[:count]]

@@ -1,10 +1,11 @@
-r"""The recurrence of an `ElementwiseCell`, and its linearization, as scans.
+r"""The recurrence of a `StagedCell`, and its linearization, as scans.
 
-The recurrence takes the products :math:`x_t W`, adds :math:`h_{t-1} R + b`, and applies :math:`\phi`, the
-cell's function of each unit. Its linearization around a run is a linear map from the tangents of these terms,
-of the vectors and of the initial state,
+The recurrence takes the products :math:`x_t W_k` of each stage, adds :math:`s R_k + b_k`, where s is the
+first leaf of what the stage begins with, and applies :math:`\phi_k`, the stage's function of each unit. Its
+linearization around a run is a linear map from the tangents of these terms, of the vectors and of the initial
+state,
 
-.. math:: \dot s_t = \mathrm{J}\phi \, (\dot z_t + \dot h_{t-1} R, \; \dot v, \; \dot s_{t-1})
+.. math:: \dot s \leftarrow \mathrm{J}\phi_k \, (\dot z_{kt} + \dot s^{(1)} R_k, \; \dot v_k, \; \dot s)
 
 `XLA` has both over time-major arrays, and JAX differentiates and transposes them. The primitives of
 `lstmjax.backends.primitives` compute the same, with faster kernels on some platforms.
@@ -12,15 +13,16 @@ of the vectors and of the initial state,
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from lstmjax.backends.scan import Masks, select
 from lstmjax.cells.cell import biased, matmul
-from lstmjax.cells.elementwise import ElementwiseCell, Structure
+from lstmjax.cells.elementwise import StagedCell
 
 Leaves = tuple[jax.Array, ...]
 
@@ -35,106 +37,127 @@ class Recurrence:
     """
 
     run: Callable[..., Leaves]
-    """Of recurrent kernel, bias, vectors ``[vectors, hidden]``, products ``x W``, and S leaves of state."""
+    """Of recurrent kernel, bias, vectors ``[vectors, hidden]`` of each stage; products ``x W`` of each stage;
+    and S leaves of state."""
     run_keeping: Callable[..., Leaves]
-    """The same, and further the pre-activations and S leaves of the state before each step."""
+    """The same, and further, for each stage, the pre-activations and the leaves before it in each step."""
     linear: Callable[..., Leaves]
-    """Of recurrent kernel, vectors, pre-activations, S leaves before each step, and tangents: of the terms of
-    the pre-activations, one array or two (`is_summed`), of the vectors for each row, and of S leaves of the
-    initial state; to the tangents of the results of ``run``."""
+    """Of recurrent kernel and vectors of each stage; what ``run_keeping`` keeps; and tangents: for each stage
+    of the terms of the pre-activations, one array or two (`Structure.summed`); for each stage of the vectors
+    for each row; of S leaves of the initial state; to the tangents of the results of ``run``."""
     batch_major: bool
     platform: str | None = None
     """The platform that it is for, as JAX's lowering names it; None for everywhere."""
 
 
-def is_summed(cell: ElementwiseCell) -> bool:
-    """Whether all pre-activations have an input and a product: then their tangents are given as a sum."""
-    return structure_of(cell).shared == structure_of(cell).columns
+@functools.cache
+def leaves_before(cell: StagedCell) -> tuple[tuple[Any, ...], ...]:
+    """The dtypes of the leaves before each stage; those before the first are the leaves of the state."""
+    with jax.enable_x64(True):  # a float64 cell is not warned of here
+        leaves: Sequence[Any] = jax.tree.leaves(jax.eval_shape(cell.initial_state))
+        found = []
+        for stage in cell.stages:
+            found.append(tuple(leaf.dtype for leaf in leaves))
+            number = jax.ShapeDtypeStruct((), cell.wide_dtype)
+            columns, _, _, vectors = ((number,) * count for count in stage.structure)
+            units = tuple(jax.ShapeDtypeStruct((), leaf.dtype) for leaf in leaves)
+            leaves = jax.eval_shape(stage.after, columns, vectors, units)
+    return tuple(found)
 
 
-def structure_of(cell: ElementwiseCell) -> Structure:
-    """The structure of a cell that has one."""
-    assert cell.structure is not None
-    return cell.structure
+def leaves_of(cell: StagedCell) -> int:
+    """Number of leaves of a cell's state."""
+    return len(leaves_before(cell)[0])
+
+
+class Counts(NamedTuple):
+    """Numbers of arrays of a cell."""
+
+    stages: int
+    state: int
+    """Leaves of the state."""
+    kept: tuple[int, ...]
+    """What is kept of each stage: pre-activations and leaves before it."""
+    terms: tuple[int, ...]
+    """Of pre-activations, whose tangents are given, of each stage."""
 
 
 @functools.cache
-def leaves_of(cell: ElementwiseCell) -> int:
-    """Number of leaves of a cell's state."""
-    with jax.enable_x64(True):  # a float64 cell is not warned of here
-        return len(jax.tree.leaves(jax.eval_shape(cell.initial_state)))
+def counts(cell: StagedCell) -> Counts:
+    """The numbers of arrays of a cell."""
+    before = leaves_before(cell)
+    kept = tuple(1 + len(leaves) for leaves in before)
+    terms = tuple(2 - stage.structure.summed for stage in cell.stages)
+    return Counts(len(before), len(before[0]), kept, terms)
 
 
-def run_keeping(
-    kernel: jax.Array,
-    bias: jax.Array,
-    vectors: jax.Array,
-    projected: jax.Array,
-    *state: jax.Array,
-    masks: Masks,
-    cell: ElementwiseCell,
-    reverse: bool,
-    states: bool,
-) -> Leaves:
+def parts(arrays: Sequence[Any], *sizes: int) -> list[tuple[Any, ...]]:
+    """Consecutive parts of given sizes, and the rest."""
+    ends = list(itertools.accumulate(sizes))
+    return [tuple(arrays[a:b]) for a, b in zip([0, *ends], [*ends, None], strict=True)]
+
+
+def run_keeping(*operands: jax.Array, masks: Masks, cell: StagedCell, reverse: bool, states: bool) -> Leaves:
     """The recurrence with its residuals over time-major arrays; see `Recurrence`."""
     multiply = functools.partial(matmul, dtype=cell.dtype, result_dtype=cell.wide_dtype)
-    structure = structure_of(cell)
+    count = len(cell.stages)
+    *weights, projected, state = parts(operands, *[3] * count, count)
 
-    def step(carry: Leaves, given: tuple[jax.Array, Masks]) -> tuple[Leaves, Any]:
+    def step(carry: Leaves, given: tuple[Leaves, Masks]) -> tuple[Leaves, Any]:
         projected_t, masks_t = given
-        before = start(carry, masks_t)
-        totals = biased(structure.totals(projected_t, multiply(before[0], kernel)), bias)
-        columns = jnp.split(totals, structure.columns, axis=-1)
-        after, shown = end(tuple(cell.elementwise(columns, tuple(vectors), before)), carry, masks_t)
-        return after, (shown, totals, before)
+        leaves, kept = start(carry, masks_t), []
+        for stage, (kernel, bias, vectors), inputs in zip(cell.stages, weights, projected_t, strict=True):
+            structure = stage.structure
+            totals = biased(structure.totals(inputs, multiply(leaves[0], kernel)), bias)
+            kept += [totals, *leaves]
+            columns = jnp.split(totals, structure.columns, axis=-1)
+            leaves = stage.after(columns, tuple(vectors), leaves)
+        after, shown = end(leaves, carry, masks_t)
+        return after, (shown, tuple(kept))
 
-    after, (shown, totals, before) = jax.lax.scan(step, tuple(state), (projected, masks), reverse=reverse)
-    return *after, *_only_asked(shown, states), totals, *before
+    after, (shown, kept) = jax.lax.scan(step, state, (projected, masks), reverse=reverse)
+    return *after, *_only_asked(shown, states), *kept
 
 
-def run(*operands: jax.Array, cell: ElementwiseCell, **keywords: Any) -> Leaves:
+def run(*operands: jax.Array, cell: StagedCell, **keywords: Any) -> Leaves:
     """The recurrence over time-major arrays; see `Recurrence`."""
     return run_keeping(*operands, cell=cell, **keywords)[: 2 * leaves_of(cell)]
 
 
-def linear(
-    kernel: jax.Array,
-    vectors: jax.Array,
-    totals: jax.Array,
-    *others: jax.Array,
-    masks: Masks,
-    cell: ElementwiseCell,
-    reverse: bool,
-    states: bool,
-) -> Leaves:
+def linear(*operands: jax.Array, masks: Masks, cell: StagedCell, reverse: bool, states: bool) -> Leaves:
     """The linearization over time-major arrays; see `Recurrence`."""
-    count = leaves_of(cell)
-    before, dots, state_dot = others[:count], others[count:-count], others[-count:]
-    *terms_dot, vectors_dot = dots
+    count, _, kept_sizes, terms_sizes = counts(cell)
+    weights, kept, terms_dot, vectors_dot, state_dot = parts(
+        operands, 2 * count, sum(kept_sizes), sum(terms_sizes), count
+    )
     multiply = functools.partial(matmul, dtype=cell.dtype, result_dtype=cell.wide_dtype)
-    structure = structure_of(cell)
-    for_rows = jnp.broadcast_to(vectors, vectors_dot.shape)
-
-    def units(*arguments: Any) -> Leaves:
-        return tuple(cell.elementwise(*arguments))
+    stages = [
+        (stage, kernel, jnp.broadcast_to(vectors, dot.shape), dot)
+        for stage, kernel, vectors, dot in zip(
+            cell.stages, weights[::2], weights[1::2], vectors_dot, strict=True
+        )
+    ]
 
     # Without the checkpoint, the derivatives of the units, which depend on no tangent, would be computed in a
     # separate loop beforehand and stored, at a higher cost than computing them where they are used.
     @functools.partial(jax.checkpoint, prevent_cse=False, policy=jax.checkpoint_policies.nothing_saveable)
     def step(carry: Leaves, given: Any) -> tuple[Leaves, Leaves]:
-        (inputs_dot_t, *products_dot_t), totals_t, before_t, masks_t = given
-        before_dot = start(carry, masks_t)
-        products_dot = sum(products_dot_t, start=multiply(before_dot[0], kernel))
-        total_dot = structure.totals(inputs_dot_t, products_dot)
-        primals, tangents = (
-            (tuple(jnp.split(total, structure.columns, axis=-1)), tuple(jnp.moveaxis(own, -2, 0)), leaves)
-            for total, own, leaves in ((totals_t, for_rows, before_t), (total_dot, vectors_dot, before_dot))
+        terms_dot_t, kept_t, masks_t = given
+        leaves_dot = start(carry, masks_t)
+        each = zip(
+            stages, parts(terms_dot_t, *terms_sizes[:-1]), parts(kept_t, *kept_sizes[:-1]), strict=True
         )
-        _, after_dot = jax.jvp(units, primals, tangents)
-        return end(after_dot, carry, masks_t)
+        for (stage, kernel, vectors, dot), (inputs_dot, *products_dot), (totals, *before) in each:
+            structure = stage.structure
+            total_dot = structure.totals(inputs_dot, sum(products_dot, start=multiply(leaves_dot[0], kernel)))
+            primals, tangents = (
+                (tuple(jnp.split(total, structure.columns, axis=-1)), tuple(jnp.moveaxis(own, -2, 0)), leaves)
+                for total, own, leaves in ((totals, vectors, tuple(before)), (total_dot, dot, leaves_dot))
+            )
+            _, leaves_dot = jax.jvp(stage.after, primals, tangents)
+        return end(leaves_dot, carry, masks_t)
 
-    given = (tuple(terms_dot), totals, tuple(before), masks)
-    after, shown = jax.lax.scan(step, tuple(state_dot), given, reverse=reverse)
+    after, shown = jax.lax.scan(step, state_dot, (terms_dot, kept, masks), reverse=reverse)
     return *after, *_only_asked(shown, states)
 
 

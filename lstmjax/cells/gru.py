@@ -1,17 +1,14 @@
 """The gated recurrent unit."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import biased, check_step, matmul
-from lstmjax.cells.elementwise import ElementwiseCell, Structure, Weights
+from lstmjax.cells.elementwise import ElementwiseCell, Stage, Structure, Weights
 from lstmjax.types import Array, DTypeLike, Key
 
 
@@ -69,35 +66,46 @@ class GRU(ElementwiseCell):
         """Zeros ``[*batch_shape, hidden]``."""
         return jnp.zeros((*batch_shape, self.hidden), self.dtype)
 
-    def step(
-        self, params: GRUParams, state: Array, inputs: Float[Array, "... features"]
-    ) -> tuple[jax.Array, Float[jax.Array, "... hidden"]]:
-        """Advance by one time step; see `Cell.step` for arguments and errors, `gru` for the equations."""
-        check_step(self, params, state, inputs)
-        gates = self.gates_of(params, state, inputs)
-        hidden = gates.memory(jnp.asarray(state, self.wide_dtype)).astype(self.dtype)
-        return hidden, hidden
-
     def gates_of(self, params: GRUParams, state: Array, inputs: Array) -> GRUGates:
         """The gates of one step, in the cell's ``wide_dtype``."""
-        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
-        from_input = biased(product(inputs, params.kernel), params.bias)
-        reset_x, update_x, candidate_x = jnp.split(from_input, 3, axis=-1)
         if self.reset_after:
-            from_state = product(state, params.recurrent_kernel)
-            reset_h, update_h, candidate_h = jnp.split(from_state, 3, axis=-1)
-            candidate_h = biased(candidate_h, params.candidate_bias)
-            return GRUGates.of((reset_x + reset_h, update_x + update_h, candidate_x, candidate_h))
-        gates_kernel, candidate_kernel = jnp.split(params.recurrent_kernel, [2 * self.hidden], axis=-1)
-        reset_h, update_h = jnp.split(product(state, gates_kernel), 2, axis=-1)
-        reset, update = jax.nn.sigmoid(reset_x + reset_h), jax.nn.sigmoid(update_x + update_h)
-        seen = (reset * state.astype(self.wide_dtype)).astype(self.dtype)
-        return GRUGates(reset, update, jnp.tanh(candidate_x + product(seen, candidate_kernel)))
+            return GRUGates.of(self.totals(params, state, inputs))
+        (first, last), (to_gates, to_candidate) = self.stages, self.stage_weights(params)
+        totals = self.columns_of(first.structure, to_gates, state, inputs)
+        seen, update, _ = first.after(totals, (), (state,))
+        (candidate,) = self.columns_of(last.structure, to_candidate, seen, inputs)
+        return GRUGates(jax.nn.sigmoid(totals[0]), update, jnp.tanh(candidate))
 
     @property
     def structure(self) -> Structure | None:
         """Two gates, and the two terms of the candidate; None with the reset gate before the product."""
         return Structure(columns=4, inputs=3, products=3) if self.reset_after else None
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """One; with the reset gate before the product, the gates, and then the candidate."""
+        if self.reset_after:
+            return super().stages
+        return Stage(Structure(2, 2, 2), self._seen), Stage(Structure(1, 1, 1), self._after)
+
+    def stage_weights(self, params: GRUParams) -> tuple[Weights, ...]:
+        """The parameters by what they do, the first two thirds of the columns in the first of two stages."""
+        if self.reset_after:
+            return super().stage_weights(params)
+        arrays = (params.kernel, params.recurrent_kernel, params.bias)
+        parts = ([None] * 2 if x is None else jnp.split(x, [2 * self.hidden], axis=-1) for x in arrays)
+        return tuple(Weights(*each) for each in zip(*parts, strict=True))
+
+    def _seen(self, totals: Sequence[Array], _: Sequence[Array], state: Sequence[Array]) -> Sequence[Any]:
+        """What the candidate sees of the hidden state, the update gate, and the hidden state."""
+        reset, update = map(jax.nn.sigmoid, totals)
+        return (reset * jnp.asarray(state[0], self.wide_dtype)).astype(self.dtype), update, state[0]
+
+    def _after(self, totals: Sequence[Array], _: Sequence[Array], leaves: Sequence[Array]) -> Sequence[Any]:
+        """The hidden state after the step."""
+        update = jnp.asarray(leaves[1])
+        gates = GRUGates(jnp.ones_like(update), update, jnp.tanh(totals[0]))
+        return (gates.memory(jnp.asarray(leaves[2], self.wide_dtype)).astype(self.dtype),)
 
     def weights(self, params: GRUParams) -> Weights:
         """The parameters by what they do; b' is the bias of the fourth column."""

@@ -1,15 +1,14 @@
 """The multiplicative LSTM: its recurrent transition depends on the input."""
 
 import dataclasses
-import functools
-from typing import ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
 
 from lstmjax import initializers
-from lstmjax.cells.cell import GatedCell, biased, check_step, matmul
+from lstmjax.cells.elementwise import Stage, StagedCell, Structure, Weights
 from lstmjax.cells.lstm import LSTMGates, LSTMState
 from lstmjax.types import Array, DTypeLike, Key
 
@@ -30,7 +29,7 @@ class MultiplicativeLSTMParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class MultiplicativeLSTM(GatedCell):
+class MultiplicativeLSTM(StagedCell):
     """An LSTM with an input-dependent recurrent transition; made by `multiplicative_lstm`."""
 
     forget_bias: float | initializers.GateBias = 1.0
@@ -54,17 +53,26 @@ class MultiplicativeLSTM(GatedCell):
         shape = (*batch_shape, self.hidden)
         return LSTMState(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.wide_dtype))
 
-    def step(
-        self, params: MultiplicativeLSTMParams, state: LSTMState, inputs: Float[Array, "... features"]
-    ) -> tuple[LSTMState, Float[jax.Array, "... hidden"]]:
-        """Advance by one time step; see `Cell.step`, and `multiplicative_lstm` for the equations."""
-        check_step(self, params, state, inputs)
-        product = functools.partial(matmul, dtype=self.dtype, result_dtype=self.wide_dtype)
-        from_hidden = product(state.hidden, params.factor_recurrent_kernel)
-        intermediate = (product(inputs, params.factor_kernel) * from_hidden).astype(self.dtype)
-        total = product(inputs, params.kernel) + product(intermediate, params.recurrent_kernel)
-        after = LSTMGates.of(jnp.split(biased(total, params.bias), 4, axis=-1)).update(state)
-        return after, jnp.asarray(after.hidden)
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The intermediate state, and then the gates."""
+        return Stage(Structure(2, 1, 1), self._intermediate), Stage(Structure(4, 4, 4), self._after)
+
+    def stage_weights(self, params: MultiplicativeLSTMParams) -> tuple[Weights, ...]:
+        """The parameters by what they do."""
+        factors = Weights(params.factor_kernel, params.factor_recurrent_kernel, None)
+        return factors, Weights(params.kernel, params.recurrent_kernel, params.bias)
+
+    def _intermediate(
+        self, totals: Sequence[Array], _: Sequence[Array], state: Sequence[Array]
+    ) -> Sequence[Any]:
+        """The intermediate state, in place of the hidden one, and the cell state."""
+        from_input, from_hidden = totals
+        return (from_input * from_hidden).astype(self.dtype), state[1]
+
+    def _after(self, totals: Sequence[Array], _: Sequence[Array], leaves: Sequence[Array]) -> LSTMState:
+        """The state after the step."""
+        return LSTMGates.of(totals).update(LSTMState(*leaves))
 
 
 def multiplicative_lstm(

@@ -36,16 +36,23 @@ def products_in_loops(jaxpr, inside=False):
     return count
 
 
-def test_the_fused_gradient_has_one_product_in_each_loop():
-    cell = lstmjax.lstm(3, 4)
-    assert products_in_loops(gradient_of(cell, "fused").jaxpr) == 2
-    assert products_in_loops(gradient_of(cell, "scan").jaxpr) > 2
+@pytest.mark.parametrize(
+    ("cell", "stages"),
+    [(lstmjax.lstm(3, 4), 1), (lstmjax.gru(3, 4, reset_after=False), 2)],
+    ids=["lstm", "gru"],
+)
+def test_the_fused_gradient_has_one_product_of_each_stage_in_each_loop(cell, stages):
+    assert products_in_loops(gradient_of(cell, "fused").jaxpr) == 2 * stages
+    assert products_in_loops(gradient_of(cell, "scan").jaxpr) > 2 * stages
 
 
 @pytest.mark.parametrize(
     ("cell", "products"),
-    [(lstmjax.lstm(3, 4, layer_norm=True, projection=2), 2), (lstmjax.gru(3, 4, reset_after=False), 2)],
-    ids=["projection", "gru"],
+    [
+        (lstmjax.lstm(3, 4, layer_norm=True, projection=2), 2),
+        (lstmjax.lstm(3, 4, full_gate_recurrence=True), 2),
+    ],
+    ids=["projection", "gate recurrence"],
 )
 def test_only_products_with_the_state_stay_in_the_loops_of_the_hoisted_gradient(cell, products):
     assert products_in_loops(gradient_of(cell, "hoisted").jaxpr) == 2 * products

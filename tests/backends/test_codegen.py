@@ -122,5 +122,5 @@ def test_functions_that_cannot_be_compiled_leave_a_cell_its_scan(monkeypatch, ca
 
     monkeypatch.setattr(native, "_load_library", broken)
     source = codegen.Source("cell-none", "")
-    assert native._load_functions.__wrapped__(source) == "anything"
+    assert native._load_functions.__wrapped__(source, 1) == "anything"
     assert "without native code" in caplog.text

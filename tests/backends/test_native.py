@@ -15,7 +15,7 @@ import pytest
 
 import lstmjax
 from lstmjax.backends import native
-from lstmjax.cells.elementwise import ElementwiseCell, Structure
+from lstmjax.cells.elementwise import ElementwiseCell, Stage, StagedCell, Structure, Weights
 
 has_compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
 needs_native = pytest.mark.skipif(native.load() is not None, reason=f"no native code: {native.load()}")
@@ -61,15 +61,49 @@ class FiveProducts(ElementwiseCell):
         return (jnp.tanh(a * b + c * d + e),)
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
+class ThreeStages(StagedCell):
+    """A cell whose stages have unequal numbers of leaves, products and vectors, one with no product."""
+
+    def init(self, key):
+        sizes = (self.features, 3 * self.hidden), (self.hidden, 6 * self.hidden), (3, self.hidden)
+        return [jax.random.normal(key, (rows, size)) / (3 + rows) for rows, size in sizes]
+
+    def initial_state(self, batch_shape=()):
+        return [jnp.zeros((*batch_shape, self.hidden), self.dtype)] * 2
+
+    @property
+    def stages(self):
+        return (
+            Stage(Structure(4, 1, 4), lambda z, _, s: (s[0] * z[0], z[1] + z[2], jnp.tanh(z[3]), *s)),
+            Stage(Structure(1, 1, 0, vectors=2), lambda z, v, s: (z[0] * s[0] + v[0], s[1] * v[1], *s[2:])),
+            Stage(
+                Structure(3, 1, 2), lambda z, _, s: (jnp.tanh(z[0] + z[1] * s[2] + s[1] + s[3]), z[2] * s[4])
+            ),
+        )
+
+    def stage_weights(self, params):
+        kernels, (recurrent, vectors) = jnp.split(params[0], 3, axis=-1), params[1:]
+        first, none, last = jnp.split(recurrent, [4 * self.hidden, 4 * self.hidden], axis=-1)
+        return (
+            Weights(kernels[0], first, jnp.tile(vectors[2], 4)),
+            Weights(kernels[1], none, None, (vectors[0], vectors[1])),
+            Weights(kernels[2], last, None),
+        )
+
+
 CELLS = {
     "lstm": lstmjax.lstm,
     "gru": lstmjax.gru,
     "elman": lstmjax.elman,
     "min_lstm": lstmjax.min_lstm,
     "five_products": FiveProducts,
+    "gru_reset_before": lambda *sizes: lstmjax.gru(*sizes, reset_after=False),
+    "multiplicative": lstmjax.multiplicative_lstm,
+    "three_stages": ThreeStages,
     "two_columns": lambda *sizes: lstmjax.lstm(*sizes, forget_gate=False, output_gate=False, peepholes=True),
 }
-"""One for each number of products."""
+"""One for each number of products, and of stages."""
 
 SIZES = [(1, 3, 5, 7), (2, 4, 16, 16), (13, 9, 33, 65), (8, 6, 200, 200), (3, 5, 7, 300), (6, 3, 128, 40)]
 
