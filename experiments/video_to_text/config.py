@@ -68,7 +68,7 @@ TRAIN = training.TrainConfig(
 
 RECIPES = (
     Recipe({"model": "pooling"}, {}, {"steps": 3000}),
-    Recipe({"digits": 2}, {"eye_steps": 3000}, {"steps": 8000}),
+    Recipe({"digits": 2}, {"eye_steps": 3000, "hidden": 256}, {"steps": 12_000}),
     Recipe(
         {"quick": True},
         {"hidden": 16, "features": 16, "channels": 4, "batch_size": 16, "videos": 32} | {"eye_steps": 10},
