@@ -1,17 +1,9 @@
 """lstmjax: a functional LSTM for JAX."""
 
-from lstmjax import (
-    attention,
-    backends,
-    convert,
-    decoding,
-    diagnostics,
-    export,
-    initializers,
-    losses,
-    metrics,
-    regularizers,
-)
+import importlib
+import typing
+
+from lstmjax import backends, initializers, metrics, regularizers
 from lstmjax.cells.catalogue import CELLS
 from lstmjax.cells.cell import Cell
 from lstmjax.cells.convolutional import ConvLSTM, ConvLSTMParams, conv_lstm
@@ -22,14 +14,12 @@ from lstmjax.cells.lstm import LSTM, LSTMParams, LSTMState
 from lstmjax.cells.minimal import LinearCell, LinearParams, LinearState, MinGRU, MinLSTM, min_gru, min_lstm
 from lstmjax.cells.multiplicative import MultiplicativeLSTM, MultiplicativeLSTMParams, multiplicative_lstm
 from lstmjax.cells.xlstm import MLSTM, SLSTM, MLSTMParams, MLSTMState, SLSTMParams, SLSTMState, mlstm, slstm
-from lstmjax.diagnostics import plots
 from lstmjax.sequence.bidirectional import Bidirectional, Directions, bidirectional
 from lstmjax.sequence.explain import Cost, Explanation, explain
 from lstmjax.sequence.layers import Layer, Layers, layers
 from lstmjax.sequence.streaming import Stream
 from lstmjax.sequence.truncated import truncated_bptt
 from lstmjax.sequence.unroll import unroll
-from lstmjax.store import load, save
 from lstmjax.wrappers.dropout import Dropout, Noisy, dropout
 from lstmjax.wrappers.gradient_clipping import (
     ClipGradient,
@@ -43,6 +33,37 @@ from lstmjax.wrappers.residual import Residual, residual
 from lstmjax.wrappers.stack import Stack, stack
 
 __version__ = "0.1.0"
+
+_WHEN_ASKED_FOR = {
+    **{
+        name: f"lstmjax.{name}"
+        for name in ("attention", "convert", "decoding", "diagnostics", "export", "losses", "training")
+    },
+    "plots": "lstmjax.diagnostics.plots",
+    "load": "lstmjax.store:load",
+    "save": "lstmjax.store:save",
+}
+"""Public names that are imported when they are first asked for, with what they need, such as Optax."""
+
+
+if typing.TYPE_CHECKING:
+    from lstmjax import attention, convert, decoding, diagnostics, export, losses, training
+    from lstmjax.diagnostics import plots
+    from lstmjax.store import load, save
+else:
+
+    def __getattr__(name: str) -> typing.Any:
+        if name not in _WHEN_ASKED_FOR:
+            raise AttributeError(f"module 'lstmjax' has no attribute {name!r}")
+        module, _, attribute = _WHEN_ASKED_FOR[name].partition(":")
+        found = importlib.import_module(module)
+        found = globals()[name] = getattr(found, attribute) if attribute else found
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _WHEN_ASKED_FOR.keys())
+
 
 __all__ = [
     "CELLS",
@@ -122,6 +143,7 @@ __all__ = [
     "save",
     "slstm",
     "stack",
+    "training",
     "truncate_gradient",
     "truncated_bptt",
     "unroll",

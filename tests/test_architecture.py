@@ -4,6 +4,8 @@ import ast
 import doctest
 import importlib
 import inspect
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -199,6 +201,18 @@ def test_public_names_are_listed_once_and_all_there() -> None:
         if not name.startswith("_") and not inspect.ismodule(value)
     }
     assert found <= set(lstmjax.__all__)
+
+
+def test_what_only_some_programs_need_is_imported_when_it_is_asked_for() -> None:
+    program = (
+        "import sys, lstmjax; loaded = {'optax', 'lstmjax.training', 'lstmjax.convert'} & sys.modules.keys();"
+        "assert not loaded, loaded; assert {'losses', 'load'} <= set(dir(lstmjax));"
+        "assert lstmjax.load.__module__ == 'lstmjax.store' and lstmjax.losses.ctc and lstmjax.plots.__doc__;"
+        "from lstmjax import *; assert save is lstmjax.save"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    with pytest.raises(AttributeError, match="module 'lstmjax' has no attribute 'lstn'"):
+        _ = lstmjax.lstn  # type: ignore[attr-defined]
 
 
 def _doctests(module: ModuleType) -> list[doctest.DocTest]:

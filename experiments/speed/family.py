@@ -96,7 +96,7 @@ KINDS = {
         shapes=((4, 2048, 128, 128), (8, 2048, 256, 256)),
     ),
     "GRU, resets": Kind(lambda *sizes: lstmjax.gru(*sizes, reset_after=False), memax=_memax_gru),
-    "GRU, reset before": Kind(lambda *sizes: lstmjax.gru(*sizes, reset_after=False), shapes=FEW),
+    "multiplicative": Kind(lstmjax.multiplicative_lstm),
     "projection": Kind(
         lambda features, hidden: lstmjax.lstm(features, hidden, projection=hidden // 2),
         lambda nn, features, hidden: nn.LSTM(features, hidden, proj_size=hidden // 2, batch_first=True),
