@@ -128,23 +128,25 @@ class GeneralLSTM(ElementwiseCell):
         """Fresh parameters: initialized kernels, peepholes 0, gains 1; biases 0 except `forget_bias`."""
         kernel_key, recurrent_key, bias_key, gate_key, projection_key = jax.random.split(key, 5)
         columns, gates = len(self.columns), len(self.gate_columns)
-        gate_kernels = [
-            self.gates(self.recurrent_init, k, gates, self.hidden) for k in jax.random.split(gate_key, gates)
-        ]
         projection = (self.hidden, self.output_size)
         return GeneralLSTMParams(
             kernel=self.gates(self.kernel_init, kernel_key, columns, self.features),
             recurrent_kernel=self.gates(self.recurrent_init, recurrent_key, columns, self.output_size),
             bias=self._init_bias(bias_key) if self.bias else None,
             peepholes=jnp.zeros(gates * self.hidden, self.param_dtype) if self.peepholes else None,
-            gate_kernel=initializers.joined(jnp.concatenate, gate_kernels)
-            if self.full_gate_recurrence
-            else None,
+            gate_kernel=self._init_gate_kernel(gate_key) if self.full_gate_recurrence else None,
             projection=self.kernel_init(projection_key, projection, self.param_dtype)
             if self.projection
             else None,
             norms=self._init_norms() if self.layer_norm else None,
         )
+
+    def _init_gate_kernel(self, key: Key) -> Any:
+        gates = len(self.gate_columns)
+        kernels = [
+            self.gates(self.recurrent_init, k, gates, self.hidden) for k in jax.random.split(key, gates)
+        ]
+        return initializers.joined(jnp.concatenate, kernels)
 
     def _init_bias(self, key: Key) -> jax.Array:
         make = initializers.gate_bias(self.forget_bias)
