@@ -34,6 +34,8 @@ class Config(CommonConfig):
     """Size of the word embeddings and of the output layer."""
     channels: tuple[int, ...] = (16, 32, 64, 96)
     """Channels of the encoder's convolutions; the first three halve the picture's sides."""
+    contours: bool = False
+    """Half of the channels see contours without colours, the other half the picture."""
     crop: int = 64
     """Pixels of a side that the model sees: a random part in training, the middle in evaluation."""
     mirror: bool = True
@@ -71,6 +73,8 @@ class Config(CommonConfig):
             raise training.ConfigError("--folder is for --model attention or plain.")
         if len(self.channels) < 3 or min(self.channels) < 1:
             raise training.ConfigError(f"channels must be at least three positive numbers: {self.channels}.")
+        if self.contours and any(size % 2 for size in self.channels):
+            raise training.ConfigError(f"channels must be even with --contours: {self.channels}.")
 
 
 TRAIN = training.TrainConfig(
@@ -85,6 +89,7 @@ RECIPES = (
             "hidden": 128,
             "embedding": 64,
             "channels": (16, 32, 64),
+            "contours": True,
             "crop": 48,
             "mirror": False,
             "dropout": 0.2,

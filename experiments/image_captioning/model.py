@@ -15,6 +15,9 @@ from lstmjax.attention import Memory
 from lstmjax.nnx import Functional, Holder, Recurrent, functional
 from lstmjax.types import Array, Key, Params
 
+FAINT = 25
+"""A difference of neighbouring pixels, of 255, that makes half an edge."""
+
 
 class Architecture(NamedTuple):
     """The hyperparameters of a captioner."""
@@ -31,6 +34,8 @@ class Architecture(NamedTuple):
     attends: bool
     """Whether the decoder attends to regions in each step, or sees their mean before the first word."""
     dropout: float
+    contours: bool = False
+    """Whether half of the channels see contours, and half colours."""
 
 
 class Encoder(nnx.Module):
@@ -38,23 +43,61 @@ class Encoder(nnx.Module):
 
     Args:
       channels: of each convolution, 3x3; the first three have stride 2.
+      inputs: channels of the picture.
       rngs: the stream ``params`` initializes the parameters.
     """
 
-    def __init__(self, channels: tuple[int, ...], *, rngs: nnx.Rngs) -> None:
+    def __init__(self, channels: tuple[int, ...], inputs: int = 3, *, rngs: nnx.Rngs) -> None:
         strides = [2] * 3 + [1] * (len(channels) - 3)
-        sizes = zip([3, *channels], channels, strides, strict=False)
+        sizes = zip([inputs, *channels], channels, strides, strict=False)
         self.convolutions = nnx.List(
             [nnx.Conv(a, b, (3, 3), strides=(by, by), rngs=rngs) for a, b, by in sizes]
         )
         self.norms = nnx.List([nnx.LayerNorm(size, rngs=rngs) for size in channels])
 
     def __call__(self, pictures: Array) -> Float[jax.Array, "batch regions features"]:
-        """The regions of pictures, uint8 ``[batch, side, side, 3]``, row by row."""
+        """The regions of pictures ``[batch, side, side, inputs]``, 0 to 255, row by row."""
         hidden = jnp.asarray(pictures, jnp.float32) / 127.5 - 1
         for convolve, normalize in zip(self.convolutions, self.norms, strict=True):
             hidden = jax.nn.relu(normalize(convolve(hidden)))
         return hidden.reshape(len(hidden), -1, hidden.shape[-1])
+
+
+class TwoStreams(nnx.Module):
+    """Two encoders beside each other: one sees contours without colours, one the picture.
+
+    What a thing is can then be told whatever its colour: neither stream knows which colours go with which
+    shapes. The visual cortex too has pathways of form and of colour (Livingstone and Hubel 1988, Science
+    240).
+
+    Args:
+      channels: of both together.
+      rngs: the stream ``params`` initializes the parameters.
+    """
+
+    def __init__(self, channels: tuple[int, ...], *, rngs: nnx.Rngs) -> None:
+        halves = tuple(size // 2 for size in channels)
+        self.contours, self.colours = Encoder(halves, 1, rngs=rngs), Encoder(halves, rngs=rngs)
+
+    def __call__(self, pictures: Array) -> Float[jax.Array, "batch regions features"]:
+        """The regions of pictures, uint8 ``[batch, side, side, 3]``, row by row."""
+        streams = self.contours(contours(pictures)), self.colours(pictures)
+        return jnp.concatenate(streams, axis=-1)
+
+
+def contours(pictures: Array) -> Float[jax.Array, "batch side side 1"]:
+    """The strength of the edges of pictures ``[batch, side, side, 3]``, 0 to 255, and of equal range.
+
+    It is the length of the gradient over all colours, relative to the largest one within four pixels and to
+    `FAINT`, so that noise stays weak.
+    """
+    numbers = jnp.asarray(pictures, jnp.float32)
+    down = jnp.diff(numbers, axis=1, append=numbers[:, -1:])
+    right = jnp.diff(numbers, axis=2, append=numbers[:, :, -1:])
+    length = jnp.sqrt((down**2 + right**2).sum(axis=-1, keepdims=True))
+    window = (1, 9, 9, 1)
+    largest = jax.lax.reduce_window(length, 0.0, jax.lax.max, window, (1, 1, 1, 1), "SAME")
+    return 255 * length / (largest + FAINT)
 
 
 class Looked(NamedTuple):
@@ -93,7 +136,8 @@ class Captioner(nnx.Module):
         if architecture.features:
             self.encoder: Any = nnx.Linear(architecture.features, size, rngs=rngs)
         else:
-            self.encoder = Encoder(architecture.channels, rngs=rngs)
+            encoder = TwoStreams if architecture.contours else Encoder
+            self.encoder = encoder(architecture.channels, rngs=rngs)
         self.places = nnx.Param(0.1 * jax.random.normal(rngs.params(), (architecture.regions, size)))
         self.words = nnx.Embed(architecture.vocabulary, embedding, rngs=rngs)
         seen = size if architecture.attends else 0

@@ -31,12 +31,14 @@ REMARKS = {
         "the validation split alone: every scene there has at least one thing that the model has never seen"
         " or named. A sentence counts only if all of it is right: sizes, colours, shapes, relations, their "
         "order.",
-        "Faults are of whole things: most of the unseen things are named right nearly every time, a few "
-        "hardly ever. The aim of 95 % of the sentences is not reached. Pilots on the validation split, of "
-        "one seed and not recorded, put it down to the encoder: hiding the previous word from the decoder "
-        "mended nothing, and what failed most was the large white circle, taken for a square; of the large "
-        "white things no round one is in the training split. The encoder's grid is lit where a word looks: "
-        "words of a thing look at that thing, and the words before it look for it.",
+        "Half of the encoder's channels see contours without colours, the other half the picture "
+        "(`--contours`). With `--no-contours`, one encoder for both, a few of the unseen things are hardly "
+        "ever named right, such as the large white circle, which is taken for a square: of the large white "
+        "things no round one is in the training split, and such an encoder learns which shapes go with which "
+        "colours. Its three seeds, of the records before these, had 86.0 ± 5.6 % of the sentences of the test"
+        " and 79.9 ± 3.0 % of the validation; deeper or wider ones had fewer. The two streams were chosen on "
+        "the validation split. The encoder's grid is lit where a word looks: words of a thing look at that "
+        "thing, and the words before it look for it.",
         "![Where each word looks](pictures/shapes-attention/attention-1.png)",
         "![Captions of test scenes](pictures/shapes-attention/captions.png)",
     ),

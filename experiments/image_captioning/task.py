@@ -64,6 +64,7 @@ def architecture_of(config: Config, vocabulary: Vocabulary, shape: tuple[int, ..
         regions=regions,
         attends=config.model == "attention",
         dropout=config.dropout,
+        contours=config.contours,
     )
 
 

@@ -21,6 +21,7 @@ from experiments.image_captioning.config import Config
 from experiments.image_captioning.model import (
     Architecture,
     Search,
+    contours,
     describe,
     doubly_stochastic_penalty,
     make_model,
@@ -202,7 +203,35 @@ def test_features_take_the_place_of_pictures(tmp_path):
         data.with_features(PARTS, path)
 
 
+def test_contours_do_not_see_colours_and_two_streams_do_not_mix():
+    random = np.random.default_rng(0)
+    picture = np.full((1, 16, 16, 3), 120, np.uint8)
+    picture[0, 4:12, 4:12] = (220, 40, 60)
+    found = np.asarray(contours(picture))[0, :, :, 0]
+    np.testing.assert_allclose(found, np.asarray(contours(255 - picture[..., ::-1]))[0, :, :, 0], rtol=1e-6)
+    white = np.where(picture == 120, picture, 255)
+    np.testing.assert_allclose(found, np.asarray(contours(white))[0, :, :, 0], atol=0.06 * 255)
+    edge = np.zeros((16, 16), bool)
+    edge[3:12, 3:12] = True
+    edge[4:11, 4:11] = False
+    edge[3, 3] = False  # neither the pixel below nor the one to the right differs
+    np.testing.assert_array_equal(found > 100, edge)
+
+    model = make_model(ABOUT._replace(features=0, channels=(4, 4, 8), regions=4, contours=True))
+    params = jax.jit(model.init)(jax.random.key(0))
+
+    def regions(pictures):
+        return model.bind(params).encode(pictures)
+
+    noise = random.integers(0, 256, (1, 16, 16, 3)).astype(np.uint8)
+    one, other = np.asarray(regions(noise)), np.asarray(regions(noise[..., ::-1]))
+    np.testing.assert_allclose(one[..., :4], other[..., :4], rtol=1e-5, atol=1e-6)
+    assert np.abs(one[..., 4:] - other[..., 4:]).max() > 0.01
+
+
 def test_impossible_flags_are_refused():
+    with pytest.raises(ConfigError, match=r"channels must be even with --contours: \(4, 4, 5\)"):
+        Config(channels=(4, 4, 5), contours=True)
     with pytest.raises(ConfigError, match="channels must be at least three"):
         Config(channels=(8, 8))
     with pytest.raises(ConfigError, match="--crop 99 is more than the 72 pixels of a side"):
