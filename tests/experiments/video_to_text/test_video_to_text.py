@@ -164,20 +164,15 @@ def test_the_vector_of_a_picture_is_what_there_is_and_where():
 
 def test_frames_for_the_eye_have_the_digits_that_they_are_said_to_have():
     images = {digit: np.full((1, 14, 14), 10 * digit + 100, np.uint8) for digit in range(10)}
-    frames, there, places = eye.frames_with_digits(np.random.default_rng(0), images, digits=2, count=30)
+    frames, there = eye.frames_with_digits(np.random.default_rng(0), images, digits=2, count=30)
     assert (there.sum(axis=1) == 2).all()
-    for frame, row, where in zip(frames, there, places, strict=True):
-        chosen = np.flatnonzero(row)
-        assert set(np.unique(frame)) - {0} <= {10 * digit + 100 for digit in chosen}
-        top, left = (where[chosen[-1]] * (SIDE - 14)).round().astype(int)  # nothing is darker
-        assert (frame[top : top + 14, left : left + 14] == 10 * chosen[-1] + 100).all()
-        assert (where[row == 0] == 0).all()
+    for frame, row in zip(frames, there, strict=True):
+        assert set(np.unique(frame)) - {0} <= {10 * digit + 100 for digit in np.flatnonzero(row)}
 
 
-@pytest.mark.parametrize("places", [False, True])
-def test_the_eye_learns_and_the_rest_stays_as_it_began(places):
+def test_the_eye_learns_and_the_rest_stays_as_it_began():
     images = {digit: np.full((1, 14, 14), 25 * digit + 10, np.uint8) for digit in range(10)}
-    config = Config(channels=4, features=16, hidden=4, eye_steps=2, eye_places=places)
+    config = Config(channels=4, features=16, hidden=4, eye_steps=2)
     model = make_model(task.make_architecture(config, WORDS, 0))
     fresh = jax.jit(model.init)(jax.random.key(config.seed))
     params = eye.trained(config, model, images)
