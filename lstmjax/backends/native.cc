@@ -568,12 +568,13 @@ class CellBackward final : public Recurrence {
       : Recurrence(shape, masks, division, stages.size()),
         stages_(std::move(stages)),
         stride_(Padded(shape.hidden, kLanes<T>)),
+        later_stride_(shape.hidden * Most(stages_, [](const auto& s) { return s.products; })),
         places_(Places(stages_, [&](const auto& s) { return s.products * shape.hidden * stride_; })),
         d_last_(std::move(d_last)),
         d_shown_(std::move(d_shown)),
         d_first_(std::move(d_first)),
         packed_(places_.back()),
-        later_{Buffer<T>(shape.rows * MostProducts()), Buffer<T>(shape.rows * MostProducts())},
+        later_{Buffer<T>(shape.rows * later_stride_), Buffer<T>(shape.rows * later_stride_)},
         passed_(Most(stages_, [](const auto& s) { return s.before; }) * shape.rows * stride_),
         zeros_(shape.hidden) {
     std::memset(zeros_.data(), 0, shape.hidden * sizeof(T));
@@ -586,9 +587,6 @@ class CellBackward final : public Recurrence {
   int64_t Panels(int) const override { return CeilDiv(shape_.hidden, kWidth); }
   int StageOf(int64_t step) const override { return count_ - 1 - step % count_; }
   int64_t TimeOf(int64_t step) const { return shape_.At(shape_.time - 1 - step / count_); }
-  int64_t MostProducts() const {
-    return shape_.hidden * Most(stages_, [](const auto& s) { return s.products; });
-  }
   int64_t Depth(int stage) const { return stages_[stage].structure.products * shape_.hidden; }
   // The vector after the last one of a panel.
   int64_t End(int64_t panel) const { return std::min((panel + 1) * kPanel, stride_ / kLanes<T>); }
@@ -596,6 +594,9 @@ class CellBackward final : public Recurrence {
   T* Packed(int stage, int64_t vector) {
     return packed_.data() + places_[stage] + vector * kLanes<T> * Depth(stage);
   }
+  // A row's gradients of the products of the stage before `step`. All stages have the same stride: threads
+  // that divide the rows do not wait for each other between them.
+  T* Later(int64_t row, int64_t step) { return later_[step % 2].data() + row * later_stride_; }
   T* Passed(int leaf, int64_t row) { return passed_.data() + (leaf * shape_.rows + row) * stride_; }
 
   void Pack(int stage, int64_t panel) override {
@@ -669,7 +670,7 @@ class CellBackward final : public Recurrence {
     Vector<T> tile[R][S * V];
     const int stage = StageOf(step - 1);
     const int64_t depth = Depth(stage);
-    Multiply<R, S, V>(depth, later_[step % 2].data() + row * depth, depth, Packed(stage, vector), tile);
+    Multiply<R, S, V>(depth, Later(row, step), later_stride_, Packed(stage, vector), tile);
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < S * V; ++v) {
         T* const to = Passed(0, row + r) + (vector + v) * kLanes<T>;
@@ -685,7 +686,7 @@ class CellBackward final : public Recurrence {
     const int64_t bytes = size * sizeof(T), inputs = structure.inputs, products = structure.products;
     const int64_t depth = products * hidden;
     T* const d_inputs = stage.d_inputs + place * inputs * hidden + first;
-    T* const later = later_[(step + 1) % 2].data() + row * depth + first;
+    T* const later = Later(row, step + 1) + first;
     T* const d_products = stage.d_products ? stage.d_products + place * depth + first : nullptr;
     const auto clear = [&](T* array, int64_t stride, int count) {
       for (int i = 0; i < count; ++i) std::memset(array + i * stride, 0, bytes);
@@ -720,7 +721,7 @@ class CellBackward final : public Recurrence {
   }
 
   const std::vector<StageBackward<T>> stages_;
-  const int64_t stride_;
+  const int64_t stride_, later_stride_;
   const std::vector<int64_t> places_;
   const Leaves<const T> d_last_, d_shown_;
   const Leaves<T> d_first_;

@@ -142,6 +142,19 @@ def test_values_and_gradients_for_sizes_that_fill_no_tile_and_for_all_divisions_
 
 
 @needs_native
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "three_stages"])
+def test_threads_that_divide_the_rows_do_not_write_over_each_other(name):
+    cell = CELLS[name](200, 200)
+    params, inputs = cell.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (8, 6, 200))
+    gradient = jax.jit(
+        jax.grad(lambda params: (lstmjax.unroll(cell, params, inputs, backend="native")[1] ** 2).sum())
+    )
+    first = gradient(params)
+    for _ in range(30):
+        jax.tree.map(np.testing.assert_array_equal, gradient(params), first)
+
+
+@needs_native
 def test_gates_saturate_without_overflow_and_nan_stays_nan():
     cell = lstmjax.lstm(1, 1)
     params = jax.tree.map(jnp.ones_like, cell.init(jax.random.key(0)))
