@@ -36,7 +36,8 @@ REMARKS = {
         "ever named right, such as the large white circle, which is taken for a square: of the large white "
         "things no round one is in the training split, and such an encoder learns which shapes go with which "
         "colours; deeper and wider ones did so more in pilots. The two streams were chosen on "
-        "the validation split. The encoder's grid is lit where a word looks: words of a thing look at that "
+        "the validation split; records of one encoder, which these replaced, had read the test split before. "
+        "The encoder's grid is lit where a word looks: words of a thing look at that "
         "thing, and the words before it look for it.",
         "![Where each word looks](pictures/shapes-attention/attention-1.png)",
         "![Captions of test scenes](pictures/shapes-attention/captions.png)",
