@@ -44,6 +44,8 @@ class Config(CommonConfig):
     """Videos of a step."""
     videos: int = 1000
     """Videos of the validation set and of each test set of moving digits."""
+    alone_steps: int = 0
+    """With two digits, training steps at the beginning whose videos have one digit (a curriculum)."""
     eye_steps: int = 1500
     """Steps in which the convolutions first learn to name digits in single frames; 0 for none."""
     epochs: int = 0
@@ -51,13 +53,17 @@ class Config(CommonConfig):
 
     def __post_init__(self) -> None:
         sizes = ("frames", "fewest", "channels", "features", "hidden", "batch_size", "videos")
-        check_numbers(self, positive=sizes, not_negative=("eye_steps", "epochs"), rates=("dropout",))
+        check_numbers(
+            self, positive=sizes, not_negative=("alone_steps", "eye_steps", "epochs"), rates=("dropout",)
+        )
         if self.folder is None and not self.fewest <= self.frames <= LONGEST:
             raise training.ConfigError(
                 f"frames must be at least fewest and at most {LONGEST}, got {self.frames} and {self.fewest}."
             )
         if self.model == "pooling" and self.attention != "none":
             raise training.ConfigError("attention is for --model s2vt: the mean of the frames has no time.")
+        if self.alone_steps and self.digits == 1:
+            raise training.ConfigError("alone_steps are for --digits 2: with 1, a digit is always alone.")
         if self.folder is None and self.epochs:
             raise training.ConfigError("epochs are for --folder: moving digits are drawn anew at every step.")
 
@@ -68,10 +74,15 @@ TRAIN = training.TrainConfig(
 
 RECIPES = (
     Recipe({"model": "pooling"}, {}, {"steps": 3000}),
-    Recipe({"digits": 2}, {"eye_steps": 3000}, {"steps": 8000}),
+    Recipe(
+        {"digits": 2},
+        {"alone_steps": 2500, "eye_steps": 3000, "features": 192, "hidden": 192},
+        {"steps": 24000, "evaluate_every": 1000},
+    ),
     Recipe(
         {"quick": True},
-        {"hidden": 16, "features": 16, "channels": 4, "batch_size": 16, "videos": 32} | {"eye_steps": 10},
+        {"hidden": 16, "features": 16, "channels": 4, "batch_size": 16, "videos": 32}
+        | {"alone_steps": 0, "eye_steps": 10},
         {"steps": 20, "evaluate_every": 10, "log_every": 10},
     ),
 )

@@ -58,6 +58,7 @@ class MovingDigits:
       rows: videos in a batch.
       count: videos of `once`.
       part: a number for each part of the data: parts with different numbers have different videos.
+      alone: training steps at the beginning in which there is one digit in a video.
     """
 
     images: Handwriting
@@ -69,16 +70,17 @@ class MovingDigits:
     rows: int
     count: int
     part: int
+    alone: int = 0
 
     def at(self, seed: int, step: int) -> Pairs:
         """The training batch of a step; no two steps have the same videos."""
-        return self._batch((seed, step), self.rows)
+        return self._batch((seed, step), self.rows, 1 if step < self.alone else self.digits)
 
     def once(self) -> Iterator[Pairs]:
         """``count`` videos, always the same, for evaluation."""
         for number in range(-(-self.count // self.rows)):
             first = number * self.rows
-            batch = self._batch((2**32 + self.part, number), min(self.rows, self.count - first))
+            batch = self._batch((2**32 + self.part, number), min(self.rows, self.count - first), self.digits)
             yield batch._replace(items=np.where(batch.items < 0, -1, batch.items + first))
 
     def references(self) -> Iterator[tuple[str, ...]]:
@@ -93,11 +95,11 @@ class MovingDigits:
         words = {"combinations": (9, 17), "sync-draw": (8, 17)}[self.split]
         return words[self.digits - 1] + 1
 
-    def _batch(self, seed: tuple[int, int], count: int) -> Pairs:
+    def _batch(self, seed: tuple[int, int], count: int, digits: int) -> Pairs:
         rng = np.random.default_rng(seed)
         videos, sentences = [], []
         for _ in range(count):
-            story = grammar.draw(rng, self.digits, self.split, self.held_out)
+            story = grammar.draw(rng, digits, self.split, self.held_out)
             frames = int(rng.integers(self.frames[0], self.frames[1], endpoint=True))
             videos.append(render(rng, story, self.images, frames))
             sentences.append(encode(self.vocabulary, story.sentence))

@@ -68,7 +68,7 @@ def _digits(config: Config) -> Material:
         vocabulary,
         inputs=0,
         kinds=kinds,
-        train=MovingDigits(train, *usual, False, *sizes, part=0),
+        train=MovingDigits(train, *usual, False, *sizes, part=0, alone=config.alone_steps),
         valid=MovingDigits(valid, *usual, False, *sizes, part=0),
         tests={name: TestSet(batches, list(batches.references())) for name, batches in tests.items()},
         images=train,

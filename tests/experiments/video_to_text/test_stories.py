@@ -136,3 +136,15 @@ def test_batches_have_a_true_sentence_for_each_video_and_fill_up(split, digits):
             greys = set(np.unique(batch.source.values[row])) - {0}
             assert greys == {10 * int(word) + 100 for word in text.split() if word.isdigit()}
             assert 5 <= batch.source.lengths[row] <= 9
+
+
+def test_training_with_two_digits_can_begin_with_one():
+    words = digits_vocabulary("combinations")
+    batches = MovingDigits(DOTS, words, 2, "combinations", False, (5, 9), rows=4, count=4, part=0, alone=3)
+
+    def digits_of(batch):
+        return {len(told(decode(words, row.tolist()))) for row in batch.target.values}
+
+    assert [digits_of(batches.at(1, step)) for step in range(5)] == [{1}, {1}, {1}, {2}, {2}]
+    (valid,) = batches.once()
+    assert digits_of(valid) == {2}

@@ -221,6 +221,8 @@ def test_flags_that_do_not_fit_are_refused():
         Config(frames=65)
     with pytest.raises(training.ConfigError, match="epochs are for --folder"):
         Config(epochs=1)
+    with pytest.raises(training.ConfigError, match="alone_steps are for --digits 2"):
+        Config(alone_steps=1)
     assert preset(Config(digits=2)).eye_steps > preset(Config()).eye_steps
 
 
