@@ -97,13 +97,13 @@ def main(name: str, experiment: Experiment, arguments: Sequence[str]) -> Run:
 
 def prepare(experiment: Experiment, config: Any) -> str:
     """Make the settings of the process, and print them; returns what computes recurrent layers."""
+    kept = "kept" if config.keep_memory and parallel.keep_memory() else "given back"
     experiment.prepare(config)
     if config.distributed:
         distributed.initialize(config.coordinator, config.processes, config.process)
         if not distributed.is_first():
             sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for as long as it runs)
     backend = _backend()
-    kept = "kept" if config.keep_memory and parallel.keep_memory() else "given back"
     print(f"host: {device()}; recurrent layers: {backend}; freed memory is {kept}")
     return backend
 

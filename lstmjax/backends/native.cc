@@ -740,21 +740,22 @@ class CellBackward final : public Recurrence {
 //   before it of each stage;
 //   backward: for each stage gradients of projected inputs, and of products if these are others; for each
 //   stage gradients of vectors for each row; and S of the initial state.
+// Totals may lie where the projected inputs were, and their gradients where the totals were.
 
 template <typename T>
 struct Operands {
   ffi::RemainingArgs given;
   ffi::RemainingRets results;
-  int64_t model;
+  int64_t model, models;
 
   // The model's part; null if the array is empty.
   template <typename U>
-  static U* Part(const ffi::AnyBuffer& array, int64_t model) {
-    const int64_t size = array.element_count() / std::max<int64_t>(1, array.dimensions()[0]);
+  U* Part(const ffi::AnyBuffer& array) const {
+    const int64_t size = array.element_count() / models;
     return size ? static_cast<U*>(array.untyped_data()) + model * size : nullptr;
   }
-  const T* Argument(size_t place) const { return Part<const T>(*given.get<ffi::AnyBuffer>(place), model); }
-  T* Result(size_t place) const { return Part<T>(**results.get<ffi::AnyBuffer>(place), model); }
+  const T* Argument(size_t place) const { return Part<const T>(*given.get<ffi::AnyBuffer>(place)); }
+  T* Result(size_t place) const { return Part<T>(**results.get<ffi::AnyBuffer>(place)); }
   Leaves<const T> Arguments(size_t place, int count) const {
     Leaves<const T> all;
     for (int i = 0; i < count; ++i) all.push_back(Argument(place + i));
@@ -767,8 +768,8 @@ struct Operands {
   }
   Masks LastMasks(int64_t time) const {
     const size_t place = given.size() - 2;
-    return {Part<const bool>(*given.get<ffi::AnyBuffer>(place), model),
-            Part<const bool>(*given.get<ffi::AnyBuffer>(place + 1), model), time};
+    return {Part<const bool>(*given.get<ffi::AnyBuffer>(place)),
+            Part<const bool>(*given.get<ffi::AnyBuffer>(place + 1)), time};
   }
 };
 
@@ -804,11 +805,11 @@ ffi::Error CellForwardOf(ffi::ThreadPool& pool, ffi::RemainingArgs given, ffi::R
                          const Cell& cell) {
   const auto dimensions = [&](size_t place) { return given.get<ffi::AnyBuffer>(place)->dimensions(); };
   const int count = cell.count(), leaves = cell.leaves[0];
-  const auto projected = dimensions(3 * count);
-  const Shape shape = {projected[1], projected[2], dimensions(0)[1], cell.reverse};
+  const auto shown = (*results.get<ffi::AnyBuffer>(leaves))->dimensions();
+  const Shape shape = {shown[1], shown[2], shown[3], cell.reverse};
   const bool keeping = results.size() > 2 * size_t(leaves);
-  RunModels(projected[0], pool, [=](int64_t model, int64_t threads) {
-    const Operands<T> operands = {given, results, model};
+  RunModels(shown[0], pool, [=](int64_t model, int64_t threads) {
+    const Operands<T> operands = {given, results, model, shown[0]};
     std::vector<StageForward<T>> stages;
     int products = 0;
     for (int k = 0, kept = 2 * leaves; k < count; ++k) {
@@ -836,14 +837,15 @@ ffi::Error CellBackwardOf(ffi::ThreadPool& pool, ffi::RemainingArgs given, ffi::
                           const Cell& cell) {
   const auto dimensions = [&](size_t place) { return given.get<ffi::AnyBuffer>(place)->dimensions(); };
   const int count = cell.count(), leaves = cell.leaves[0];
-  const auto totals = dimensions(2 * count);
-  const Shape shape = {totals[1], totals[2], dimensions(0)[1], cell.reverse};
-  RunModels(totals[0], pool, [=](int64_t model, int64_t threads) {
-    const Operands<T> operands = {given, results, model};
+  const auto before = dimensions(2 * count + 1);
+  const Shape shape = {before[1], before[2], before[3], cell.reverse};
+  RunModels(before[0], pool, [=](int64_t model, int64_t threads) {
+    const Operands<T> operands = {given, results, model, before[0]};
     std::vector<StageBackward<T>> stages;
     int products = 0, kept = 2 * count, terms = 0;
     for (int k = 0; k < count; ++k) {
-      const Structure structure = cell.At(k, dimensions(2 * k), dimensions(kept)[3], dimensions(2 * k + 1));
+      const Structure structure =
+          cell.At(k, dimensions(2 * k), dimensions(kept).back(), dimensions(2 * k + 1));
       const bool separate = structure.Shared() != structure.columns;
       stages.push_back(
           {{structure, cell.functions[k], operands.Argument(2 * k), nullptr, operands.Argument(2 * k + 1)},

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import itertools
 import logging
+import math
 import os
 import platform
 import shlex
@@ -19,7 +20,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -239,12 +240,15 @@ def _output(command: list[str]) -> str:
     return done.stdout
 
 
-def _foreign(avals: Callable[..., Any], backward: bool) -> Callable[..., Any]:
+def _foreign(
+    avals: Callable[..., Any], backward: bool, in_place: Callable[[StagedCell], dict[int, int]] | None = None
+) -> Callable[..., Any]:
     """A function of operands and masks that calls native code.
 
     Args:
       avals: maps the abstract operands to the abstract results.
       backward: whether it is the backward pass.
+      in_place: of a cell, from operands to the results that take their place in memory.
     """
     weights = 3 - backward
 
@@ -255,14 +259,17 @@ def _foreign(avals: Callable[..., Any], backward: bool) -> Callable[..., Any]:
             return NotImplemented
         none = vary_alike(jnp.zeros((0, 0, 0), bool), like=operands)
         shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in operands]
+        results = avals(*shapes, masked=(False, False), cell=cell, **flags)
+        places = in_place(cell) if in_place else {}
+        # As matrices, since that is what products are: XLA would copy what is reshaped and then replaced.
         foreign = jax.ffi.ffi_call(
             "lstmjax_cell",
-            avals(*shapes, masked=(False, False), cell=cell, **flags),
+            [x.update(shape=_flat(x)) if i in places.values() else x for i, x in enumerate(results)],
             vmap_method="sequential",
-            input_output_aliases=_in_place(cell, first) if backward else None,
+            input_output_aliases=places,
         )
-        return foreign(
-            *operands,
+        found = foreign(
+            *(x.reshape(_flat(x)) if i in places else x for i, x in enumerate(operands)),
             *(none if mask is None else mask for mask in masks),
             functions=codegen.source_of(cell).name,
             leaves=np.array([len(leaves) for leaves in leaves_before(cell)], np.int64),
@@ -270,23 +277,45 @@ def _foreign(avals: Callable[..., Any], backward: bool) -> Callable[..., Any]:
             reverse=flags["reverse"],
             backward=backward,
         )
+        return [x.reshape(result.shape) for x, result in zip(found, results, strict=True)]
 
     return call
 
 
-def _in_place(cell: StagedCell, first: int) -> dict[int, int]:
-    """Pre-activations whose gradients take their place, unit by unit: from operands to results."""
-    _, _, kept, terms = counts(cell)
-    ends = (itertools.accumulate(sizes, initial=start) for sizes, start in ((kept, first), (terms, 0)))
-    return {a: b for a, b, stage in zip(*ends, cell.stages, strict=False) if stage.structure.summed}
+def _flat(array: Any) -> tuple[int, int]:
+    """The shape with all axes but the last joined."""
+    return math.prod(array.shape[:-1]), array.shape[-1]
+
+
+def _projected_to_totals(cell: StagedCell) -> dict[int, int]:
+    """Pre-activations take the place of the projected inputs."""
+    stages, state, kept, _ = counts(cell)
+    return _in_place(cell, range(3 * stages, 4 * stages), _starts(2 * state, kept))
+
+
+def _totals_to_gradients(cell: StagedCell) -> dict[int, int]:
+    """Gradients of pre-activations take their place."""
+    stages, _, kept, terms = counts(cell)
+    return _in_place(cell, _starts(2 * stages, kept), _starts(0, terms))
+
+
+def _starts(first: int, sizes: Iterable[int]) -> Iterable[int]:
+    """The places where consecutive groups of arrays of these sizes begin."""
+    return itertools.accumulate(sizes, initial=first)
+
+
+def _in_place(cell: StagedCell, operands: Iterable[int], results: Iterable[int]) -> dict[int, int]:
+    """Of each stage, an operand and a result of the same columns, which are computed unit by unit."""
+    each = zip(cell.stages, operands, results, strict=False)
+    return {operand: result for stage, operand, result in each if stage.structure.summed}
 
 
 NATIVE = primitives(
     "native",
     Kernels(
         run=_foreign(run_avals, backward=False),
-        run_keeping=_foreign(run_keeping_avals, backward=False),
-        transposed=_foreign(transposed_avals, backward=True),
+        run_keeping=_foreign(run_keeping_avals, backward=False, in_place=_projected_to_totals),
+        transposed=_foreign(transposed_avals, backward=True, in_place=_totals_to_gradients),
     ),
     platform="cpu",
 )

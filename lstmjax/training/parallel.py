@@ -108,8 +108,8 @@ def keep_memory() -> bool:
     requests them from the kernel and returns them every time, so each step waits for pages to be mapped and
     zeroed. All threads share one heap: in those that threads have of their own, glibc requests and returns
     all that is larger than 64 MiB, whatever the other settings. The cost is that the process stays at its
-    peak size, and that many threads which allocate at once wait for each other. Call it before the first
-    computation.
+    peak size, and that many threads which allocate at once wait for each other. Call it before anything else
+    of JAX: the threads that its backend begins with keep the heaps that they have.
 
     Returns:
       Whether the setting was applied; it has no effect on C libraries other than glibc.

@@ -359,3 +359,17 @@ def test_asking_for_it_where_it_cannot_be_had_is_an_error(monkeypatch, unchecked
     cell = lstmjax.lstm(3, 5)
     with pytest.raises(ValueError, match="backend='native' cannot be had: there is no compiler"):
         lstmjax.unroll(cell, cell.init(jax.random.key(0)), jnp.ones((2, 7, 3)), backend="native")
+
+
+@needs_native
+def test_pre_activations_have_one_place_in_memory():
+    """Projected inputs, pre-activations, their gradients: each has four times the size of the outputs."""
+    cell = lstmjax.lstm(64, 64)
+    params, inputs = cell.init(jax.random.key(0)), jnp.ones((4, 100, 64))
+
+    @jax.jit
+    def gradient(params, inputs):
+        return jax.grad(lambda *a: (lstmjax.unroll(cell, *a)[1] ** 2).sum(), (0, 1))(params, inputs)
+
+    analysis = gradient.lower(params, inputs).compile().memory_analysis()
+    assert analysis.temp_size_in_bytes < 8 * inputs.nbytes
