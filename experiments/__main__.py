@@ -15,6 +15,7 @@ python -m experiments show RUN                          print what a run has: fi
 python -m experiments compare RUN RUN                   print the curves of several runs together
 """
 
+import ctypes
 import difflib
 import importlib
 import os
@@ -141,6 +142,17 @@ def _interrupted(name: str, error: KeyboardInterrupt) -> int:
     return 128 + int(getattr(error, "number", signal.SIGINT))
 
 
+def _share_heap() -> None:
+    """Let all threads have one heap, as `keep_memory` of lstmjax.training wants it.
+
+    glibc heeds this only as long as no thread has a heap of its own: NumPy starts some when it is imported.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
+    if mallopt is not None:
+        mallopt(-8, 1)  # M_ARENA_MAX
+
+
 if __name__ == "__main__":
+    _share_heap()
     signals.install()
     sys.exit(main(sys.argv[1:]))

@@ -109,7 +109,8 @@ def keep_memory() -> bool:
     zeroed. All threads share one heap: in those that threads have of their own, glibc requests and returns
     all that is larger than 64 MiB, whatever the other settings. The cost is that the process stays at its
     peak size, and that many threads which allocate at once wait for each other. Call it before anything else
-    of JAX: the threads that its backend begins with keep the heaps that they have.
+    of JAX: its threads keep the heaps that they have. NumPy starts threads already when it is imported; for
+    all of the effect, set MALLOC_ARENA_MAX=1 in the environment.
 
     Returns:
       Whether the setting was applied; it has no effect on C libraries other than glibc.
@@ -119,6 +120,6 @@ def keep_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 64 * 2**20, _ARENA_MAX: 1}
+    settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 64 * 2**20, _ARENA_MAX: 1}
     done = [mallopt(name, value) == 1 for name, value in settings.items()]
     return all(done)
