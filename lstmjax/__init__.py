@@ -17,6 +17,7 @@ from lstmjax.cells.xlstm import MLSTM, SLSTM, MLSTMParams, MLSTMState, SLSTMPara
 from lstmjax.sequence.bidirectional import Bidirectional, Directions, bidirectional
 from lstmjax.sequence.explain import Cost, Explanation, explain
 from lstmjax.sequence.layers import Layer, Layers, layers
+from lstmjax.sequence.solving import Solution, solve
 from lstmjax.sequence.streaming import Stream
 from lstmjax.sequence.truncated import truncated_bptt
 from lstmjax.sequence.unroll import unroll
@@ -108,6 +109,7 @@ __all__ = [
     "Residual",
     "SLSTMParams",
     "SLSTMState",
+    "Solution",
     "Stack",
     "Stream",
     "TruncateGradient",
@@ -142,6 +144,7 @@ __all__ = [
     "residual",
     "save",
     "slstm",
+    "solve",
     "stack",
     "training",
     "truncate_gradient",

@@ -64,6 +64,7 @@ FASTEST = ELEMENTWISE_WAYS[-1:]
 
 WAYS["associative"] = functools.partial(_unroll, backend="associative")
 WAYS["chunkwise"] = functools.partial(_unroll, backend="chunkwise")
+WAYS["newton"] = functools.partial(_unroll, backend="newton")
 
 
 class Case(NamedTuple):
@@ -111,7 +112,7 @@ def _in_step(layer: int, number: int, size: int, step: int) -> np.ndarray:
 
 
 CELLS: dict[str, Case] = {
-    "lstm": Case(lambda dtype: lstmjax.lstm(2, 3, dtype=dtype), reference.lstm, LSTM_WAYS),
+    "lstm": Case(lambda dtype: lstmjax.lstm(2, 3, dtype=dtype), reference.lstm, (*LSTM_WAYS, "newton")),
     "lstm_chrono": Case(
         lambda dtype: lstmjax.lstm(1, 1, forget_bias=lstmjax.initializers.chrono(10.0), dtype=dtype),
         reference.lstm,

@@ -20,6 +20,9 @@
   as hoisted, but a `LinearCell` over all steps in parallel (`lstmjax.backends.associative`).
 ``"chunkwise"``
   as hoisted, but an mLSTM in chunks of steps that are taken together (`lstmjax.backends.chunkwise`).
+``"newton"``
+  takes all steps of any cell at once, by Newton's method (`lstmjax.backends.newton`); meant for small cells
+  and long sequences on a GPU.
 ``"auto"``
   selects the backend measured to be fastest on a CPU: native; without native code, fused from `FUSED_FROM`
   hidden units and scan below, since the intermediate sums of smaller cells stay in the processor's cache
@@ -45,6 +48,8 @@ from lstmjax.backends import hoisted, native
 from lstmjax.backends.associative import associative
 from lstmjax.backends.chunkwise import chunkwise
 from lstmjax.backends.fused import fused
+from lstmjax.backends.newton import newton
+from lstmjax.backends.newton import why_not as not_by_newton
 from lstmjax.backends.recurrence import XLA
 from lstmjax.backends.scan import Masks, scan, select
 from lstmjax.cells.cell import Cell
@@ -56,8 +61,8 @@ from lstmjax.types import Params, State
 from lstmjax.wrappers.stack import Stack
 from lstmjax.wrappers.wrapper import Pointwise
 
-Way = Literal["scan", "hoisted", "fused", "native", "pallas", "cudnn", "associative", "chunkwise"]
-Backend = Literal["auto", "scan", "hoisted", "fused", "native", "pallas", "cudnn", "associative", "chunkwise"]
+Way = Literal["scan", "hoisted", "fused", "native", "pallas", "cudnn", "associative", "chunkwise", "newton"]
+Backend = Literal["auto", Way]
 
 FUSED_FROM = 160
 HOISTED_TO = 32
@@ -138,6 +143,9 @@ def choose(
     backend = requested(backend)
     if backend in ("scan", "hoisted"):
         return Choice(backend, "asked for")
+    if backend == "newton":
+        reason = not_by_newton(cell)
+        return Choice("scan", reason) if reason else Choice("newton", "asked for")
     platform = jax.default_backend() if platform is None else platform
     staged = isinstance(cell, StagedCell) and is_staged(cell)
     if not staged or (_together(cell) and not _is_for_steps(backend, cell, platform)):
@@ -302,8 +310,9 @@ def run(
     if way in ("scan", "hoisted"):
         loop = hoisted.loop if way == "hoisted" else jax.lax.scan
         return scan(cell, params, inputs, state, masks, reverse, states, loop=loop)
-    if way in TOGETHER:
-        return TOGETHER[way][1](cell, params, inputs, state, masks, reverse)
+    if way == "newton" or way in TOGETHER:
+        whole = newton if way == "newton" else TOGETHER[way][1]
+        return whole(cell, params, inputs, state, masks, reverse)
     assert isinstance(cell, StagedCell)
     after, shown = _run_staged(way, cell, params, inputs, state, masks, reverse, states)
     return after, jnp.asarray(jax.tree.leaves(shown)[0]), shown if states else None

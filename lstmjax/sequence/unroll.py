@@ -127,8 +127,38 @@ def unroll(  # type: ignore[misc]
             mask=mask, initial_state=initial_state, time_axis=time_axis, backend=backend, remat=remat
         )
         return cell.apply(params, inputs, state, lengths, resets, reverse, **options)
+    axis, lengths, resets, mask = checked(
+        "unroll", cell, params, inputs, state, initial_state, lengths, resets, mask, time_axis
+    )
+    run_over = functools.partial(
+        _unroll,
+        cell,
+        reverse=bool(reverse),
+        states=bool(return_states),
+        axis=axis,
+        backend=requested(backend),
+        steps=segment(remat, inputs.shape[axis]),
+    )
+    arguments = (params, inputs, state, initial_state, lengths, resets, mask)
+    results = over_automatic_axes(run_over, *arguments, rows=inputs, time_axis=axis)
+    return results if return_states else results[:2]
+
+
+def checked(
+    name: str,
+    cell: Cell,
+    params: Params,
+    inputs: Array,
+    state: State | None,
+    initial_state: State | None,
+    lengths: Any,
+    resets: Any,
+    mask: Any,
+    time_axis: Any,
+) -> tuple[int, Any, Any, Any]:
+    """The axis of time, and lengths, resets and mask as arrays; raises as `unroll` says, which has a name."""
     check_process()
-    check_cell("unroll", cell)
+    check_cell(name, cell)
     check_inputs(cell, inputs, axes="[..., time, features]")
     check_params(cell, params)
     axis, batch_shape = axes_of(inputs, time_axis)
@@ -143,18 +173,7 @@ def unroll(  # type: ignore[misc]
         resets = check_flags("resets", resets, sequence)
     if mask is not None:
         mask = check_flags("mask", mask, sequence)
-    run_over = functools.partial(
-        _unroll,
-        cell,
-        reverse=bool(reverse),
-        states=bool(return_states),
-        axis=axis,
-        backend=requested(backend),
-        steps=segment(remat, time),
-    )
-    arguments = (params, inputs, state, initial_state, lengths, resets, mask)
-    results = over_automatic_axes(run_over, *arguments, rows=inputs, time_axis=axis)
-    return results if return_states else results[:2]
+    return axis, lengths, resets, mask
 
 
 @functools.partial(jax.jit, static_argnames=("reverse", "states", "axis", "backend", "steps"))
@@ -175,6 +194,38 @@ def _unroll(
     steps: int | None,
 ) -> tuple[State, jax.Array, State | None]:
     """`unroll` after the checks; jitted, so that a call outside of jit compiles once for each shape."""
+    inputs, state, initial, masks = prepared(
+        cell, params, inputs, state, initial_state, lengths, resets, mask, reverse, axis
+    )
+    way = run if steps is None else functools.partial(run_in_segments, steps)
+    after, *shown = way(
+        backend,
+        cell,
+        params,
+        inputs,
+        state,
+        masks,
+        reverse,
+        prefix=mask is None,
+        states=states,
+        initial=None if initial_state is None or resets is None else initial,
+    )
+    return after, *jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, axis), shown)
+
+
+def prepared(
+    cell: Cell,
+    params: Params,
+    inputs: Any,
+    state: State | None,
+    initial_state: State | None,
+    lengths: Any,
+    resets: Any,
+    mask: Any,
+    reverse: bool,
+    axis: int,
+) -> tuple[jax.Array, State, State, Masks]:
+    """Time-major inputs, 0 where not valid; the state before them and that of a new sequence; the masks."""
     inputs, resets, mask = jax.tree.map(lambda x: jnp.moveaxis(x, axis, 0), (inputs, resets, mask))
     time, *batch_shape = inputs.shape[:-1]
     initial = cell.initial_state(tuple(batch_shape))
@@ -192,20 +243,7 @@ def _unroll(
         inputs = jnp.where(valid[..., None], inputs, jnp.zeros_like(inputs))
     if resets is not None:
         resets = boundaries(resets, valid, reverse, prefix=mask is None)
-    way = run if steps is None else functools.partial(run_in_segments, steps)
-    after, *shown = way(
-        backend,
-        cell,
-        params,
-        inputs,
-        state,
-        Masks(valid, resets),
-        reverse,
-        prefix=mask is None,
-        states=states,
-        initial=None if initial_state is None or resets is None else initial,
-    )
-    return after, *jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, axis), shown)
+    return inputs, state, initial, Masks(valid, resets)
 
 
 def boundaries(resets: jax.Array, valid: jax.Array | None, reverse: bool, prefix: bool = True) -> jax.Array:
