@@ -21,7 +21,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from lstmjax.backends import recurrence
-from lstmjax.backends.recurrence import Leaves, Recurrence, counts, leaves_before, leaves_of, parts
+from lstmjax.backends.recurrence import Leaves, Recurrence, counts, leaves_before, parts
 from lstmjax.backends.scan import Masks
 from lstmjax.cells.elementwise import StagedCell
 from lstmjax.sharding import divided_by_rows, is_partly_manual, needs_devices, vary_alike
@@ -256,7 +256,7 @@ def _run_keeping_plain(*operands: jax.Array, masked: tuple[bool, bool], **keywor
 
 
 def _run_plain(*operands: jax.Array, cell: StagedCell, **keywords: Any) -> Leaves:
-    return _run_keeping_plain(*operands, cell=cell, **keywords)[: 2 * leaves_of(cell)]
+    return _run_keeping_plain(*operands, cell=cell, **keywords)[: 2 * counts(cell).state]
 
 
 def _linear_plain(
@@ -288,7 +288,7 @@ def _constants(cell: StagedCell) -> int:
 def run_keeping_avals(*operands: Any, cell: StagedCell, states: bool, **_: Any) -> list[Any]:
     """Shapes and dtypes of the results of ``run_keeping``."""
     count = len(cell.stages)
-    _weights, projected, leaves, _masks = parts(operands, 3 * count, count, leaves_of(cell))
+    _weights, projected, leaves, _masks = parts(operands, 3 * count, count, counts(cell).state)
     *batch, time, _inputs = projected[0].shape
     steps = (*batch, time, cell.hidden)
     asked = [leaf.update(shape=(*batch, time * states, cell.hidden)) for leaf in leaves[1:]]
@@ -301,12 +301,12 @@ def run_keeping_avals(*operands: Any, cell: StagedCell, states: bool, **_: Any) 
 
 def run_avals(*operands: Any, cell: StagedCell, **keywords: Any) -> list[Any]:
     """Shapes and dtypes of the results of ``run``."""
-    return run_keeping_avals(*operands, cell=cell, **keywords)[: 2 * leaves_of(cell)]
+    return run_keeping_avals(*operands, cell=cell, **keywords)[: 2 * counts(cell).state]
 
 
 def linear_avals(*operands: Any, masked: Any, cell: StagedCell, states: bool, **_: Any) -> list[Any]:
     """Shapes and dtypes of the results of ``linear``."""
-    count, end_ = leaves_of(cell), len(operands) - sum(masked)
+    count, end_ = counts(cell).state, len(operands) - sum(masked)
     totals, leaves = operands[2 * len(cell.stages)], operands[end_ - count : end_]
     *batch, time, _columns = totals.shape
     shown = [

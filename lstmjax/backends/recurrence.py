@@ -65,11 +65,6 @@ def leaves_before(cell: StagedCell) -> tuple[tuple[Any, ...], ...]:
     return tuple(found)
 
 
-def leaves_of(cell: StagedCell) -> int:
-    """Number of leaves of a cell's state."""
-    return len(leaves_before(cell)[0])
-
-
 class Counts(NamedTuple):
     """Numbers of arrays of a cell."""
 
@@ -121,7 +116,7 @@ def run_keeping(*operands: jax.Array, masks: Masks, cell: StagedCell, reverse: b
 
 def run(*operands: jax.Array, cell: StagedCell, **keywords: Any) -> Leaves:
     """The recurrence over time-major arrays; see `Recurrence`."""
-    return run_keeping(*operands, cell=cell, **keywords)[: 2 * leaves_of(cell)]
+    return run_keeping(*operands, cell=cell, **keywords)[: 2 * counts(cell).state]
 
 
 def linear(*operands: jax.Array, masks: Masks, cell: StagedCell, reverse: bool, states: bool) -> Leaves:
