@@ -20,6 +20,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "vectors.h"
@@ -44,11 +45,10 @@ template <int R>
 constexpr int kStrips = 2 * R * kVectors <= 12 ? 2 : 1;
 
 // tile = a[R, depth] b[depth, S strips of V vectors], with b packed: the V vectors of each k are contiguous,
-// and strips are beside each other.
+// and strips are `strip` numbers apart.
 template <int R, int S, int V, typename T>
 inline __attribute__((always_inline)) void Multiply(int64_t depth, const T* a, int64_t stride, const T* b,
-                                                    Vector<T> (&tile)[R][S * V]) {
-  const int64_t strip = depth * V * kLanes<T>;
+                                                    int64_t strip, Vector<T> (&tile)[R][S * V]) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
@@ -241,26 +241,9 @@ inline void ForTiles(int64_t row, int64_t rows, Function function) {
   const int64_t end = row + rows;
   for (int64_t tiles = CeilDiv(rows, kRows); tiles > 0; --tiles) {
     const int64_t size = CeilDiv(end - row, tiles);
-    switch (size) {
-      case 1:
-        function.template operator()<1>(row);
-        break;
-      case 2:
-        function.template operator()<2>(row);
-        break;
-      case 3:
-        function.template operator()<3>(row);
-        break;
-      case 4:
-        function.template operator()<4>(row);
-        break;
-      case 5:
-        function.template operator()<5>(row);
-        break;
-      case 6:
-        function.template operator()<6>(row);
-        break;
-    }
+    [&]<int... R>(std::integer_sequence<int, R...>) {
+      ((size == R + 1 ? function.template operator()<R + 1>(row) : void()), ...);
+    }(std::make_integer_sequence<int, kRows>());
     row += size;
   }
 }
@@ -473,7 +456,8 @@ class CellForward final : public Recurrence {
     Vector<T> tile[R][S * V];
     const int stage = StageOf(step), units = stages_[stage].structure.Units();
     const T* const packed = Packed(stage, panel) + first * shape_.hidden * kLanes<T>;
-    Multiply<R, S, V>(shape_.hidden, State(0, row, step), stride_, packed, tile);
+    Multiply<R, S, V>(shape_.hidden, State(0, row, step), stride_, packed, shape_.hidden * V * kLanes<T>,
+                      tile);
     for (int r = 0; r < R; ++r)
       for (int i = 0; i < S * V; ++i)
         Store(Products(row + r) + (first + i) / units * stride_ + panel * units * kLanes<T> +
@@ -581,7 +565,8 @@ class CellBackward final : public Recurrence {
   }
 
  private:
-  static constexpr int64_t kPanel = 4;  // vectors of units
+  static constexpr int64_t kPanel = 4;     // vectors of units
+  static constexpr int64_t kDepth = 2048;  // of a product at once: as much of a panel as the caches hold
   static constexpr int64_t kWidth = kPanel * kLanes<T>;
 
   int64_t Panels(int) const override { return CeilDiv(shape_.hidden, kWidth); }
@@ -644,33 +629,36 @@ class CellBackward final : public Recurrence {
   // pass on to it.
   void Products(int64_t step, int64_t row, int64_t rows, int64_t panel, int64_t panels) {
     if (step == 0 || stages_[StageOf(step - 1)].structure.products == 0) return;
+    const int64_t depth = Depth(StageOf(step - 1));
     for (int64_t p = panel; p < panel + panels; ++p)
-      ForTiles(row, rows, [&]<int R>(int64_t r) {
-        bool any = false;
-        for (int i = 0; i < R; ++i) any |= masks_.Valid(r + i, TimeOf(step - 1));
-        if (!any) return;
-        int64_t v = p * kPanel;
-        const int64_t end = End(p);
-        for (; v + kStrips<R> * kVectors <= end; v += kStrips<R> * kVectors)
-          this->template Strips<R, kStrips<R>, kVectors>(step, r, v);
-        for (; v + kVectors <= end; v += kVectors) this->template Strips<R, 1, kVectors>(step, r, v);
-        switch (end - v) {
-          case 1:
-            return this->template Strips<R, 1, 1>(step, r, v);
-          case 2:
-            return this->template Strips<R, 1, 2>(step, r, v);
-          case 3:
-            return this->template Strips<R, 1, 3>(step, r, v);
-        }
-      });
+      for (int64_t k = 0; k < depth; k += kDepth)
+        ForTiles(row, rows, [&]<int R>(int64_t r) {
+          bool any = false;
+          for (int i = 0; i < R; ++i) any |= masks_.Valid(r + i, TimeOf(step - 1));
+          if (!any) return;
+          int64_t v = p * kPanel;
+          const int64_t end = End(p);
+          for (; v + kStrips<R> * kVectors <= end; v += kStrips<R> * kVectors)
+            this->template Strips<R, kStrips<R>, kVectors>(step, r, v, k);
+          for (; v + kVectors <= end; v += kVectors) this->template Strips<R, 1, kVectors>(step, r, v, k);
+          switch (end - v) {
+            case 1:
+              return this->template Strips<R, 1, 1>(step, r, v, k);
+            case 2:
+              return this->template Strips<R, 1, 2>(step, r, v, k);
+            case 3:
+              return this->template Strips<R, 1, 3>(step, r, v, k);
+          }
+        });
   }
 
   template <int R, int S, int V>
-  void Strips(int64_t step, int64_t row, int64_t vector) {
+  void Strips(int64_t step, int64_t row, int64_t vector, int64_t k) {
     Vector<T> tile[R][S * V];
     const int stage = StageOf(step - 1);
-    const int64_t depth = Depth(stage);
-    Multiply<R, S, V>(depth, Later(row, step), later_stride_, Packed(stage, vector), tile);
+    const int64_t depth = Depth(stage), width = V * kLanes<T>;
+    Multiply<R, S, V>(std::min(depth - k, kDepth), Later(row, step) + k, later_stride_,
+                      Packed(stage, vector) + k * width, depth * width, tile);
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < S * V; ++v) {
         T* const to = Passed(0, row + r) + (vector + v) * kLanes<T>;

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import assert_close
 
 import lstmjax
 from lstmjax.backends import native
@@ -373,3 +374,19 @@ def test_pre_activations_have_one_place_in_memory():
 
     analysis = gradient.lower(params, inputs).compile().memory_analysis()
     assert analysis.temp_size_in_bytes < 8 * inputs.nbytes
+
+
+@needs_native
+@pytest.mark.usefixtures("exact")
+def test_a_deep_product_is_taken_in_parts():
+    """Of 600 units the gradients of 2,400 columns go back to the hidden state."""
+    cell = lstmjax.lstm(2, 600, dtype="float64")
+    params, inputs = cell.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (7, 3, 2), "float64")
+
+    def gradient(backend):
+        def loss(params, inputs):
+            return (lstmjax.unroll(cell, params, inputs, backend=backend)[1] ** 2).sum()
+
+        return jax.jit(jax.grad(loss, (0, 1)))(params, inputs)
+
+    assert_close(gradient("native"), gradient("scan"), 1e-12)
