@@ -145,7 +145,7 @@ def _interrupted(name: str, error: KeyboardInterrupt) -> int:
 def _share_heap() -> None:
     """Let all threads have one heap, as `keep_memory` of lstmjax.training wants it.
 
-    glibc heeds this only as long as no thread has a heap of its own: NumPy starts some when it is imported.
+    glibc heeds this only as long as no thread has a heap of its own, as the one that waits for signals would.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
     if mallopt is not None:

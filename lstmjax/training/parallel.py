@@ -108,9 +108,9 @@ def keep_memory() -> bool:
     requests them from the kernel and returns them every time, so each step waits for pages to be mapped and
     zeroed. All threads share one heap: in those that threads have of their own, glibc requests and returns
     all that is larger than 64 MiB, whatever the other settings. The cost is that the process stays at its
-    peak size, and that many threads which allocate at once wait for each other. Call it before anything else
-    of JAX: its threads keep the heaps that they have. NumPy starts threads already when it is imported; for
-    all of the effect, set MALLOC_ARENA_MAX=1 in the environment.
+    peak size, and that many threads which allocate at once wait for each other. Call it before anything is
+    computed, and before threads are started: they keep the heaps that they have, and give them to others. For
+    all of the effect in any case, set MALLOC_ARENA_MAX=1 in the environment.
 
     Returns:
       Whether the setting was applied; it has no effect on C libraries other than glibc.
