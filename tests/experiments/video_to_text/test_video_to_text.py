@@ -330,10 +330,11 @@ def test_a_folder_that_does_not_fit_is_refused_with_file_and_line(tmp_path):
 def test_the_page_has_a_row_for_each_label_and_the_readme_at_most_two():
     figures = dict.fromkeys(page.FIGURES, 0.5) | {"parameters": 1000.0}
     records = [
-        Record("video_to_text", label, "python", {}, seed, figures, "cpu", 60.0, "c", {})
+        Record("video_to_text", label, "python", {"alone_steps": 40}, seed, figures, "cpu", 60.0, "c", {})
         for label in page.MEANINGS
         for seed in (1, 2)
     ]
     text = page.page(records)
     assert all(f"**{label}**: {meaning}" in text for label, meaning in page.MEANINGS.items())
+    assert "one for its first 40 steps" in text
     assert [row.label for row in page.results(records)] == ["digits1-s2vt", "digits2-s2vt"]
