@@ -73,11 +73,6 @@ RECIPES = (
     Recipe({"cell": "gru"}, {"weight_noise": 0.1}),
     Recipe({"cell": "rnn"}, {"weight_noise": 0.05}, {"learning_rate": 1e-3}),
     Recipe({"dataset": "nottingham"}, {"chunk_frames": 200, "weight_noise": 0.05}, {"learning_rate": 4e-3}),
-    Recipe(
-        {"dataset": "nottingham", "head": "bernoulli", "cell": "lstm"},
-        {"hidden": 400, "dropout": 0.5},
-        {"steps": 2200},
-    ),
     Recipe({"dataset": "muse"}, {"chunk_frames": 200, "weight_noise": 0.05}, {"learning_rate": 4e-3}),
     Recipe({"dataset": "piano"}, {"chunk_frames": 200, "weight_noise": 0.1}, {"learning_rate": 4e-3}),
     Recipe(
