@@ -471,6 +471,24 @@ def in_double(tree: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
+def assert_as_scan(
+    way: str, cell: Any, weights: Any, params: Any, inputs: Any, state: Any, *rest: Any
+) -> None:
+    """A way gives the last state, the outputs and the gradients of their weighted sum that the scan gives."""
+
+    def loss(way: str, params: Any, inputs: Any, state: Any) -> Any:
+        found = WAYS[way](cell, params, inputs, state, *rest)
+        return sum(jax.tree.leaves(jax.tree.map(lambda x, w: (x * w).sum(), found, weights))), found
+
+    ours, expected = (
+        jax.jit(jax.value_and_grad(functools.partial(loss, each), (0, 1, 2), has_aux=True))(
+            params, inputs, state
+        )
+        for each in (way, "scan")
+    )
+    assert_close(ours, expected, 1e-10)
+
+
 def assert_close(actual: Any, expected: Any, tolerance: float = 1e-10) -> None:
     """Equal trees, up to rounding: relative to each number, and to 1 where numbers are smaller."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)

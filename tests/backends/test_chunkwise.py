@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import assert_close, random_like
+from cases import assert_as_scan, assert_close, random_like
 
 import lstmjax
 from lstmjax import backends
@@ -37,18 +37,7 @@ def test_all_of_a_run_is_that_of_the_scan(exponential: bool, reverse: bool) -> N
     inputs[1, 70:90] = 0
     lengths, resets = np.array([TIME, TIME, 2 * CHUNK, 30, 0]), random.random((batch, TIME)) < 0.03
     weights = random_like(jax.eval_shape(lambda: (state, inputs @ np.ones((5, 6)))), random)
-
-    def loss(backend: Any, params: Any, inputs: Any, state: Any) -> Any:
-        found = lstmjax.unroll(cell, params, inputs, state, lengths, resets, reverse, backend=backend)
-        return sum(jax.tree.leaves(jax.tree.map(lambda x, w: (x * w).sum(), found, weights))), found
-
-    ours, expected = (
-        jax.jit(jax.value_and_grad(functools.partial(loss, way), (0, 1, 2), has_aux=True))(
-            params, inputs, state
-        )
-        for way in ("chunkwise", "scan")
-    )
-    assert_close(ours, expected, 1e-10)
+    assert_as_scan("chunkwise", cell, weights, params, inputs, state, lengths, resets, reverse)
 
 
 def test_in_float32_it_is_as_exact_as_asked() -> None:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import assert_close, random_like
+from cases import assert_as_scan, assert_close, positive_normalizer, random_like
 
 import lstmjax
 from lstmjax import backends
@@ -43,21 +43,10 @@ def test_values_and_gradients_are_those_of_the_scan(name: str, reverse: bool) ->
     random = np.random.default_rng(0)
     state = random_like(jax.eval_shape(lambda: cell.initial_state((BATCH,))), random, 0.3)
     if name == "slstm":
-        state = state._replace(normalizer=np.exp(state.normalizer))
+        state = positive_normalizer(state)
     lengths, resets = np.array([TIME, 0, 17, 33, 1]), random.random((BATCH, TIME)) < 0.05
     weights = random_like(jax.eval_shape(lambda: (state, jnp.zeros((BATCH, TIME, cell.output_size)))), random)
-
-    def loss(backend: Any, params: Any, inputs: Any, state: Any) -> Any:
-        found = lstmjax.unroll(cell, params, inputs, state, lengths, resets, reverse, backend=backend)
-        return sum(jax.tree.leaves(jax.tree.map(lambda x, w: (x * w).sum(), found, weights))), found
-
-    ours, expected = (
-        jax.jit(jax.value_and_grad(functools.partial(loss, way), (0, 1, 2), has_aux=True))(
-            params, inputs, state
-        )
-        for way in ("newton", "scan")
-    )
-    assert_close(ours, expected, 1e-10)
+    assert_as_scan("newton", cell, weights, params, inputs, state, lengths, resets, reverse)
     certificate = lstmjax.solve(cell, params, inputs, state, lengths, resets, reverse).certificate
     assert bool(certificate.converged), certificate
 
