@@ -72,7 +72,7 @@ def newton(
     if not len(inputs):
         after, outputs, each = scan(cell, params, inputs, state, masks, reverse, states=True)
         return after, outputs, each
-    return solve(cell, params, inputs, state, masks, reverse)[:3]
+    return _run(cell, params, inputs, state, masks, reverse, "full", ITERATIONS, None)[:3]
 
 
 def solve(
@@ -92,22 +92,40 @@ def solve(
     Raises:
       ValueError: ``blocks`` is ``"units"``, and the leaves of the state have different shapes.
     """
+    last, outputs, each, about, step, before = _run(
+        cell, params, inputs, state, masks, reverse, blocks, iterations, guess
+    )
+    converged, taken, residual, error = about
+    exponent = _exponent(_jacobian(step, before))
+    return last, outputs, each, Certificate(converged, taken, residual, error, exponent)
+
+
+def _run(
+    cell: Cell,
+    params: Params,
+    inputs: jax.Array,
+    state: State,
+    masks: Masks,
+    reverse: bool,
+    blocks: Blocks,
+    iterations: int,
+    guess: State | None,
+) -> tuple[Any, ...]:
+    """The first results of `solve`; those of `_solve`; all steps as one function, and what is before them."""
     if reverse:
         inputs, masks, guess = jax.tree.map(lambda x: x[::-1], (inputs, masks, guess))
+    step = functools.partial(_step, cell, params, inputs, masks)
     flat = _flatten(state, inputs.ndim - 2)
     begun = None if guess is None else _flatten(guess, inputs.ndim - 1)
     states, about = _solve(cell, blocks, iterations, params, inputs, flat, masks, begun)
     before = _shifted(flat, states)
     each, outputs = _transition(cell, params, inputs, masks, before)
-    jacobians = _jacobian(functools.partial(_step, cell, params, inputs, masks), before)
-    converged, iterations_taken, residual, error = about
-    certificate = Certificate(converged, iterations_taken, residual, error, _exponent(jacobians))
     last = jax.tree.map(lambda leaf: leaf[-1], each)
     if masks.valid is not None:
         each, outputs = select(masks.valid, (each, outputs), jax.tree.map(jnp.zeros_like, (each, outputs)))
     if reverse:
         each, outputs = jax.tree.map(lambda x: x[::-1], (each, outputs))
-    return last, outputs, each, certificate
+    return last, outputs, each, about, step, before
 
 
 def _transition(
